@@ -1,0 +1,141 @@
+"""One contract for every method, and the registry of their names.
+
+A method is a frozen dataclass: its fields are the command line's flags, the ``config`` of result.json and what
+replays the run. It registers itself by being defined with a name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+import pandas as pd
+
+from tracemend.errors import TracemendError, did_you_mean
+from tracemend.progress import Progress
+from tracemend.runs import read_json, write_json, write_parquet
+
+# Rooms that hold methods; imported only when somebody asks for the registry.
+ROOMS = ("trace", "mend")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodResult:
+    """What a method found, with its control in the same units.
+
+    Attributes:
+        metrics: the figures.
+        controls: the same figures for the control arm; with several arms, one mapping of figures for each.
+        config: the method's name and configuration: what replays it.
+        rows: the table behind the figures.
+    """
+
+    metrics: Mapping[str, float]
+    controls: Mapping[str, Any]
+    config: Mapping[str, Any] = field(default_factory=dict)
+    rows: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    def table(self) -> pd.DataFrame:
+        """The rows behind the figures, best first."""
+        return self.rows.copy()
+
+    def figure(self) -> Any:
+        """A matplotlib figure: metrics beside their controls."""
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(6, 0.5 + 0.4 * max(1, len(self.metrics))), layout="constrained")
+        axes = figure.subplots()
+        names = list(self.metrics)
+        both = pd.DataFrame({"found": self.metrics, "control": {k: self.controls.get(k) for k in names}}, index=names)
+        both.astype(float).plot.barh(ax=axes, color=["#2f6f8f", "#b9b9b9"])
+        axes.invert_yaxis()
+        return figure
+
+    def save(self, directory: Path | str) -> Path:
+        """Write ``method.json`` and ``rows.parquet``; :meth:`load` reads them back."""
+        path = Path(directory)
+        facts = {"metrics": dict(self.metrics), "controls": dict(self.controls), "config": dict(self.config)}
+        write_parquet(path / "rows.parquet", self.rows)
+        write_json(path / "method.json", facts)
+        return path
+
+    @classmethod
+    def load(cls, directory: Path | str) -> Self:
+        """Read what :meth:`save` wrote."""
+        path = Path(directory)
+        return cls(**read_json(path / "method.json"), rows=pd.read_parquet(path / "rows.parquet"))
+
+
+R = TypeVar("R", bound=MethodResult)
+_REGISTRY: dict[str, type[Method[Any]]] = {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method(ABC, Generic[R]):
+    """Base of every method; a subclass with ``name`` enters the registry.
+
+    Class attributes:
+        name: ``family.method``, stable.
+        inputs: what :meth:`run` takes as data: ``"Labelled"``, ``"Splits"`` or ``"Run"``.
+        capabilities: flags such as ``encoder``, ``decoder``, ``encoder-decoder``, ``labels``, ``gradients``.
+    """
+
+    name: ClassVar[str] = ""
+    inputs: ClassVar[str] = "Labelled"
+    capabilities: ClassVar[frozenset[str]] = frozenset()
+
+    seed: int = 0
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        name = cls.__dict__.get("name")
+        if name:
+            known = _REGISTRY.get(name)
+            if known is not None and known.__qualname__ != cls.__qualname__:
+                raise TypeError(f"two methods are named {name!r}: {known.__qualname__} and {cls.__qualname__}")
+            _REGISTRY[name] = cls
+
+    @abstractmethod
+    def run(self, model: Any, data: Any, *, progress: Progress = Progress()) -> R:
+        """Do it. The same configuration, model and data give the same result."""
+
+    @classmethod
+    @abstractmethod
+    def tiny(cls) -> tuple[Self, Any, Any]:
+        """A configuration, model and data small enough for the contract test (seconds on one core)."""
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Name and fields as JSON values."""
+        fields: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self), default=str))
+        return {"method": self.name, **fields}
+
+    @classmethod
+    def summary(cls) -> str:
+        """The first line of the docstring."""
+        return (cls.__doc__ or "").strip().splitlines()[0]
+
+
+def registry() -> dict[str, type[Method[Any]]]:
+    """All methods by name, sorted."""
+    for room in ROOMS:
+        import_module(f"tracemend.{room}")
+    return dict(sorted(_REGISTRY.items()))
+
+
+def method(name: str) -> type[Method[Any]]:
+    """The method of that name.
+
+    Raises:
+        TracemendError: no such method; the message names the valid ones.
+    """
+    known = registry()
+    if name not in known:
+        raise TracemendError(f"method {name!r} is {did_you_mean(name, known)}")
+    return known[name]

@@ -1,0 +1,258 @@
+"""The run directory: atomic files, resume by configuration, one result.json.
+
+Everything a command makes lies in one directory that can be stopped, resumed, replayed or read on its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pandas as pd
+
+from tracemend.errors import RunError
+
+SCHEMA = 1
+# Differences of configuration that a message names.
+_SHOWN = 3
+_RECORDED = ("tracemend", "torch", "transformers", "peft", "numpy", "pandas", "scikit-learn")
+
+
+def versions() -> dict[str, str]:
+    """Versions that a figure depends on: Python and the libraries named in ``_RECORDED``."""
+    found = {"python": platform.python_version()}
+    for name in _RECORDED:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def fingerprint(*parts: Any) -> str:
+    """A sha256 (first 16 hex digits) over JSON-able parts, the same on every machine.
+
+    Example:
+        >>> fingerprint({"a": 1}) == fingerprint({"a": 1})
+        True
+    """
+    text = json.dumps(parts, sort_keys=True, default=_plain, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+
+
+@contextlib.contextmanager
+def atomic(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """Open a temporary file that becomes ``path`` only when the block ends well (fsync, then rename).
+
+    Raises:
+        RunError: the disk is full or not writable; nothing of ``path`` was changed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open(mode, encoding=None if "b" in mode else "utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise RunError(
+                f"the disk is full: {path} could not be written (what was there before is unchanged). "
+                "Free some space and give the same command again; it resumes."
+            ) from error
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+            raise RunError(f"{path.parent} cannot be written to ({error.strerror}); choose another --out.") from error
+        raise
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically; NaN and infinities become null."""
+    with atomic(path) as file:
+        json.dump(_finite(value), file, indent=2, default=_plain, ensure_ascii=False)
+        file.write("\n")
+
+
+def _flat(config: Mapping[str, Any], under: str = "") -> dict[str, Any]:
+    """Nested configuration as one level: ``tuning.epochs``."""
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        found |= _flat(value, f"{under}{key}.") if isinstance(value, Mapping) else {f"{under}{key}": value}
+    return found
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float | np.floating):
+        return float(value) if np.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return value
+
+
+def write_parquet(path: Path, table: pd.DataFrame) -> None:
+    """Write a Parquet table atomically."""
+    with atomic(path, "wb") as file:
+        table.to_parquet(file, index=False)
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON that a run wrote.
+
+    Raises:
+        RunError: the file is missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunError(f"{path} does not exist; is {path.parent} a run directory of tracemend?") from None
+    except json.JSONDecodeError as error:
+        raise RunError(f"{path} is damaged ({error}); delete it and give the same command again.") from None
+
+
+def read_result(run: Path) -> dict[str, Any]:
+    """The ``result.json`` of a run.
+
+    Raises:
+        RunError: it is missing or damaged.
+    """
+    path = run / "result.json"
+    found = read_json(path)
+    if not isinstance(found, dict) or "command" not in found:
+        raise RunError(f"{path} is damaged (it names no command); delete it and give the command of the run again.")
+    return found
+
+
+class RunDirectory:
+    """One run on disk: ``config.json`` says what it is, ``result.json`` what came out.
+
+    Args:
+        path: the directory; made if it is not there.
+        command: the command that owns it, such as ``"repair"``.
+        config: what the run depends on (JSON-able); a difference to what is there is an error.
+        fingerprints: of data and model; a difference is an error too.
+
+    Raises:
+        RunError: the directory holds another run, or files that are not a run's.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        command: str,
+        config: Mapping[str, Any],
+        fingerprints: Mapping[str, str] | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self.command = command
+        self.config = json.loads(json.dumps(_finite(dict(config)), default=_plain))
+        self.fingerprints = dict(fingerprints or {})
+        if self.path.exists() and not self.path.is_dir():
+            raise RunError(f"--out {self.path} is a file, not a directory; name a directory.")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"--out {self.path} cannot be made ({error.strerror}); choose another directory.") from error
+        identity = {"schema": SCHEMA, "command": command, "config": self.config, "fingerprints": self.fingerprints}
+        there = self.path / "config.json"
+        if there.exists():
+            self._compare(read_json(there), identity)
+        elif any(p for p in self.path.iterdir() if not p.name.startswith(".")):
+            raise RunError(
+                f"--out {self.path} holds files that are not a run of tracemend; "
+                "choose a new or empty directory (nothing was changed)."
+            )
+        else:
+            write_json(there, identity)
+
+    def _compare(self, there: Any, identity: Mapping[str, Any]) -> None:
+        if not isinstance(there, Mapping) or "command" not in there:
+            raise RunError(
+                f"{self.path / 'config.json'} is damaged (it names no command); choose another --out, or delete "
+                f"{self.path} and give the same command again."
+            )
+        old, new = (_flat(one.get("config", {})) for one in (there, identity))
+        prints = [one.get("fingerprints", {}) for one in (there, identity)]
+        if there["command"] != identity["command"]:
+            # Then all else differs too, and says nothing.
+            old, new = ({"command": one["command"]} for one in (there, identity))
+            prints = []
+        differing = [key for key in sorted(set(old) | set(new)) if old.get(key) != new.get(key)]
+        differences = [f"{key}: there {old.get(key)!r}, now {new.get(key)!r}" for key in differing[:_SHOWN]]
+        if len(differing) > _SHOWN:
+            differences.append(f"and {len(differing) - _SHOWN} more")
+        if prints and prints[0] != prints[1]:
+            # Two hashes side by side tell a person nothing.
+            other = {
+                "model" if key == "model" else "data"
+                for key in {*prints[0], *prints[1]}
+                if prints[0].get(key) != prints[1].get(key)
+            }
+            differences.append(f"{'and ' if differences else ''}other {' and '.join(sorted(other))}")
+        if differences:
+            raise RunError(
+                f"--out {self.path} belongs to another run ({'; '.join(differences)}). "
+                "Choose another --out, or give the command that made it to resume it; nothing was changed."
+            )
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """The finished result, or None while the run is not complete."""
+        if not (self.path / "result.json").exists():
+            return None
+        found = read_result(self.path)
+        return found if found.get("status") == "complete" else None
+
+    def finish(
+        self,
+        *,
+        metrics: Mapping[str, Any],
+        controls: Mapping[str, Any],
+        seconds: float,
+        status: str = "complete",
+        **more: Any,
+    ) -> dict[str, Any]:
+        """Write result.json (see docs/design.md) and return it."""
+        result = {
+            "schema": SCHEMA,
+            "command": self.command,
+            "config": self.config,
+            "metrics": dict(metrics),
+            "controls": dict(controls),
+            "versions": versions(),
+            "fingerprints": self.fingerprints,
+            "seconds": round(seconds, 3),
+            "status": status,
+            **more,
+        }
+        write_json(self.path / "result.json", result)
+        return dict(_finite(result))
+
+    def step(self, name: str, work: Callable[[], Any]) -> Any:
+        """Do ``work`` once: its JSON result is kept as ``steps/NAME.json`` and read back on resume."""
+        path = self.path / "steps" / f"{name}.json"
+        if not path.exists():
+            write_json(path, work())
+        return read_json(path)

@@ -1,0 +1,25 @@
+"""Every test runs without a network and on few threads."""
+
+from __future__ import annotations
+
+import os
+
+# Set before any test imports a library that reads them.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import pytest
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _few_threads() -> None:
+    """Tiny models are slower on many threads than on one."""
+    import torch
+
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tier 1 first: what fails fast is told first."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
