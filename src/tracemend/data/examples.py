@@ -1,0 +1,78 @@
+"""The examples of a run as one table in its directory, so that later commands need no source file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from tracemend.data.schema import COLUMNS, Labelled, Splits
+from tracemend.errors import DataError, RunError
+from tracemend.runs import write_parquet
+
+NAME = "examples.parquet"
+
+
+def write_examples(splits: Splits, folder: Path | str) -> Path:
+    """Write ``examples.parquet``: the columns of ``COLUMNS``, ``split``, then further columns.
+
+    The label names, the positive label and the notes go along as metadata of the table.
+
+    Raises:
+        DataError: a further column holds what Parquet cannot hold.
+        RunError: the disk is full or not writable.
+    """
+    path = Path(folder) / NAME
+    parts = [part.frame.assign(**{_SPLIT: name}) for name, part in splits.parts.items()]
+    table = pd.concat(parts, ignore_index=True)
+    first = [*COLUMNS, _SPLIT]
+    table = table[[*first, *(c for c in table.columns if c not in first)]]
+    table.attrs = {
+        "labels": list(splits.labels),
+        "positive": splits.train.positive,
+        "notes": list(splits.notes),
+        "columns": {name: list(part.frame.columns) for name, part in splits.parts.items()},
+    }
+    try:
+        write_parquet(path, table)
+    except (ValueError, TypeError) as error:  # what pyarrow raises where a column mixes types
+        further = ", ".join(repr(c) for c in table.columns if c not in first)
+        raise DataError(
+            f"one of the further columns ({further}) cannot be kept with the run ({error}); leave it out, or give it "
+            "values of one type."
+        ) from error
+    return path
+
+
+_SPLIT = "tracemend_split"  # no name that a user's own column may have
+
+
+def read_examples(folder: Path | str) -> Splits:
+    """Read back what :func:`write_examples` wrote.
+
+    Raises:
+        RunError: it is not there, or damaged.
+
+    Example:
+        >>> read_examples("runs/mine").train.labels  # doctest: +SKIP
+        ('0', '1')
+    """
+    path = Path(folder) / NAME
+    if not path.exists():
+        raise RunError(f"{path} does not exist; name the --out directory of a finished tune, repair, detect or demo.")
+    try:
+        table = pd.read_parquet(path)
+        facts = dict(table.attrs)
+        table = table.astype(object).where(table.notna(), None)
+        parts = {
+            str(name): Labelled(
+                rows.reset_index(drop=True)[facts["columns"][str(name)]], tuple(facts["labels"]), facts["positive"]
+            )
+            for name, rows in table.groupby(_SPLIT, sort=False)
+        }
+        notes = tuple(facts["notes"])
+        return Splits(parts["train"], parts["validation"], parts["verdict"], parts.get("test"), notes)
+    except (OSError, ValueError, KeyError) as error:
+        raise RunError(
+            f"{path} is damaged ({error}); delete it and give the command that made the run again."
+        ) from error

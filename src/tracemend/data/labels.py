@@ -1,0 +1,50 @@
+"""One spelling for label values, whatever type the file gave them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+# What a missing label looks like once a table was written as text. "none" and "NA" are real labels somewhere.
+_MISSING = frozenset({"", "nan", "NaN", "<NA>"})
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a cell holds nothing: None, NaN, NA, or text without a visible character.
+
+    Example:
+        >>> is_missing(float("nan")), is_missing("  "), is_missing("none")
+        (True, True, False)
+    """
+    if value is None or value is pd.NA or value is pd.NaT:
+        return True
+    if isinstance(value, str):
+        return not value.strip()
+    return isinstance(value, float | np.floating) and math.isnan(value)
+
+
+def label_name(value: Any) -> str | None:
+    """A label as a string: 1 and 1.0 are "1", True is "True", surrounding space goes; None where it is missing.
+
+    Raises:
+        TypeError: the value is no label (a list, or a number with a fraction); it has no message of its own, since
+            only the caller knows the row.
+
+    Example:
+        >>> label_name(1), label_name(True), label_name(" toxic "), label_name(None)
+        ('1', 'True', 'toxic', None)
+    """
+    if is_missing(value) or (isinstance(value, str) and value.strip() in _MISSING):
+        return None
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, bool | np.bool_):
+        return str(bool(value))
+    if isinstance(value, int | np.integer):
+        return str(int(value))
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    raise TypeError(value)

@@ -1,0 +1,308 @@
+"""Labelled text from wherever a person keeps it, with errors that name the rows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tracemend.data.labels import is_missing, label_name
+from tracemend.data.schema import COLUMNS, Labelled
+from tracemend.data.tables import Table, table_from_file, table_from_frame
+from tracemend.errors import DataError, did_you_mean
+from tracemend.progress import Progress
+
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(:\w+)?")
+_FILE_ENDING = re.compile(r"\.(csv|tsv|jsonl?|parquet|gz|txt|xlsx?|pkl|pickle|pt)$", re.IGNORECASE)
+
+
+def read(
+    source: Any,
+    *,
+    text: str,
+    label: str,
+    reply: str | None = None,
+    group: str | None = None,
+    truth: str | None = None,
+    positive: str | None = None,
+    label_names: Iterable[str] | None = None,
+    drop_empty: bool = False,
+    progress: Progress | None = None,
+) -> Labelled:
+    """Read labelled texts and check them.
+
+    Args:
+        source: a path to .csv, .tsv, .jsonl, .json (each also .gz) or .parquet; a folder of
+            ``datasets.save_to_disk``; a hub name (``"hub:owner/name:split"``, split ``train`` if not given; plain
+            ``owner/name`` where no such file exists); a pandas DataFrame; a ``datasets.Dataset``.
+        text: column of the text, or of the context where there is a reply.
+        label: column of the labels: strings, whole numbers or booleans, kept as strings ("0", "True"), space around
+            them removed; class names where the data set has them.
+        reply: column of the second text, the one that is judged.
+        group: column of author, conversation or the like: no group will cross a split.
+        truth: column of the true labels, where they are known for every row.
+        positive: the label whose average precision is reported; the rarer by default.
+        label_names: all valid labels; any other is an error.
+        drop_empty: drop rows whose text (or reply) is empty instead of refusing them; ``progress`` is told how many.
+        progress: hears of dropped rows.
+
+    Other columns ride along; one that clashes with a canonical name is called ``original_NAME``, and a column ``uid``
+    is dropped, since ids are made from the texts.
+
+    Raises:
+        DataError: the source is missing or not what its ending says; a column is missing; labels are missing, unknown
+            or all the same; texts are empty, not text, or all the same. The message names the lines.
+
+    Example:
+        >>> import pandas as pd
+        >>> frame = pd.DataFrame({"comment": ["you rock", "go away"], "toxic": [0, 1]})
+        >>> data = read(frame, text="comment", label="toxic")
+        >>> data.labels, data.pairs[0]
+        (('0', '1'), ('you rock', None))
+    """
+    table = _open(source)
+    named = {"text": text, "reply": reply, "label": label, "group": group, "truth": truth}
+    columns = {role: column for role, column in named.items() if column is not None}
+    _check_columns(table, columns)
+    table = _with_texts(table, columns, drop_empty, progress or Progress())
+    frame = table.frame
+    names = None if label_names is None else [str(name) for name in label_names]
+    labels = _labels(table, label, names)
+    truths = None if truth is None else _labels(table, truth, names)
+    if names is None:
+        names = sorted({*labels, *(truths or ())})
+    _check_variety(table, labels, label, [text, *([reply] if reply else [])])
+    return Labelled.make(
+        frame[text],
+        labels,
+        replies=frame[reply] if reply else None,
+        groups=_groups(table, group) if group else None,
+        truth=truths,
+        label_names=names,
+        positive=positive,
+        extra=_extra(frame, set(columns.values())),
+    )
+
+
+def read_texts(
+    source: Any, *, text: str, reply: str | None = None, drop_empty: bool = False, progress: Progress | None = None
+) -> list[tuple[str, str | None]]:
+    """Read texts without labels, to predict: (text, reply) of each row, reply None where there is one column only.
+
+    Arguments and errors are those of :func:`read`.
+
+    Example:
+        >>> import pandas as pd
+        >>> read_texts(pd.DataFrame({"comment": ["you rock"]}), text="comment")
+        [('you rock', None)]
+    """
+    return read_unlabelled(source, text=text, reply=reply, drop_empty=drop_empty, progress=progress)[0]
+
+
+def read_unlabelled(
+    source: Any, *, text: str, reply: str | None = None, drop_empty: bool = False, progress: Progress | None = None
+) -> tuple[list[tuple[str, str | None]], pd.DataFrame]:
+    """As :func:`read_texts`, with what results are joined back by.
+
+    Returns:
+        The pairs; and the other columns under their own names and in their order, whose index says which row of the
+        source each is, counted from 0.
+
+    Example:
+        >>> import pandas as pd
+        >>> pairs, others = read_unlabelled(pd.DataFrame({"id": ["a7"], "comment": ["you rock"]}), text="comment")
+        >>> list(others.columns), list(others.index)
+        (['id'], [0])
+    """
+    table = _open(source)
+    columns = {"text": text} if reply is None else {"text": text, "reply": reply}
+    _check_columns(table, columns)
+    rows = {place: row for row, place in enumerate(table.places)}
+    kept = _with_texts(table, columns, drop_empty, progress or Progress())
+    frame = kept.frame
+    replies: Sequence[str | None] = [None] * len(frame) if reply is None else list(frame[reply])
+    others = frame.drop(columns=list(columns.values())).set_axis([rows[place] for place in kept.places])
+    return list(zip(frame[text], replies, strict=True)), others
+
+
+def _open(source: Any) -> Table:
+    if isinstance(source, pd.DataFrame):
+        return table_from_frame(source, "the data frame")
+    if isinstance(source, str | Path):
+        return _open_named(str(source))
+    if isinstance(source, dict):
+        raise DataError(f"a dictionary of data sets was given; choose one: {', '.join(map(str, source))}.")
+    if hasattr(source, "features") and hasattr(source, "to_pandas"):
+        return _from_dataset(source, "the data set")
+    raise DataError(
+        f"cannot read a {type(source).__name__}; give a path, a hub name, a pandas DataFrame or a datasets.Dataset."
+    )
+
+
+def _open_named(name: str) -> Table:
+    path = Path(name)
+    if path.is_dir():
+        return _from_folder(path)
+    if name.startswith("hub:"):
+        return _from_hub(name.removeprefix("hub:"))
+    if not path.exists() and _HUB_NAME.fullmatch(name) and not _FILE_ENDING.search(name):
+        return _from_hub(name)
+    return table_from_file(path)
+
+
+def _from_folder(path: Path) -> Table:
+    from datasets import DatasetDict, load_from_disk
+
+    try:
+        dataset = load_from_disk(str(path))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{path} is a folder but not one that datasets.save_to_disk wrote ({error}); name a file in it."
+        ) from None
+    if isinstance(dataset, DatasetDict):
+        raise DataError(f"{path} holds several parts; name one: {', '.join(str(path / part) for part in dataset)}.")
+    return _from_dataset(dataset, str(path))
+
+
+def _from_hub(name: str) -> Table:
+    from datasets import load_dataset
+
+    owner_and_name, _, split = name.partition(":")
+    try:
+        dataset = load_dataset(owner_and_name, split=split or "train")
+    except Exception as error:  # the hub client raises many kinds; each means that the data cannot be had
+        raise DataError(
+            f"there is no file {name}, and the hub data set {owner_and_name!r} (split {split or 'train'!r}) cannot be "
+            f"had: {str(error).splitlines()[0] if str(error) else type(error).__name__}. Check the name and the "
+            "network, or give a file."
+        ) from error
+    return _from_dataset(dataset, f"hub:{name}")
+
+
+def _from_dataset(dataset: Any, name: str) -> Table:
+    frame = dataset.to_pandas()
+    for column, feature in dataset.features.items():
+        names = getattr(feature, "names", None)  # ClassLabel: numbers that stand for names, -1 for a missing label
+        if names is not None:
+            frame[column] = pd.Series(
+                [names[int(v)] if not is_missing(v) and v >= 0 else None for v in frame[column]], dtype=object
+            )
+    return table_from_frame(frame, name)
+
+
+def _check_columns(table: Table, columns: dict[str, str]) -> None:
+    present = list(table.frame.columns)
+    for role, column in columns.items():
+        if column not in present:
+            raise DataError(f"{table.name} has no column {column!r} (--{role}): it is {did_you_mean(column, present)}")
+    roles: dict[str, str] = {}
+    for role, column in columns.items():
+        if column in roles:
+            raise DataError(f"column {column!r} is given as --{roles[column]} and as --{role}; name two columns.")
+        roles[column] = role
+
+
+def _with_texts(table: Table, columns: dict[str, str], drop_empty: bool, progress: Progress) -> Table:
+    """The table with text in every text cell, rows without it refused or dropped."""
+    empty: set[int] = set()
+    for role in ("text", "reply"):
+        if role not in columns:
+            continue
+        cells = list(table.frame[columns[role]])
+        empty |= {row for row, cell in enumerate(cells) if is_missing(cell)}
+        odd = [row for row, cell in enumerate(cells) if row not in empty and not isinstance(cell, str)]
+        if odd:
+            raise DataError(
+                f"column {columns[role]!r} (--{role}) of {table.name} holds {cells[odd[0]]!r} in {table.at(odd)}, "
+                f"which is a {type(cells[odd[0]]).__name__}, not text; is it the right column?"
+            )
+        broken = [row for row, cell in enumerate(cells) if row not in empty and not _encodable(cell)]
+        if broken:
+            raise DataError(
+                f"column {columns[role]!r} of {table.name} holds half a character (a lone surrogate) in "
+                f"{table.at(broken)}; write the file again from its source."
+            )
+    if not empty:
+        return table
+    rows = sorted(empty)
+    if not drop_empty:
+        raise DataError(
+            f"{len(rows)} of {len(table.frame)} texts in {table.name} are empty: {table.at(rows)}. Fill them in, or "
+            "drop these rows with --drop-empty (drop_empty=True)."
+        )
+    if len(rows) == len(table.frame):
+        raise DataError(f"all {len(rows)} texts in {table.name} are empty; is {columns['text']!r} the right column?")
+    progress.note("dropped empty texts", rows=len(rows), where=table.at(rows))
+    kept = [row for row in range(len(table.frame)) if row not in empty]
+    frame = table.frame.iloc[kept].reset_index(drop=True)
+    return Table(frame, [table.places[row] for row in kept], table.unit, table.name)
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _labels(table: Table, column: str, valid: list[str] | None) -> list[str]:
+    names: list[str] = []
+    missing: list[int] = []
+    for row, cell in enumerate(table.frame[column]):
+        try:
+            name = label_name(cell)
+        except TypeError:
+            raise DataError(
+                f"column {column!r} of {table.name} holds {cell!r} in {table.at([row])}, which is no label: labels are "
+                "strings, whole numbers or booleans. Turn scores into labels with a threshold first."
+            ) from None
+        if name is None:
+            missing.append(row)
+        elif valid is not None and name not in valid:
+            raise DataError(f"label {name!r} in {table.at([row])} of {table.name} is {did_you_mean(name, valid)}")
+        names.append(name or "")
+    if missing:
+        raise DataError(
+            f"{len(missing)} of {len(names)} labels in column {column!r} of {table.name} are missing: "
+            f"{table.at(missing)}. Label these rows or delete them."
+        )
+    return names
+
+
+def _check_variety(table: Table, labels: list[str], column: str, texts: list[str]) -> None:
+    distinct = set(labels)
+    if len(distinct) < 2:
+        raise DataError(
+            f"all {len(labels)} labels in column {column!r} of {table.name} are {labels[0]!r}; "
+            "a classifier needs at least two different labels."
+        )
+    if len(labels) >= 20 and len(distinct) > len(labels) / 2:
+        raise DataError(
+            f"column {column!r} of {table.name} has {len(distinct)} different labels in {len(labels)} rows; "
+            f"is it the right column? There are: {', '.join(map(str, table.frame.columns))}."
+        )
+    if len(table.frame[texts].drop_duplicates()) == 1:
+        raise DataError(f"all {len(labels)} texts in {table.name} are the same; is {texts[0]!r} the right column?")
+
+
+def _groups(table: Table, column: str) -> list[str | None]:
+    groups = [None if is_missing(cell) else str(cell).strip() for cell in table.frame[column]]
+    if not any(group is not None for group in groups):
+        raise DataError(f"the group column {column!r} of {table.name} is empty; leave out --group, or name another.")
+    return groups
+
+
+def _extra(frame: pd.DataFrame, used: set[str]) -> pd.DataFrame | None:
+    names: dict[str, str] = {}
+    for column in frame.columns:
+        if column in used or column == "uid":
+            continue
+        name = column
+        while name in COLUMNS or name in names.values() or (name != column and name in frame.columns):
+            name = f"original_{name}"
+        names[column] = name
+    return frame[list(names)].rename(columns=names) if names else None

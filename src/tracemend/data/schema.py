@@ -1,0 +1,216 @@
+"""Labelled text in one shape: what every other room takes and gives."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from tracemend.errors import DataError, did_you_mean
+from tracemend.runs import fingerprint
+
+# The canonical columns, in this order; `reply`, `group` and `truth` hold None where the data has none.
+COLUMNS = ("uid", "text", "reply", "label", "group", "truth")
+
+
+def uids(texts: Iterable[str], replies: Iterable[str | None]) -> list[str]:
+    """Content hash of each example plus its occurrence number, never of the label.
+
+    Example:
+        >>> a, b = uids(["hi", "hi"], [None, None])
+        >>> a.split("-")[0] == b.split("-")[0], a.endswith("-0"), b.endswith("-1")
+        (True, True, True)
+    """
+    seen: dict[str, int] = {}
+    names = []
+    for text, reply in zip(texts, replies, strict=True):
+        # The unit separator cannot be confused with text, so ("a", "b") and ("ab", None) differ.
+        content = text if reply is None else f"{text}\x1f{reply}"
+        name = hashlib.sha256(content.encode()).hexdigest()[:12]
+        seen[name] = seen.get(name, -1) + 1
+        names.append(f"{name}-{seen[name]}")
+    return names
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """Texts with labels.
+
+    Attributes:
+        frame: one row an example with the columns of ``COLUMNS``, all strings or None, index 0..n-1; further
+            columns (votes, say) ride along unread.
+        labels: the label names; ``y`` indexes into them.
+        positive: the label whose average precision is reported (default: the rarer).
+
+    Example:
+        >>> data = Labelled.make(["you rock", "go away"], ["safe", "unsafe"])
+        >>> data.labels, data.y.tolist(), len(data)
+        (('safe', 'unsafe'), [0, 1], 2)
+    """
+
+    frame: pd.DataFrame
+    labels: tuple[str, ...]
+    positive: str
+
+    @classmethod
+    def make(
+        cls,
+        texts: Iterable[str],
+        labels: Iterable[str],
+        *,
+        replies: Iterable[str | None] | None = None,
+        groups: Iterable[str | None] | None = None,
+        truth: Iterable[str | None] | None = None,
+        label_names: Iterable[str] | None = None,
+        positive: str | None = None,
+        extra: pd.DataFrame | None = None,
+    ) -> Labelled:
+        """Build from columns.
+
+        Raises:
+            DataError: a label is not in ``label_names``, or ``positive`` is no label.
+        """
+        text = list(texts)
+        nothing: list[str | None] = [None] * len(text)
+        reply = list(replies) if replies is not None else nothing
+        columns: dict[str, list[Any]] = {
+            "uid": uids(text, reply),
+            "text": text,
+            "reply": reply,
+            "label": list(labels),
+            "group": list(groups) if groups is not None else nothing,
+            "truth": list(truth) if truth is not None else nothing,
+        }
+        frame = pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in columns.items()})
+        if extra is not None:
+            frame = pd.concat([frame, extra.reset_index(drop=True)], axis=1)
+        names = tuple(sorted(set(columns["label"]))) if label_names is None else tuple(label_names)
+        for row, label in enumerate(columns["label"]):
+            if label not in names:
+                raise DataError(f"label {label!r} in row {row} is {did_you_mean(str(label), names)}")
+        if positive is None:
+            counts = frame["label"].value_counts()
+            positive = min(names, key=lambda name: (counts.get(name, 0), -names.index(name)))
+        if positive not in names:
+            raise DataError(f"the positive label {positive!r} is {did_you_mean(positive, names)}")
+        return cls(frame, names, positive)
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    @property
+    def uid(self) -> list[str]:
+        """The examples' ids, in order."""
+        return list(self.frame["uid"])
+
+    @property
+    def pairs(self) -> list[tuple[str, str | None]]:
+        """(text, reply) of each example; reply is None where there is one text only."""
+        return list(zip(self.frame["text"], self.frame["reply"], strict=True))
+
+    @property
+    def y(self) -> npt.NDArray[np.int64]:
+        """Label indices [n] into ``labels``."""
+        return self._indices("label")
+
+    @property
+    def has_truth(self) -> bool:
+        """Whether every example carries its true label (data corrupted on purpose, or audited)."""
+        return len(self) > 0 and bool(self.frame["truth"].notna().all())
+
+    @property
+    def wrong(self) -> npt.NDArray[np.bool_]:
+        """Which labels differ from the truth [n].
+
+        Raises:
+            DataError: there is no truth column.
+        """
+        if not self.has_truth:
+            raise DataError("the true labels are not known; name their column with --truth.")
+        return (self.frame["label"] != self.frame["truth"]).to_numpy(dtype=bool)
+
+    def _indices(self, column: str) -> npt.NDArray[np.int64]:
+        index = {name: i for i, name in enumerate(self.labels)}
+        return np.array([index[value] for value in self.frame[column]], dtype=np.int64)
+
+    @property
+    def positive_index(self) -> int:
+        """Index of the positive label."""
+        return self.labels.index(self.positive)
+
+    def take(self, rows: Iterable[int] | npt.NDArray[np.int64]) -> Labelled:
+        """The examples at these positions, in this order; uids stay."""
+        return replace(self, frame=self.frame.iloc[np.asarray(list(rows), dtype=int)].reset_index(drop=True))
+
+    def without(self, removed: Iterable[str]) -> Labelled:
+        """All examples but those with these uids."""
+        return replace(self, frame=self.frame[~self.frame["uid"].isin(set(removed))].reset_index(drop=True))
+
+    def relabelled(self, changes: Mapping[str, str]) -> Labelled:
+        """The same examples with the labels of these uids changed.
+
+        Raises:
+            DataError: a new label is not one of ``labels``.
+        """
+        for uid, label in changes.items():
+            if label not in self.labels:
+                raise DataError(f"new label {label!r} for {uid} is {did_you_mean(label, self.labels)}")
+        frame = self.frame.copy()
+        frame["label"] = [changes.get(u, old) for u, old in zip(frame["uid"], frame["label"], strict=True)]
+        return replace(self, frame=frame)
+
+    def with_truth_as_label(self) -> Labelled:
+        """The same examples carrying their true labels: the clean set behind a corrupted one."""
+        if not self.has_truth:
+            raise DataError("the true labels are not known; name their column with --truth.")
+        return replace(self, frame=self.frame.assign(label=self.frame["truth"]))
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash over texts, labels, true labels and groups, in order."""
+        columns = [list(self.frame[c]) for c in ("uid", "label", "group", "truth")]
+        return fingerprint(columns, self.labels, self.positive)
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """The parts of a data set, each with one role (docs/design.md).
+
+    Attributes:
+        train: what is tuned on, and traced.
+        validation: early stop, ranking, fitting.
+        verdict: comparison only; never ranks, fits or stops anything.
+        test: published figures; may be None.
+        notes: sentences for the report (rows dropped, duplicates, how the split was made).
+    """
+
+    train: Labelled
+    validation: Labelled
+    verdict: Labelled
+    test: Labelled | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The label names."""
+        return self.train.labels
+
+    @property
+    def parts(self) -> dict[str, Labelled]:
+        """The parts there are, by name."""
+        parts = {"train": self.train, "validation": self.validation, "verdict": self.verdict, "test": self.test}
+        return {name: part for name, part in parts.items() if part is not None}
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """One hash a part."""
+        return {name: part.fingerprint for name, part in self.parts.items()}
+
+    def with_train(self, train: Labelled) -> Splits:
+        """The same splits with another training set."""
+        return replace(self, train=train)

@@ -1,0 +1,296 @@
+"""Tables out of files, as they are: every cell with the place where a person finds it."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tracemend.errors import DataError
+
+_PICKLES = (".pkl", ".pickle", ".p", ".pt", ".pth", ".joblib", ".bin")
+# How binary formats begin, and what to say about each.
+_SIGNATURES: tuple[tuple[bytes, str], ...] = (
+    (b"PAR1", "a Parquet file; name it .parquet"),
+    (b"\x1f\x8b", "gzip-compressed; add .gz to its name"),
+    (b"PK\x03\x04", "a zip archive or a spreadsheet; save it as CSV (UTF-8)"),
+    (b"\xd0\xcf\x11\xe0", "an old spreadsheet; save it as CSV (UTF-8)"),
+    (b"\xff\xfe", "UTF-16 text; save it as UTF-8"),
+    (b"\xfe\xff", "UTF-16 text; save it as UTF-8"),
+    (b"%PDF", "a PDF"),
+    (b"SQLite format 3", "an SQLite database; export the table as CSV"),
+    (b"\x80\x02", "a pickle; pickles can run code and are never loaded, save the table as CSV, JSONL or Parquet"),
+    (b"\x80\x03", "a pickle; pickles can run code and are never loaded, save the table as CSV, JSONL or Parquet"),
+    (b"\x80\x04", "a pickle; pickles can run code and are never loaded, save the table as CSV, JSONL or Parquet"),
+    (b"\x80\x05", "a pickle; pickles can run code and are never loaded, save the table as CSV, JSONL or Parquet"),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Rows with the place of each, so that messages name what a person sees.
+
+    Attributes:
+        frame: the cells, index 0..n-1; text files give strings and None only.
+        places: one number a row: the line on which it begins in a text file (the header is line 1), the position
+            from 0 elsewhere.
+        unit: what the numbers count: ``"line"``, ``"object"`` or ``"row"``.
+        name: what the user called the source.
+    """
+
+    frame: pd.DataFrame
+    places: Sequence[int]
+    unit: str
+    name: str
+
+    def at(self, rows: Iterable[int], most: int = 5) -> str:
+        """Name rows by their places, the first few of them.
+
+        Example: ``"lines 4, 19, 77, 80, 81 and 12 more"``.
+        """
+        places = [self.places[row] for row in rows]
+        shown = ", ".join(str(place) for place in places[:most])
+        more = f" and {len(places) - most} more" if len(places) > most else ""
+        start = " (counted from 0)" if self.unit == "row" else ""
+        return f"{self.unit}{'s' if len(places) > 1 else ''} {shown}{more}{start}"
+
+
+def table_from_frame(frame: pd.DataFrame, name: str) -> Table:
+    """A data frame as a table; rows are counted from 0.
+
+    Raises:
+        DataError: two columns have one name, or there are no rows.
+    """
+    _distinct([str(column) for column in frame.columns], name)
+    frame = frame.reset_index(drop=True).rename(columns=str)
+    if frame.empty:
+        raise DataError(f"{name} has no rows; at least some labelled texts are needed.")
+    return Table(frame, range(len(frame)), "row", name)
+
+
+def table_from_file(path: Path) -> Table:
+    """Read .csv, .tsv, .jsonl, .json (a list of objects), each also with .gz, or .parquet.
+
+    Text is UTF-8 with or without a byte order mark. A .csv may be separated by semicolons. Cells are not
+    interpreted: "NA" and "007" stay as they are, and an empty cell is None.
+
+    Raises:
+        DataError: the file is missing, empty, damaged, a pickle, not UTF-8, or not what its ending says.
+    """
+    if not path.exists():
+        siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        near = get_close_matches(path.name, siblings, n=1)
+        raise DataError(
+            f"there is no file {path}" + (f"; did you mean {path.with_name(near[0])}?" if near else "; check the path.")
+        )
+    endings = [ending.lower() for ending in path.suffixes]
+    packed = endings[-1:] == [".gz"]
+    kind = next(reversed(endings[:-1] if packed else endings), "")
+    if kind in _PICKLES:
+        raise DataError(f"{path} is a pickle by its ending; pickles can run code and are never loaded. {_REMEDY}")
+    if kind == ".parquet" and not packed:
+        return _parquet(path)
+    if kind not in _PARSERS:
+        raise DataError(f"{path} ends in {kind or 'nothing'!r}; known are {', '.join(_PARSERS)} (also .gz), .parquet.")
+    text = _decoded(path, kind, packed)
+    frame, places, unit = _PARSERS[kind](text, path)
+    if frame.empty:
+        raise DataError(f"{path} has column names but no rows; at least some labelled texts are needed.")
+    return Table(frame, places, unit, str(path))
+
+
+_REMEDY = "Save the table as CSV (UTF-8), TSV, JSONL or Parquet."
+
+
+def _distinct(names: Sequence[str], source: object) -> None:
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise DataError(
+            f"{source} has more than one column named {', '.join(map(repr, twice))}; give each column its own name."
+        )
+
+
+def _decoded(path: Path, kind: str, packed: bool) -> str:
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}); check what it is and its permissions.") from None
+    if packed and raw:
+        try:
+            raw = gzip.decompress(raw)
+        except (OSError, EOFError, zlib.error) as error:
+            raise DataError(f"{path} is not a whole gzip file ({error}); fetch or write it again.") from None
+    if not raw.strip():
+        raise DataError(f"{path} is empty; at least a header and some labelled texts are needed.")
+    for signature, remedy in _SIGNATURES:
+        if raw.startswith(signature):
+            raise DataError(f"{path} is not {kind} text but {remedy}.")
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{path} is not UTF-8: byte 0x{raw[error.start]:02x} at position {error.start} (line {line}). Save it as "
+            f"UTF-8 (in a spreadsheet: 'CSV UTF-8'), or convert it: iconv -f WINDOWS-1252 -t UTF-8 {path.name}"
+        ) from None
+    if "\x00" in text:
+        raise DataError(f"{path} holds NUL bytes at position {text.index(chr(0))}, so it is not text. {_REMEDY}")
+    start = text.lstrip()[:200].lower()
+    if start.startswith(("<!doctype", "<html", "<?xml")):
+        raise DataError(f"{path} is a web page or XML, not {kind}; was a download refused? {_REMEDY}")
+    if kind in (".csv", ".tsv") and _is_json(text):
+        raise DataError(f"{path} holds JSON, not {kind[1:].upper()}; name it .jsonl (one object a line) or .json.")
+    return text
+
+
+def _is_json(text: str) -> bool:
+    start = text.lstrip()
+    if start[:1] not in ("{", "["):
+        return False
+    if start.startswith("[") and start[1:].lstrip()[:1] == "{":
+        return True
+    try:
+        return isinstance(json.loads(start.split("\n", 1)[0]), dict)
+    except ValueError:
+        return start[1:].lstrip()[:1] == '"' and '":' in start[:200]
+
+
+_Parsed = tuple[pd.DataFrame, Sequence[int], str]
+
+
+def _csv(text: str, path: Path) -> _Parsed:
+    header = text.split("\n", 1)[0]
+    if "," not in header and ";" not in header and "\t" in header:
+        raise DataError(f"{path} is separated by tabs; name it .tsv.")
+    return _delimited(text, path, "," if "," in header or ";" not in header else ";")
+
+
+def _tsv(text: str, path: Path) -> _Parsed:
+    lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n")
+    if "\t" not in lines[0] and "," in lines[0]:
+        raise DataError(f"{path} is separated by commas; name it .csv.")
+    tabs = lines[0].count("\t")
+    if lines[0].startswith('"') or any(line and line.count("\t") != tabs for line in lines):
+        return _delimited(text, path, "\t")  # quoted as in CSV, so cells may hold tabs and line breaks
+    # Where every line is a whole row, a lone quotation mark is text: many published TSV files never quote.
+    rows = [_tsv_row(line, tabs + 1) for line in lines]
+    return _rectangle(rows, list(range(1, len(rows) + 1)), path)
+
+
+def _tsv_row(line: str, width: int) -> list[str]:
+    if '"' in line:
+        try:
+            quoted = next(csv.reader([line], delimiter="\t", strict=True))
+        except csv.Error:
+            return line.split("\t")
+        if len(quoted) == width:
+            return quoted
+    return line.split("\t")
+
+
+def _delimited(text: str, path: Path, separator: str) -> _Parsed:
+    # The limit guards readers that stream; here the text is in memory already. It is global, so it is put back.
+    limit = csv.field_size_limit(max(len(text), 131_072))
+    rows: list[list[str]] = []
+    places: list[int] = []
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    begin = 1
+    try:
+        for row in reader:
+            rows.append(row)
+            places.append(begin)
+            begin = reader.line_num + 1
+    except csv.Error as error:
+        raise DataError(
+            f"{path}: the row that begins in line {begin} cannot be read ({error}). A quotation mark inside a quoted "
+            'cell must be doubled (""), and every quoted cell closed.'
+        ) from None
+    finally:
+        csv.field_size_limit(limit)
+    return _rectangle(rows, places, path)
+
+
+def _rectangle(rows: list[list[str]], places: list[int], path: Path) -> _Parsed:
+    filled = [(row, place) for row, place in zip(rows, places, strict=True) if row and row != [""]]
+    names = [name.strip() for name in filled[0][0]]
+    _distinct(names, path)
+    for row, place in filled:
+        if len(row) != len(names):
+            raise DataError(
+                f"{path}: line {place} has {len(row)} cells, the header has {len(names)}. A cell that holds the "
+                "separator or a line break must be in quotation marks."
+            )
+    cells: list[list[str | None]] = [[cell if cell else None for cell in row] for row, _ in filled[1:]]
+    frame = pd.DataFrame(cells, columns=names, dtype=object)
+    return frame, [place for _, place in filled[1:]], "line"
+
+
+def _jsonl(text: str, path: Path) -> _Parsed:
+    objects, places = [], []
+    for place, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line, object_pairs_hook=_once)
+        except ValueError as error:
+            hint = (
+                " (the file looks like one JSON list: name it .json)" if place == 1 and line.strip()[:1] == "[" else ""
+            )
+            raise DataError(f"{path}: line {place} is not JSON: {error}{hint}.") from None
+        if not isinstance(value, dict):
+            raise DataError(f"{path}: line {place} holds a {type(value).__name__}; each line must be one JSON object.")
+        objects.append(value)
+        places.append(place)
+    return _records(objects), places, "line"
+
+
+def _json(text: str, path: Path) -> _Parsed:
+    try:
+        value = json.loads(text, object_pairs_hook=_once)
+    except json.JSONDecodeError as error:
+        hint = "; one object a line is .jsonl" if error.msg == "Extra data" else ""
+        raise DataError(f"{path} is not JSON: {error}{hint}.") from None
+    except ValueError as error:
+        raise DataError(f"{path} is not JSON: {error}.") from None
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise DataError(f'{path} must be a list of objects, such as [{{"text": ..., "label": ...}}, ...].')
+    return _records(value), range(1, len(value) + 1), "object"
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise ValueError(f"more than one value for {twice!r} in one object")
+    return found
+
+
+def _records(objects: list[dict[str, Any]]) -> pd.DataFrame:
+    names = dict.fromkeys(name for item in objects for name in item)
+    # Column by column as objects, so that 1 beside null stays 1.
+    return pd.DataFrame({name: pd.Series([item.get(name) for item in objects], dtype=object) for name in names})
+
+
+def _parquet(path: Path) -> Table:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.ParquetFile(path).read()
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path} is not a whole Parquet file ({str(error).splitlines()[0]}). {_REMEDY}") from None
+    _distinct(table.column_names, path)
+    return table_from_frame(table.to_pandas(), str(path))
+
+
+_PARSERS: dict[str, Callable[[str, Path], _Parsed]] = {".csv": _csv, ".tsv": _tsv, ".jsonl": _jsonl, ".json": _json}

@@ -1,0 +1,221 @@
+import gzip
+import json
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tracemend.data import read, read_texts
+from tracemend.errors import DataError
+from tracemend.progress import Progress
+
+CSV = "comment,toxic,author\nyou rock,0,ann\ngo away,1,bob\nfine,0,\n"
+
+
+def take(source, **more):
+    return read(source, text="comment", label="toxic", **more)
+
+
+def refused(source, *words, **more):
+    with pytest.raises(DataError) as error:
+        take(source, **more)
+    message = str(error.value)
+    for word in words:
+        assert word in message, message
+    return message
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", CSV),
+        ("a.csv", "\ufeff" + CSV),
+        ("a.csv", CSV.replace("\n", "\r\n")),
+        ("a.csv", CSV.replace(",", ";")),
+        ("a.csv.gz", gzip.compress(CSV.encode())),
+        ("A.CSV", CSV),
+        ("a.tsv", CSV.replace(",", "\t")),
+        (
+            "a.jsonl",
+            '{"comment": "you rock", "toxic": 0, "author": "ann"}\n{"comment": "go away", "toxic": 1, "author": "bob"}'
+            '\n\n{"comment": "fine", "toxic": 0}\n',
+        ),
+        (
+            "a.json",
+            json.dumps(
+                [
+                    {"comment": "you rock", "toxic": 0, "author": "ann"},
+                    {"comment": "go away", "toxic": 1, "author": "bob"},
+                    {"comment": "fine", "toxic": 0, "author": None},
+                ]
+            ),
+        ),
+    ],
+)
+def test_text_formats_agree(save, name, content):
+    data = take(save(name, content), group="author")
+    assert list(data.frame["text"]) == ["you rock", "go away", "fine"]
+    assert list(data.frame["label"]) == ["0", "1", "0"]
+    assert list(data.frame["group"]) == ["ann", "bob", None]
+    assert (data.labels, data.positive) == (("0", "1"), "1")
+
+
+def test_parquet_frame_and_datasets_agree(tmp_path):
+    import datasets
+
+    frame = pd.DataFrame({"comment": ["a b", "c d", "e f"], "toxic": [True, False, True]})
+    frame.to_parquet(tmp_path / "a.parquet")
+    dataset = datasets.Dataset.from_pandas(frame)
+    dataset.save_to_disk(str(tmp_path / "folder"))
+    for source in (frame, tmp_path / "a.parquet", dataset, tmp_path / "folder"):
+        data = take(source)
+        assert list(data.frame["label"]) == ["True", "False", "True"]
+        assert data.uid == take(frame).uid
+    named = dataset.map(lambda row: {"toxic": int(row["toxic"])}).cast_column(
+        "toxic", datasets.ClassLabel(names=["fine", "toxic"])
+    )
+    assert list(take(named).frame["label"]) == ["toxic", "fine", "toxic"]
+    datasets.DatasetDict({"train": dataset}).save_to_disk(str(tmp_path / "dict"))
+    refused(tmp_path / "dict", "several parts", "train")
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [([0, 1], ["0", "1"]), ([0.0, 1.0], ["0", "1"]), ([True, False], ["True", "False"]), ([" x", "y "], ["x", "y"])],
+)
+def test_labels_become_strings(values, names):
+    assert list(take(pd.DataFrame({"comment": ["a", "b"], "toxic": values})).frame["label"]) == names
+
+
+def test_cells_are_not_interpreted(save):
+    data = take(save("a.csv", "comment,toxic,code\nNA,none,007\nnull,some,\n"))
+    assert list(data.frame["text"]) == ["NA", "null"]
+    assert list(data.frame["label"]) == ["none", "some"]
+    assert list(data.frame["code"]) == ["007", None]
+
+
+def test_reply_truth_and_clashing_columns(save):
+    path = save("a.csv", "comment,answer,toxic,gold,text,uid\nhi,ho,0,0,x,u1\nhi,he,1,0,y,u2\n")
+    data = take(path, reply="answer", truth="gold")
+    assert data.pairs == [("hi", "ho"), ("hi", "he")]
+    assert data.wrong.tolist() == [False, True]
+    assert list(data.frame.columns) == ["uid", "text", "reply", "label", "group", "truth", "original_text"]
+
+
+def test_truth_may_hold_a_label_that_the_labels_lack():
+    frame = pd.DataFrame({"comment": ["a", "b"], "toxic": ["x", "y"], "gold": ["x", "z"]})
+    assert take(frame, truth="gold").labels == ("x", "y", "z")
+
+
+def test_tsv_with_lone_quotation_marks(save):
+    data = take(save("a.tsv", 'comment\ttoxic\n"well\t0\nhe said "no"\t1\n"quoted ""cell"""\t0\n'))
+    assert list(data.frame["text"]) == ['"well', 'he said "no"', 'quoted "cell"']
+
+
+def test_tsv_with_quoted_line_breaks(save):
+    data = take(save("a.tsv", 'comment\ttoxic\n"two\nlines"\t0\nb\t1\n'))
+    assert list(data.frame["text"]) == ["two\nlines", "b"]
+
+
+def test_lines_are_those_of_the_file(save):
+    path = save("a.csv", 'comment,toxic\n"two\nlines",0\n\nb,1\n,0\n')
+    refused(path, "1 of 3 texts", "line 6", "--drop-empty")
+
+
+def test_drop_empty_says_so(save):
+    heard = []
+
+    class Heard(Progress):
+        def note(self, event, **facts):
+            heard.append((event, facts))
+
+    data = take(save("a.csv", CSV + "  ,1,\n"), drop_empty=True, progress=Heard())
+    assert len(data) == 3
+    assert heard == [("dropped empty texts", {"rows": 1, "where": "line 5"})]
+
+
+def test_missing_labels(save):
+    rows = "".join(f"t{i},{'' if i % 2 else i % 4}\n" for i in range(20))
+    message = refused(save("a.csv", "comment,toxic\n" + rows), "10 of 20 labels", "lines 3, 5, 7, 9, 11 and 5 more")
+    assert "'toxic'" in message
+    refused(pd.DataFrame({"comment": ["a", "b", "c"], "toxic": [0, np.nan, 1]}), "row 1 (counted from 0)", "missing")
+
+
+def test_missing_and_duplicate_columns(save):
+    refused(save("a.csv", "coment,toxic\na,0\nb,1\n"), "no column 'comment'", "did you mean 'coment'?")
+    refused(save("b.csv", "comment,toxic,toxic\na,0,0\nb,1,1\n"), "more than one column", "'toxic'")
+    refused(save("c.jsonl", '{"comment": "a", "toxic": 0, "toxic": 1}\n'), "line 1", "'toxic'")
+    refused(pd.DataFrame([["a", 0, 1]], columns=["comment", "toxic", "toxic"]), "more than one column")
+    refused(save("d.csv", CSV), "--text and as --group", group="comment")
+
+
+def test_files_that_are_not_there_or_empty(save, tmp_path):
+    save("train.csv", CSV)
+    refused(tmp_path / "trian.csv", "there is no file", "did you mean", "train.csv")
+    refused(save("a.csv", ""), "is empty")
+    refused(save("a.csv.gz", gzip.compress(b"")), "is empty")
+    refused(save("b.csv", "comment,toxic\n"), "no rows")
+    refused(save("b.xyz", CSV), "'.xyz'", ".parquet")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.csv", b"PAR1\x00\x00", "Parquet"),
+        ("a.csv", b"PK\x03\x04zip", "spreadsheet"),
+        ("a.csv", gzip.compress(CSV.encode()), ".gz"),
+        ("a.csv", pickle.dumps({"a": 1}), "pickle"),
+        ("a.pkl", pickle.dumps({"a": 1}), "never loaded"),
+        ("a.csv", CSV.encode("utf-16"), "UTF-16"),
+        ("a.csv", b"comment,toxic\na\x00b,1\n", "NUL"),
+        ("a.csv", "<!DOCTYPE html><html></html>", "web page"),
+        ("a.jsonl", "<html></html>", "web page"),
+        ("a.csv", '{"comment": "a", "toxic": 0}\n', ".jsonl"),
+        ("a.csv", '[\n {"comment": "a",\n "toxic": 0}]', "JSON"),
+        ("a.csv", CSV.replace(",", "\t"), "name it .tsv"),
+        ("a.tsv", CSV, "name it .csv"),
+        ("a.jsonl", CSV, "line 1 is not JSON"),
+        ("a.jsonl", '[{"comment": "a"}]', "must be one JSON object"),
+        ("a.json", '{"comment": "a"}\n{"comment": "b"}\n', ".jsonl"),
+        ("a.json", '{"comment": ["a"]}', "list of objects"),
+        ("a.parquet", CSV, "not a whole Parquet"),
+        ("a.csv.gz", CSV, "not a whole gzip"),
+        ("a.csv.gz", gzip.compress(CSV.encode())[:-9], "not a whole gzip"),
+        ("a.csv", 'comment,toxic\na,0\n"never closed,1\nb,0\n', "begins in line 3"),
+        ("a.csv", "comment,toxic\na,0\nb, c,1\n", "line 3 has 3 cells, the header has 2"),
+    ],
+)
+def test_not_what_the_ending_says(save, name, content, words):
+    refused(save(name, content), words)
+
+
+def test_wrong_encoding_names_the_byte(save):
+    refused(save("a.csv", "comment,toxic\nok,1\ncafé,0\n".encode("latin-1")), "0xe9", "position 22", "line 3", "iconv")
+
+
+def test_labels_and_texts_that_cannot_be_used(save):
+    refused(save("a.csv", "comment,toxic\na,1\nb,1\n"), "all 2 labels", "'1'")
+    refused(save("b.csv", "comment,toxic\na,1\na,0\n"), "all 2 texts", "the same")
+    refused(save("c.csv", "comment,toxic\na,Safe\nb,Unsafee\n"), "line 3", "'Unsafe'?", label_names=["Safe", "Unsafe"])
+    refused(save("d.csv", "comment,toxic\na,Safe\nb,Unsafe\n"), "positive label", positive="bad")
+    refused(pd.DataFrame({"comment": ["a", "b"], "toxic": [0.2, 0.9]}), "row 0", "threshold")
+    refused(pd.DataFrame({"comment": [1, 2], "toxic": [0, 1]}), "not text", "row")
+    refused(save("e.jsonl", '{"comment": "\\ud83d", "toxic": 0}\n{"comment": "b", "toxic": 1}\n'), "half a character")
+    refused(pd.DataFrame({"comment": list("abcdefghijklmnopqrst"), "toxic": range(20)}), "20 different labels")
+    refused(save("f.csv", "comment,toxic,author\na,1,\nb,0,\n"), "group column", group="author")
+
+
+def test_hub_name_that_cannot_be_had():
+    refused("nobody/nothing-there", "there is no file", "'nobody/nothing-there'", "network")
+    refused("hub:nobody/nothing-there:test", "split 'test'")
+    refused("data/nothing.csv", "there is no file")
+    refused(3.5, "cannot read a float")
+    refused({"train": 1}, "choose one: train")
+
+
+def test_texts_without_labels(save):
+    assert read_texts(save("a.csv", CSV), text="comment") == [("you rock", None), ("go away", None), ("fine", None)]
+    assert read_texts(save("a.csv", CSV), text="comment", reply="toxic")[0] == ("you rock", "0")
+    with pytest.raises(DataError, match="no column 'x'"):
+        read_texts(save("a.csv", CSV), text="x")
