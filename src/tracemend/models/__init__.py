@@ -1,0 +1,27 @@
+"""Pretrained language models of every family, and access to what goes on inside them.
+
+``load`` and ``tiny`` make a :class:`LanguageModel`; ``embedded`` lists those that need no network. ``sites`` names
+the activations that ``capture`` reads and ``edit`` changes.
+"""
+
+from tracemend.models.embedded import EmbeddedModel, embedded
+from tracemend.models.hooks import capture, edit
+from tracemend.models.language_model import Family, LanguageModel
+from tracemend.models.load import load
+from tracemend.models.sites import Site, register_site, site, sites
+from tracemend.models.tiny import tiny
+
+__all__ = [
+    "EmbeddedModel",
+    "Family",
+    "LanguageModel",
+    "Site",
+    "capture",
+    "edit",
+    "embedded",
+    "load",
+    "register_site",
+    "site",
+    "sites",
+    "tiny",
+]

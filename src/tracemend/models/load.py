@@ -1,0 +1,233 @@
+"""Load a Hugging Face model from the hub, a local folder or a Python package."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
+from copy import deepcopy
+from io import StringIO
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+)
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+)
+from transformers.utils import logging as _logging
+
+from tracemend.errors import ModelError, did_you_mean
+from tracemend.models.embedded import EmbeddedModel, embedded
+from tracemend.models.language_model import Family, LanguageModel, fingerprint_of
+
+logging: Any = _logging
+
+Attention = Literal["eager", "sdpa"]
+
+# Longer windows than this cost memory that a laptop lacks; T5 has relative positions and was trained on 512.
+_LONGEST = 2048
+_WITHOUT_POSITIONS = 512
+_MAKERS: dict[Family, Any] = {
+    "encoder": AutoModel,
+    "decoder": AutoModelForCausalLM,
+    "encoder-decoder": AutoModelForSeq2SeqLM,
+}
+
+
+def load(name: str | Path, *, revision: str | None = None, attention: Attention = "eager") -> LanguageModel:
+    """Load a pretrained model in float32 and eval mode, with a fast tokenizer that pads on the right.
+
+    Args:
+        name: an embedded model (``minilm``, ``smollm2``), a folder that ``save_pretrained`` wrote, or a hub id.
+        revision: branch, tag or commit on the hub.
+        attention: ``eager`` gives attention patterns, and on a CPU its backward pass in bfloat16 is the faster one;
+            ``sdpa`` needs less memory on long inputs.
+
+    Raises:
+        ModelError: no such model, no network to fetch it, no tokenizer, or weights that are not safetensors.
+
+    Example:
+        >>> load("minilm").family, load("smollm2").family
+        ('encoder', 'decoder')
+    """
+    name = str(name)
+    known = embedded()
+    # Transformers draws random numbers for tensors that a checkpoint lacks; the user's seed is not for that.
+    with _quietly(), torch.random.fork_rng(devices=[]):
+        if name in known:
+            return _load_embedded(known[name], attention)
+        if Path(name).is_dir():
+            _check_folder(Path(name))
+        return _load_pretrained(name, revision, attention)
+
+
+def family_of(config: Any) -> Family:
+    """The family of a transformers configuration.
+
+    ``is_encoder_decoder`` decides first. A model type that has a masked language model head (BERT, RoBERTa ...) is
+    an encoder, although transformers offers a causal head for most of these too, unless ``is_decoder`` is set or
+    the architecture it was saved with is a causal one. A model type with only a causal head is a decoder. All else
+    is an encoder.
+    """
+    if getattr(config, "is_encoder_decoder", False):
+        return "encoder-decoder"
+    kind = config.model_type
+    if kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
+        saved_as = " ".join(getattr(config, "architectures", None) or [])
+        causal = getattr(config, "is_decoder", False) or "CausalLM" in saved_as or "LMHeadModel" in saved_as
+        return "decoder" if causal else "encoder"
+    return "decoder" if kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES else "encoder"
+
+
+def _load_pretrained(name: str, revision: str | None, attention: Attention) -> LanguageModel:
+    try:
+        config = AutoConfig.from_pretrained(name, revision=revision)
+        family = family_of(config)
+        network = _network(name, family, attention, revision=revision)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise ModelError(_why_not(name, error)) from error
+    return _finished(name, family, network, _tokenizer(name, revision=revision))
+
+
+def _network(place: str | Path, family: Family, attention: Attention, **where: Any) -> Any:
+    network, report = _MAKERS[family].from_pretrained(
+        place,
+        dtype=torch.float32,
+        use_safetensors=True,
+        attn_implementation=attention,
+        output_loading_info=True,
+        **where,
+    )
+    missing = sorted(report["missing_keys"])
+    # Checkpoints saved from a masked language model have no pooler; nothing here uses one, but what transformers
+    # fills in is random and would make the fingerprint so.
+    for key in missing:
+        if key.startswith("pooler."):
+            torch.nn.init.zeros_(network.get_parameter(key))
+    lost = [key for key in missing if not key.startswith("pooler.")]
+    if lost:
+        raise ModelError(
+            f"the weights of {place} lack {len(lost)} tensors of {type(network).__name__} ({', '.join(lost[:3])} ...), "
+            "which would be random; give a checkpoint that was saved with its language model head."
+        )
+    return network
+
+
+def _load_embedded(model: EmbeddedModel, attention: Attention) -> LanguageModel:
+    weights = model.verified()
+    if weights.suffix != ".gguf":
+        family = family_of(AutoConfig.from_pretrained(weights.parent))
+        network = _network(weights.parent, family, attention)
+        return _finished(model.name, family, network, _tokenizer(weights.parent), model.sha256)
+    # Its bar of tensors heeds no setting.
+    with redirect_stderr(StringIO()):
+        widened = AutoModelForCausalLM.from_pretrained(weights.parent, gguf_file=weights.name, dtype=torch.float32)
+    # A network read from GGUF says it is quantised and cannot be saved as it is; a fresh one with its weights can.
+    config = deepcopy(widened.config)
+    del config.quantization_config
+    fresh: Any = type(widened)
+    network = fresh.from_pretrained(
+        None, config=config, state_dict=widened.state_dict(), dtype=torch.float32, attn_implementation=attention
+    )
+    network.generation_config = deepcopy(widened.generation_config)
+    tokenizer = _tokenizer(weights.parent, gguf_file=weights.name)
+    return _finished(model.name, "decoder", network, tokenizer, model.sha256)
+
+
+def _tokenizer(place: str | Path, **where: Any) -> Any:
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(place, use_fast=True, **where)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"{place} has no tokenizer that can be read; save it there with tokenizer.save_pretrained(...), "
+            "tokenizer.json included."
+        ) from error
+    if not getattr(tokenizer, "is_fast", False):
+        raise ModelError(
+            f"the tokenizer of {place} is a slow one ({type(tokenizer).__name__}); tracemend needs its fast form "
+            "(tokenizer.json), for the places of words in the text."
+        )
+    return tokenizer
+
+
+def _finished(name: str, family: Family, network: Any, tokenizer: Any, weights: str | None = None) -> LanguageModel:
+    tokenizer.padding_side = "right"
+    # A tokenizer.json may come with a fixed length of its own (minilm's pads and cuts at 128).
+    tokenizer.backend_tokenizer.no_padding()
+    tokenizer.backend_tokenizer.no_truncation()
+    if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise ModelError(
+                f"the tokenizer of {name} has neither a pad nor an eos token; set its pad_token and save it."
+            )
+        tokenizer.pad_token = tokenizer.eos_token
+    network.eval()
+    window = _window(network, tokenizer)
+    return LanguageModel(name, family, network, tokenizer, window, fingerprint_of(network, weights))
+
+
+def _window(network: Any, tokenizer: Any) -> int:
+    positions = getattr(network.config, "max_position_embeddings", None) or _WITHOUT_POSITIONS
+    for path, module in network.named_modules():
+        # RoBERTa and its kin count positions from behind the padding index, so the first rows are no positions.
+        if path.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
+            positions -= module.padding_idx + 1
+    return int(min(positions, tokenizer.model_max_length, _LONGEST))
+
+
+def _check_folder(folder: Path) -> None:
+    """Say what a model folder lacks before transformers does."""
+    if not (folder / "config.json").is_file():
+        adapter = (
+            " It holds a PEFT adapter; name the model it was tuned from." * (folder / "adapter_config.json").is_file()
+        )
+        raise ModelError(f"{folder} has no config.json, so it is not a model folder of transformers.{adapter}")
+    if not any(folder.glob("*.safetensors")):
+        pickled = sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for p in folder.glob(pattern))
+        if pickled:
+            raise ModelError(
+                f"{folder} has its weights only as pickle ({pickled[0]}), which can run code when it is read and is "
+                "refused; convert them: load the model where you trust it and call "
+                "model.save_pretrained(folder), which writes safetensors."
+            )
+        raise ModelError(f"{folder} has no weights; expected model.safetensors (or its shards).")
+    if not any((folder / file).is_file() for file in ("tokenizer.json", "tokenizer_config.json", "vocab.txt")):
+        raise ModelError(
+            f"{folder} has no tokenizer; save it there with tokenizer.save_pretrained({str(folder)!r}), "
+            "tokenizer.json included."
+        )
+
+
+def _why_not(name: str, error: Exception) -> str:
+    said = str(error)
+    if "safetensors" in said and "/" in name:
+        return f"{name} has no safetensors weights; pickle weights are refused. Choose a revision with safetensors."
+    if Path(name).is_dir():
+        return f"the model in {name} cannot be read: {said}"
+    return (
+        f"no model {name!r}: it is no folder here, and as a hub id it could not be fetched. Embedded models: it is "
+        f"{did_you_mean(name, embedded())}. With a network, give a hub id such as 'google/bert_uncased_L-2_H-128_A-2'; "
+        "without one, give a folder that holds config.json, model.safetensors and tokenizer.json."
+    )
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep transformers' bars and reports of unused weights off the user's screen while loading."""
+    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
