@@ -1,0 +1,78 @@
+"""The adapters a classifier can be tuned with, all of them PEFT's."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+import peft
+import torch
+from peft.utils.constants import DUMMY_TARGET_MODULES
+
+from tracemend.errors import TuningError, did_you_mean
+from tracemend.models import LanguageModel
+
+Kind = Literal["prompt", "p-tuning", "prefix", "lora", "ia3", "head"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+_TASKS = {
+    "encoder": peft.TaskType.SEQ_CLS,
+    "decoder": peft.TaskType.CAUSAL_LM,
+    "encoder-decoder": peft.TaskType.SEQ_2_SEQ_LM,
+}
+
+
+def adapter_config(kind: Kind, model: LanguageModel, *, virtual_tokens: int = 10, rank: int = 8) -> peft.PeftConfig:
+    """PEFT's configuration for this kind of adapter on this model.
+
+    Args:
+        kind: ``prompt`` (Lester 2021), ``p-tuning`` (Liu 2021), ``prefix`` (Li & Liang 2021), ``lora`` (Hu 2021),
+            ``ia3`` (Liu 2022) or ``head`` (a linear head on the frozen encoder).
+        virtual_tokens: length of a prompt or prefix.
+        rank: of LoRA.
+
+    Raises:
+        TuningError: no such kind, or the kind needs a head where the model classifies by verbaliser words.
+    """
+    if kind not in KINDS:
+        raise TuningError(f"adapter {kind!r} is {did_you_mean(kind, KINDS)}")
+    task = _TASKS[model.family]
+    saved = ["classifier"] if model.family == "encoder" else None
+    common: dict[str, Any] = {"task_type": task, "inference_mode": False}
+    if kind == "head":
+        if model.family != "encoder":
+            raise TuningError(
+                f"{model.name} is a {model.family} and classifies by words, so it has no head to tune; "
+                "use --adapter lora or prompt."
+            )
+        # PEFT's own name for "no module gets a LoRA": what is left to train and save is the head.
+        return peft.LoraConfig(**common, target_modules=DUMMY_TARGET_MODULES, modules_to_save=saved)
+    if kind == "prompt":
+        # From embeddings of real tokens: drawn from N(0, 1), as by default, a prompt starts an order of magnitude
+        # longer than any word and learns slowly.
+        init = peft.PromptTuningInit.SAMPLE_VOCAB
+        return peft.PromptTuningConfig(**common, num_virtual_tokens=virtual_tokens, prompt_tuning_init=init)
+    if kind == "p-tuning":
+        return peft.PromptEncoderConfig(
+            **common, num_virtual_tokens=virtual_tokens, encoder_hidden_size=model.hidden_size
+        )
+    if kind == "prefix":
+        return peft.PrefixTuningConfig(**common, num_virtual_tokens=virtual_tokens)
+    if kind == "lora":
+        return peft.LoraConfig(**common, r=rank, lora_alpha=2 * rank, lora_dropout=0.0, modules_to_save=saved)
+    return peft.IA3Config(**common, modules_to_save=saved)
+
+
+def attach(base: Any, config: peft.PeftConfig, *, seed: int) -> Any:
+    """Wrap ``base`` with a fresh adapter, its weights drawn under ``seed``; the global random state is untouched.
+
+    Raises:
+        TuningError: PEFT does not know where to put this adapter on this architecture.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        try:
+            return peft.get_peft_model(base, config)
+        except ValueError as error:
+            raise TuningError(
+                f"PEFT cannot put {config.peft_type} on {type(base).__name__}: {error}. Try --adapter prompt."
+            ) from error

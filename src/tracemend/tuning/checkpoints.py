@@ -1,0 +1,185 @@
+"""Checkpoints that a trace can use: the adapter, the learning rates it stands for, the second moments."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from tracemend.errors import RunError, TuningError
+from tracemend.runs import read_json, write_json
+from tracemend.tuning.classifier import TextClassifier
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """The state of a tuning after some steps.
+
+    Attributes:
+        step: optimizer steps so far.
+        lr_sum: sum of the learning rates of the steps since the checkpoint before: its weight in TracIn.
+        metrics: on validation, at this step.
+        folder: where it lies; None for one held in memory.
+        state: trainable parameters by name, where held in memory.
+        moments: second moments of the optimizer (Adam's ``exp_avg_sq``) by parameter name, likewise.
+    """
+
+    step: int
+    lr_sum: float
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    folder: Path | None = None
+    state: Mapping[str, Tensor] | None = None
+    moments: Mapping[str, Tensor] | None = None
+
+    def load_state(self) -> Mapping[str, Tensor]:
+        """Trainable parameters by name."""
+        if self.state is not None:
+            return self.state
+        return _tensors(self._folder() / "parameters.safetensors")
+
+    def second_moments(self) -> Mapping[str, Tensor]:
+        """Second moments by parameter name.
+
+        Raises:
+            TuningError: the checkpoint was saved without its optimizer.
+        """
+        if self.moments is not None:
+            return self.moments
+        path = self._folder() / "second_moments.safetensors"
+        if not path.exists():
+            raise TuningError(
+                f"{path} is missing: without the optimizer's state Adam-preconditioned scores cannot be had."
+            )
+        return _tensors(path)
+
+    def _folder(self) -> Path:
+        if self.folder is None:
+            raise TuningError("the checkpoint is neither in memory nor on disk")
+        return self.folder
+
+
+def second_moments(optimizer: torch.optim.Optimizer, names: Mapping[str, torch.nn.Parameter]) -> dict[str, Tensor]:
+    """Adam's ``exp_avg_sq`` by parameter name (optimizers store it by position, which breaks when order changes).
+
+    Returns:
+        Empty where the optimizer keeps no second moments, as SGD.
+    """
+    found = {}
+    for name, parameter in names.items():
+        state = optimizer.state.get(parameter, {})
+        if "exp_avg_sq" in state:
+            found[name] = state["exp_avg_sq"].detach().to("cpu", copy=True)
+    return found
+
+
+def save_checkpoint(
+    folder: Path,
+    classifier: TextClassifier,
+    *,
+    step: int,
+    lr_sum: float,
+    metrics: Mapping[str, float],
+    optimizer: torch.optim.Optimizer | None = None,
+    extra: Mapping[str, Any] | None = None,
+) -> Checkpoint:
+    """Write ``adapter-N``: PEFT's own files, the optimizer's state and ``checkpoint.json``, as one rename.
+
+    Raises:
+        RunError: the disk is full; the folder does not exist then.
+    """
+    making = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(making, ignore_errors=True)
+    making.mkdir(parents=True)
+    names = classifier.trainable()
+    try:
+        classifier.network.save_pretrained(str(making))
+        save_file(classifier.state(), str(making / "parameters.safetensors"))
+        if optimizer is not None:
+            save_file(second_moments(optimizer, names), str(making / "second_moments.safetensors"))
+            save_file(_first_moments(optimizer, names), str(making / "first_moments.safetensors"))
+        facts = {"step": step, "lr_sum": lr_sum, "metrics": dict(metrics), **(extra or {})}
+        write_json(making / "checkpoint.json", facts)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(making, folder)
+    except (OSError, SafetensorError) as error:  # safetensors says in its own words that a disk is full
+        full = getattr(error, "errno", None) == errno.ENOSPC or f"os error {errno.ENOSPC}" in str(error)
+        raise RunError(
+            f"{'the disk is full: ' if full else ''}{folder} could not be written ({error}); earlier checkpoints are "
+            "unchanged. "
+            "Free some space and give the same command again; it resumes."
+        ) from error
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
+    return read_checkpoint(folder)
+
+
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """The checkpoint in a folder that :func:`save_checkpoint` wrote; tensors are read when asked for."""
+    facts = read_json(folder / "checkpoint.json")
+    return Checkpoint(step=facts["step"], lr_sum=facts["lr_sum"], metrics=facts["metrics"], folder=folder)
+
+
+def checkpoints(run: Path) -> list[Checkpoint]:
+    """All checkpoints of a run, earliest first."""
+    folders = _folders(run)
+    return sorted((read_checkpoint(f) for f in folders), key=lambda c: c.step)
+
+
+def unbroken(run: Path) -> list[Checkpoint]:
+    """The checkpoints of a tuning that goes on from them, one an epoch: their folders are numbered 1 to n.
+
+    Raises:
+        TuningError: one is missing, so that the later ones are of epochs that would be counted wrongly.
+    """
+    numbers = {int(folder.name[8:]) for folder in _folders(run)}
+    missing = sorted(set(range(1, max(numbers, default=0) + 1)) - numbers)
+    if missing:
+        later = ", ".join(f"adapter-{number:04d}" for number in sorted(numbers) if number > missing[0])
+        raise TuningError(
+            f"the checkpoint {run / f'adapter-{missing[0]:04d}'} is missing, but there are later ones; delete "
+            f"{later} and give the same command again (it goes on from what was before), bring the missing one back, "
+            "or use another --out."
+        )
+    return checkpoints(run)
+
+
+def _folders(run: Path) -> list[Path]:
+    return [f for f in run.glob("adapter-*") if (f / "checkpoint.json").exists() and f.name[8:].isdigit()]
+
+
+def resume_optimizer(optimizer: torch.optim.Optimizer, checkpoint: Checkpoint, classifier: TextClassifier) -> None:
+    """Put parameters, both moments and the step count back, bit for bit."""
+    classifier.restore(checkpoint.load_state())
+    first = _tensors(checkpoint._folder() / "first_moments.safetensors")
+    second = checkpoint.second_moments()
+    for name, parameter in classifier.trainable().items():
+        if name in second:
+            optimizer.state[parameter] = {
+                "step": torch.tensor(float(checkpoint.step)),
+                "exp_avg": first[name].to(parameter.device).clone(),
+                "exp_avg_sq": second[name].to(parameter.device).clone(),
+            }
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(str(path))
+    except (OSError, SafetensorError) as error:
+        raise RunError(
+            f"{path} is missing or damaged ({error}); delete the folder {path.parent} and those numbered after it, and "
+            "give the same command again: it goes on from what was before."
+        ) from error
+
+
+def _first_moments(optimizer: torch.optim.Optimizer, names: Mapping[str, torch.nn.Parameter]) -> dict[str, Tensor]:
+    kept = {name: optimizer.state.get(p, {}).get("exp_avg") for name, p in names.items()}
+    return {name: m.detach().to("cpu", copy=True) for name, m in kept.items() if m is not None}

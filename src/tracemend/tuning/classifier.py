@@ -1,0 +1,223 @@
+"""A pretrained model with an adapter that classifies text: one interface over three families."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from tracemend.errors import TuningError
+from tracemend.models import LanguageModel
+from tracemend.progress import Progress
+from tracemend.tuning.adapters import Kind, adapter_config, attach
+from tracemend.tuning.pooled import PooledClassifier
+from tracemend.tuning.verbaliser import Verbaliser
+
+Pair = tuple[str, str | None]
+PROMPTS = ("prompt", "p-tuning", "prefix")
+
+
+def twin(network: Any) -> Any:
+    """A second tree of modules over the same tensors, so that an adapter changes nothing in the first one."""
+    shared: dict[int, Tensor] = {id(buffer): buffer for buffer in network.buffers()}
+    # Parameters of its own over the same storage: PEFT freezes what it wraps, and a Trainer moves it.
+    shared |= {id(p): torch.nn.Parameter(p.detach(), requires_grad=p.requires_grad) for p in network.parameters()}
+    return copy.deepcopy(network, memo=shared)
+
+
+class TextClassifier:
+    """An adapted model that gives logits over labels.
+
+    Encoders get a pooled linear head. Decoders and encoder-decoders give the logits of one word a label at the
+    answer's position, so that the softmax runs over the label words alone.
+
+    Args:
+        model: the pretrained model; its weights are shared and frozen in the classifier, itself it stays as it is.
+        labels: names of the C classes.
+        kind: of adapter, see :func:`tracemend.tuning.adapters.adapter_config`.
+        max_length: the most tokens of one example, without virtual tokens.
+        words: a word for each label (decoders, encoder-decoders).
+        seed: of all initial weights.
+
+    Attributes:
+        network: the ``PeftModel``; what requires grad is the adapter and the head.
+
+    Example:
+        >>> classifier = TextClassifier(load("minilm"), ("safe", "unsafe"), kind="prompt")
+        >>> classifier.probabilities([("you rock", None)]).shape
+        (1, 2)
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        labels: Sequence[str],
+        *,
+        kind: Kind = "lora",
+        virtual_tokens: int = 10,
+        rank: int = 8,
+        max_length: int = 128,
+        words: Mapping[str, str] | None = None,
+        seed: int = 0,
+    ) -> None:
+        config = adapter_config(kind, model, virtual_tokens=virtual_tokens, rank=rank)
+        self.language_model = model
+        self.labels = tuple(labels)
+        self.kind: Kind = kind
+        self.virtual_tokens = virtual_tokens if kind in PROMPTS else 0
+        self.max_length = min(max_length, model.window - self.virtual_tokens)
+        if self.max_length < 4:
+            raise TuningError(
+                f"{model.name} takes {model.window} tokens and {self.virtual_tokens} of them are virtual: "
+                "nothing is left for text; use fewer --virtual-tokens."
+            )
+        self.verbaliser: Verbaliser | None = None
+        base = twin(model.network)
+        if model.family == "encoder":
+            base = PooledClassifier(base, len(self.labels), seed=seed)
+        else:
+            closing = model.family == "encoder-decoder"
+            self.verbaliser = Verbaliser.make(model.tokenizer, self.labels, words=words, closing=closing)
+            self._fit_template(model)
+        self.network = attach(base, config, seed=seed)
+        self.network.eval()
+        self._keeps_logits = "logits_to_keep" in inspect.signature(base.forward).parameters
+
+    def _fit_template(self, model: LanguageModel) -> None:
+        """Make room for the template and a few words of text, or say that the window has none."""
+        needed = self.verbaliser.length + 8 if self.verbaliser is not None else 0
+        if needed > model.window - self.virtual_tokens:
+            raise TuningError(
+                f"the prompt around a text takes {needed} tokens and {model.name} has {model.window}, "
+                f"{self.virtual_tokens} of them virtual; use shorter label names or fewer --virtual-tokens."
+            )
+        self.max_length = max(self.max_length, needed)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        found: torch.device = next(self.network.parameters()).device
+        return found
+
+    def trainable(self) -> dict[str, torch.nn.Parameter]:
+        """The adapter's and head's parameters by name."""
+        return {name: p for name, p in self.network.named_parameters() if p.requires_grad}
+
+    def state(self) -> dict[str, Tensor]:
+        """A copy of the trainable parameters by name: what a checkpoint holds."""
+        return {name: p.detach().to("cpu", copy=True) for name, p in self.trainable().items()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Put a checkpoint's parameters back.
+
+        Raises:
+            TuningError: the state is of another adapter.
+        """
+        own = self.trainable()
+        if set(own) != set(state) or any(own[n].shape != state[n].shape for n in own):
+            raise TuningError(
+                "the checkpoint is of another adapter: its parameters do not fit this classifier; "
+                "build the classifier with the configuration the checkpoint was made with."
+            )
+        with torch.no_grad():
+            for name, parameter in own.items():
+                parameter.copy_(state[name])
+
+    def encode(self, pairs: Sequence[Pair]) -> tuple[list[list[int]], int]:
+        """Token ids of each example, and how many texts were cut to ``max_length``.
+
+        A reply follows its text after the encoder's separator token. Token type ids are not used: the network counts
+        both as its first segment.
+        """
+        tokenizer = self.language_model.tokenizer
+        if self.verbaliser is not None:
+            made = [self.verbaliser.encode(tokenizer, text, reply, self.max_length) for text, reply in pairs]
+            return [ids for ids, _ in made], sum(cut for _, cut in made)
+        rows: list[list[int]] = []
+        cut = 0
+        for text, reply in pairs:
+            first = tokenizer(text, add_special_tokens=False).input_ids
+            second = None if reply is None else tokenizer(reply, add_special_tokens=False).input_ids
+            full = tokenizer(text, reply, truncation=True, max_length=self.max_length).input_ids
+            room = self.max_length - tokenizer.num_special_tokens_to_add(pair=second is not None)
+            cut += len(first) + len(second or ()) > room
+            rows.append(full)
+        return rows, cut
+
+    def batch(self, rows: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+        """Right-padded ``input_ids`` and ``attention_mask`` [batch, longest, up to a multiple of 8]."""
+        # Few different lengths: bfloat16 kernels on a CPU are compiled anew for every shape.
+        longest = max(len(row) for row in rows)
+        longest = max(longest, min(-(-longest // 8) * 8, self.max_length))
+        pad = self.language_model.tokenizer.pad_token_id
+        ids = torch.full((len(rows), longest), pad, dtype=torch.long)
+        mask = torch.zeros((len(rows), longest), dtype=torch.long)
+        for i, row in enumerate(rows):
+            ids[i, : len(row)] = torch.tensor(row)
+            mask[i, : len(row)] = 1
+        return {"input_ids": ids.to(self.device), "attention_mask": mask.to(self.device)}
+
+    def logits(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Logits over the labels [batch, C], float32, with autograd."""
+        if self.verbaliser is None:
+            return self.network(**batch).logits.float()  # type: ignore[no-any-return]
+        words = torch.tensor(self.verbaliser.tokens, device=self.device)
+        if self.language_model.family == "encoder-decoder":
+            start = self.language_model.config.decoder_start_token_id
+            begin = torch.full((len(batch["input_ids"]), 1), start, device=self.device)
+            out = self.network(**batch, decoder_input_ids=begin).logits
+            return out[:, -1, words].float()  # type: ignore[no-any-return]
+        # The last real token answers. Transformers would take the last position, which in a right-padded batch is
+        # padding for all but the longest row. A prompt stands in the sequence, a prefix only in the cache.
+        shift = self.virtual_tokens if self.kind in ("prompt", "p-tuning") else 0
+        last = batch["attention_mask"].sum(1) - 1 + shift
+        rows = torch.arange(len(last), device=self.device)
+        if self._keeps_logits:
+            kept, where = last.unique(return_inverse=True)
+            out = self.network(**batch, logits_to_keep=kept).logits
+            return out[rows, where][:, words].float()  # type: ignore[no-any-return]
+        out = self.network(**batch).logits
+        return out[rows, last][:, words].float()  # type: ignore[no-any-return]
+
+    def buckets(self, rows: Sequence[Sequence[int]], size: int) -> list[npt.NDArray[np.int64]]:
+        """Positions of the rows in batches of near-equal length."""
+        order = np.argsort([len(row) for row in rows], kind="stable")
+        return [order[i : i + size] for i in range(0, len(order), size)]
+
+    @contextmanager
+    def precision(self, name: str) -> Iterator[None]:
+        """Autocast to bfloat16 inside the block where ``name`` is ``"bf16"``."""
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=name == "bf16"):
+            yield
+
+    def predict(
+        self,
+        pairs: Sequence[Pair],
+        *,
+        batch_size: int = 32,
+        precision: str = "fp32",
+        progress: Progress = Progress(),
+        task: str = "predict",
+    ) -> npt.NDArray[np.float32]:
+        """Logits [n, C] of texts, in their order, without autograd."""
+        rows, _ = self.encode(pairs)
+        found = np.zeros((len(rows), len(self.labels)), dtype=np.float32)
+        self.network.eval()
+        with torch.inference_mode(), self.precision(precision):
+            for part in progress.track(self.buckets(rows, batch_size), task=task):
+                found[part] = self.logits(self.batch([rows[i] for i in part])).cpu().numpy()
+        return found
+
+    def probabilities(self, pairs: Sequence[Pair], **options: Any) -> npt.NDArray[np.float32]:
+        """Softmax of :meth:`predict` [n, C]."""
+        logits = self.predict(pairs, **options)
+        e = np.exp(logits - logits.max(axis=1, keepdims=True))
+        found: npt.NDArray[np.float32] = e / e.sum(axis=1, keepdims=True)
+        return found
