@@ -1,0 +1,26 @@
+"""How good a classifier is, whether it got better, and how well wrong labels were found.
+
+Every comparison is paired and carries its interval; what the interval does not show is not claimed.
+"""
+
+from __future__ import annotations
+
+from tracemend.evaluate.bootstrap import Comparison, Share, paired_bootstrap, recovered_share
+from tracemend.evaluate.curve import curve_figure
+from tracemend.evaluate.detection import Detection, detection
+from tracemend.evaluate.metrics import METRICS, average_precision, predictions, scores, threshold
+
+__all__ = [
+    "METRICS",
+    "Comparison",
+    "Detection",
+    "Share",
+    "average_precision",
+    "curve_figure",
+    "detection",
+    "paired_bootstrap",
+    "predictions",
+    "recovered_share",
+    "scores",
+    "threshold",
+]
