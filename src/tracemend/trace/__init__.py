@@ -1,0 +1,38 @@
+"""From an error to the training examples behind it.
+
+Per-example gradients, influence scores, the candidates they point to, and detectors of wrong labels.
+"""
+
+from tracemend.trace.candidates import Candidates, candidates, driver_weights
+from tracemend.trace.detectors import Detector
+from tracemend.trace.gradients import Block, Gradients, Layout, gradient_batches, per_example_gradients
+from tracemend.trace.influence import Influence
+from tracemend.trace.out_of_fold import out_of_fold_probabilities
+from tracemend.trace.scores import flipped_factor, relabel_gain
+from tracemend.trace.similarity import embed, nearest_opposite, similarity_scores
+from tracemend.trace.tracin import TracIn, self_influence
+from tracemend.trace.trusted import head_inputs, label_free, trusted_probabilities
+
+__all__ = [
+    "Block",
+    "Candidates",
+    "Detector",
+    "Gradients",
+    "Influence",
+    "Layout",
+    "TracIn",
+    "candidates",
+    "driver_weights",
+    "embed",
+    "flipped_factor",
+    "gradient_batches",
+    "head_inputs",
+    "label_free",
+    "nearest_opposite",
+    "out_of_fold_probabilities",
+    "per_example_gradients",
+    "relabel_gain",
+    "self_influence",
+    "similarity_scores",
+    "trusted_probabilities",
+]

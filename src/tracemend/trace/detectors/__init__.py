@@ -1,0 +1,26 @@
+"""Detectors of wrong labels, one a file, all registered under ``trace.``.
+
+Each ranks the training labels by suspicion and is compared with a random order.
+"""
+
+from tracemend.trace.detectors.detector import Detector, Subject, Suspicion
+from tracemend.trace.detectors.gbair import Gbair
+from tracemend.trace.detectors.loss import Loss
+from tracemend.trace.detectors.mean_influence import MeanInfluence
+from tracemend.trace.detectors.out_of_fold_loss import OutOfFoldLoss
+from tracemend.trace.detectors.own_influence import SelfInfluence
+from tracemend.trace.detectors.random_order import RandomOrder
+from tracemend.trace.detectors.similarity import Similarity
+
+__all__ = [
+    "Detector",
+    "Gbair",
+    "Loss",
+    "MeanInfluence",
+    "OutOfFoldLoss",
+    "RandomOrder",
+    "SelfInfluence",
+    "Similarity",
+    "Subject",
+    "Suspicion",
+]

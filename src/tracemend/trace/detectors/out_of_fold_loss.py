@@ -1,0 +1,39 @@
+"""Suspicion by out-of-fold loss on frozen embeddings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tracemend.progress import Progress
+from tracemend.trace.detectors.detector import Detector, Subject, Suspicion
+from tracemend.trace.out_of_fold import out_of_fold_probabilities
+from tracemend.trace.similarity import embed
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutOfFoldLoss(Detector):
+    r"""Rank training labels by the loss of a model that has not seen them.
+
+    .. math:: -\log p_y \quad \text{in nats}
+
+    Chong, Hong and Manning 2022 (arXiv 2205.12702), here with logistic regression on frozen sentence embeddings.
+
+    Attributes:
+        folds: at most; fewer where a label has fewer examples.
+    """
+
+    name = "trace.out-of-fold-loss"
+
+    folds: int = 5
+
+    def suspicion(self, subject: Subject, progress: Progress) -> Suspicion:
+        """Cross-entropy of each example under its own label, out of fold."""
+        train = subject.splits.train
+        classifier = subject.classifier
+        features = embed(classifier.language_model, train.pairs, max_length=classifier.max_length, progress=progress)
+        p = out_of_fold_probabilities(features, train.y, len(train.labels), folds=self.folds, seed=self.seed)
+        own = p[np.arange(len(train)), train.y]
+        evidence = [f"a model that has not seen it gives the label a probability of {value:.2f}" for value in own]
+        return Suspicion(-np.log(np.maximum(own, 1e-12)), evidence, p)

@@ -1,0 +1,216 @@
+"""Exact per-example gradients of a classifier's adapter and head over a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from tracemend.data import Labelled
+from tracemend.errors import TraceError, did_you_mean
+from tracemend.progress import Progress
+from tracemend.trace.gradients.engine import Batched, Engine, Loop, evaluation
+from tracemend.trace.gradients.layout import Block, Layout, lay_out
+from tracemend.trace.gradients.selftest import agreement
+from tracemend.tuning import TextClassifier
+
+Way = Literal["auto", "fast", "loop"]
+Precision = Literal["fp32", "bf16"]
+
+
+@dataclass(frozen=True, eq=False)
+class Gradients:
+    """Gradients of each example's loss, and what else the same pass gives.
+
+    Attributes:
+        grads: float32 [n, P], on the CPU.
+        losses: cross-entropy of each example under its label [n], nats.
+        logits: over the labels [n, C].
+        y: label indices [n].
+        uid: ids of the examples [n].
+        layout: which columns belong to which parameter.
+    """
+
+    grads: Tensor
+    losses: npt.NDArray[np.float32]
+    logits: npt.NDArray[np.float32]
+    y: npt.NDArray[np.int64]
+    uid: tuple[str, ...]
+    layout: Layout
+
+    def __len__(self) -> int:
+        return len(self.uid)
+
+    @property
+    def norms(self) -> npt.NDArray[np.float32]:
+        """Euclidean norm of each gradient [n]."""
+        found: npt.NDArray[np.float32] = self.grads.norm(dim=1).numpy()
+        return found
+
+    @property
+    def margins(self) -> npt.NDArray[np.float32]:
+        """Logit of the label less the highest other logit [n]; negative where the model decides otherwise."""
+        rows = np.arange(len(self.y))
+        others = self.logits.copy()
+        others[rows, self.y] = -np.inf
+        found: npt.NDArray[np.float32] = self.logits[rows, self.y] - others.max(axis=1)
+        return found
+
+    @property
+    def probability(self) -> npt.NDArray[np.float32]:
+        """Probability of each example's own label [n]."""
+        found: npt.NDArray[np.float32] = np.exp(-self.losses)
+        return found
+
+    def only(self, groups: Iterable[str]) -> Gradients:
+        """The same examples with the columns of these groups alone; ``layer`` means all layers.
+
+        Raises:
+            TraceError: the adapter has no such group.
+        """
+        wanted = tuple(groups)
+        known = list(dict.fromkeys(block.group for block in self.layout))
+        for group in wanted:
+            if not any(_within(name, group) for name in known):
+                raise TraceError(f"the group {group!r} is {did_you_mean(group, known)}")
+        kept = [block for block in self.layout if any(_within(block.group, group) for group in wanted)]
+        grads = torch.cat([self.grads[:, block.columns] for block in kept], dim=1)
+        return replace(self, grads=grads, layout=lay_out((b.name, b.shape, b.group) for b in kept))
+
+
+def _within(name: str, group: str) -> bool:
+    return name == group or (group == "layer" and "layer." in name)
+
+
+def per_example_gradients(
+    classifier: TextClassifier,
+    data: Labelled,
+    *,
+    method: Way = "auto",
+    batch_size: int = 16,
+    precision: Precision = "fp32",
+    check: bool = True,
+    progress: Progress = Progress(),
+) -> Gradients:
+    """The gradient of each example's loss with respect to the adapter and the head, all in memory.
+
+    Eval mode, examples in batches of near-equal length, every ``.grad`` untouched. For more examples than fit, see
+    :func:`gradient_batches`.
+
+    Args:
+        method: ``fast`` takes one backward pass a batch and refuses what it cannot do exactly; ``loop`` takes one an
+            example, for any adapter; ``auto`` is fast where that is exact and notes when it falls back to the loop.
+        precision: ``bf16`` computes under autocast; the gradients then carry three significant digits.
+        check: compare a sample with the loop first (cosine >= 0.9999), in fp32 whatever the precision: this proves
+            the structure of the fast way, not how much bf16 rounds.
+
+    Returns:
+        Rows in the order of ``data``.
+
+    Raises:
+        TraceError: the data is empty, its labels are not the classifier's, a gradient is not finite, or the fast way
+            was demanded and is not exact.
+
+    Example:
+        >>> found = per_example_gradients(tuned.classifier, splits.train)
+        >>> found.grads.shape, found.layout[0].group
+        (torch.Size([500, 4610]), 'prompt')
+    """
+    parts = gradient_batches(
+        classifier, data, method=method, batch_size=batch_size, precision=precision, check=check, progress=progress
+    )
+    grads, layout = torch.zeros(0), tuple[Block, ...]()
+    losses = np.zeros(len(data), dtype=np.float32)
+    logits = np.zeros((len(data), len(classifier.labels)), dtype=np.float32)
+    for rows, part in parts:
+        if not layout:
+            grads, layout = torch.zeros(len(data), part.grads.shape[1]), part.layout
+        grads[torch.as_tensor(rows)] = part.grads
+        losses[rows], logits[rows] = part.losses, part.logits
+    return Gradients(grads, losses, logits, data.y, tuple(data.uid), layout)
+
+
+def gradient_batches(
+    classifier: TextClassifier,
+    data: Labelled,
+    *,
+    method: Way = "auto",
+    batch_size: int = 16,
+    precision: Precision = "fp32",
+    check: bool = True,
+    progress: Progress = Progress(),
+    task: str = "gradients",
+) -> Iterator[tuple[npt.NDArray[np.int64], Gradients]]:
+    """As :func:`per_example_gradients`, batch by batch: positions in ``data`` and their gradients.
+
+    Memory does not grow with the data. Batches come in the order of length, not of the data.
+    """
+    if not len(data):
+        raise TraceError("there are no examples to trace.")
+    if data.labels != classifier.labels:
+        raise TraceError(
+            f"the data has the labels {', '.join(data.labels)} and the classifier {', '.join(classifier.labels)}; "
+            "they must be the same, in the same order."
+        )
+    if method not in get_args(Way):
+        raise TraceError(f"the method {method!r} is {did_you_mean(method, get_args(Way))}")
+    rows, _ = classifier.encode(data.pairs)
+    y = torch.tensor(data.y, device=classifier.device)
+    uid = np.array(data.uid, dtype=object)
+    with evaluation(classifier.network):
+        engine = choose(classifier, rows, y, method=method, check=check, progress=progress)
+    for part in progress.track(classifier.buckets(rows, batch_size), task=task):
+        # Entered for each batch: a consumer that stops half-way must not leave the network in another mode.
+        with evaluation(classifier.network), classifier.precision(precision):
+            found = engine([rows[i] for i in part], y[torch.as_tensor(part, device=y.device)])
+        finite = torch.isfinite(found.gradients).all(dim=1).cpu().numpy()
+        if not finite.all():
+            raise TraceError(
+                f"the gradient of example {uid[part][~finite][0]} is not finite; "
+                "tune with a lower --learning-rate, or trace with precision fp32."
+            )
+        yield (
+            part,
+            Gradients(
+                found.gradients.cpu(),
+                found.losses.cpu().numpy(),
+                found.logits.cpu().numpy(),
+                data.y[part],
+                tuple(uid[part]),
+                engine.layout,
+            ),
+        )
+
+
+def choose(
+    classifier: TextClassifier,
+    rows: list[list[int]],
+    y: Tensor,
+    *,
+    method: Way = "auto",
+    check: bool = True,
+    progress: Progress = Progress(),
+) -> Engine:
+    """The fastest engine that is exact for this classifier.
+
+    Raises:
+        TraceError: ``method`` is ``fast`` and that is not exact here.
+    """
+    if method == "loop":
+        return Loop(classifier)
+    try:
+        fast = Batched(classifier)
+        fault = agreement(fast, rows, y) if check else None
+        if fault is None:
+            return fast
+    except TraceError as error:
+        fault = str(error)
+    if method == "fast":
+        raise TraceError(f"batched gradients are refused: {fault}")
+    progress.note("gradients fall back to one example at a time", reason=fault)
+    return Loop(classifier)

@@ -1,0 +1,149 @@
+"""One pass over a batch: gradients, losses and logits of each example."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from tracemend.errors import TraceError
+from tracemend.trace.gradients.ia3 import Ia3Tap
+from tracemend.trace.gradients.layout import Layout, group_of, lay_out
+from tracemend.trace.gradients.linear import LinearTap
+from tracemend.trace.gradients.prefix import PrefixTap
+from tracemend.trace.gradients.prompt import PromptTap
+from tracemend.trace.gradients.tap import Tap
+from tracemend.tuning import TextClassifier
+
+# In the order they are asked; each takes what it can answer for, the next ones see the rest.
+TAPS: tuple[type[Tap], ...] = (PromptTap, PrefixTap, Ia3Tap, LinearTap)
+
+
+@dataclass(frozen=True, eq=False)
+class Pass:
+    """What one pass gives: gradients [B, P], losses [B] and logits [B, C], float32, detached, on the model's device."""
+
+    gradients: Tensor
+    losses: Tensor
+    logits: Tensor
+
+
+class Engine(Protocol):
+    """A way to per-example gradients."""
+
+    layout: Layout
+
+    def __call__(self, rows: Sequence[Sequence[int]], y: Tensor) -> Pass:
+        """The gradients of the examples with these token ids [B] and labels [B]."""
+
+
+def losses_of(logits: Tensor, y: Tensor) -> Tensor:
+    """Cross-entropy of each example [B] in double precision.
+
+    In single precision the residual p - y of an example the model is sure of is all rounding, and with it the
+    direction of its gradient.
+    """
+    return torch.nn.functional.cross_entropy(logits.double(), y, reduction="none")
+
+
+class Loop:
+    """The reference: one backward pass an example, any adapter, exact by construction.
+
+    Rows hold the gradients of all trainable parameters, in the order of :func:`trainable`.
+    """
+
+    def __init__(self, classifier: TextClassifier) -> None:
+        self.classifier = classifier
+        self.parameters = trainable(classifier)
+        self.layout = lay_out((name, tuple(p.shape), group_of(name)) for name, p in self.parameters.items())
+
+    def __call__(self, rows: Sequence[Sequence[int]], y: Tensor) -> Pass:
+        found = [self._one(row, y[i : i + 1]) for i, row in enumerate(rows)]
+        return Pass(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+
+    def _one(self, row: Sequence[int], y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        logits = self.classifier.logits(self.classifier.batch([row]))
+        loss = losses_of(logits, y)
+        wanted = list(self.parameters.values())
+        found = torch.autograd.grad(loss.sum(), wanted, allow_unused=True, materialize_grads=True)
+        flat = torch.cat([g.flatten().float() for g in found])
+        return flat[None], loss.detach().float(), logits.detach()
+
+
+class Batched:
+    """The fast way: one backward pass a batch, through the taps that fit the adapter.
+
+    Raises:
+        TraceError: no tap answers for some of the trainable parameters; the message names one.
+    """
+
+    def __init__(self, classifier: TextClassifier) -> None:
+        self.classifier = classifier
+        free: dict[str, torch.nn.Parameter] = dict(trainable(classifier))
+        self.taps: list[Tap] = []
+        for kind in TAPS:
+            tap = kind.claim(classifier.network, free)
+            if tap is not None:
+                self.taps.append(tap)
+                free = {name: p for name, p in free.items() if name not in tap.names}
+        if free:
+            raise TraceError(
+                f"no batched gradient is known for {next(iter(free))} ({len(free)} such parameters); use method='loop'."
+            )
+        self.layout = lay_out(part for tap in self.taps for part in tap.parts)
+
+    def __call__(self, rows: Sequence[Sequence[int]], y: Tensor) -> Pass:
+        with ExitStack() as hooks:
+            for tap in self.taps:
+                hooks.enter_context(tap.attached())
+            logits = self.classifier.logits(self.classifier.batch(rows))
+            losses = losses_of(logits, y)
+            roots = [root for tap in self.taps for root in tap.roots]
+            try:
+                found = torch.autograd.grad(losses.sum(), roots)
+            except RuntimeError as error:
+                raise TraceError(f"these gradients cannot be had in batches ({error}); use method='loop'.") from error
+            parts = []
+            for tap in self.taps:
+                own, found = found[: len(tap.roots)], found[len(tap.roots) :]
+                parts.append(tap.rows(own, len(rows)))
+        return Pass(torch.cat(parts, dim=1), losses.detach().float(), logits.detach())
+
+    def chain(self, row: Tensor) -> Mapping[str, Tensor]:
+        """Gradients by parameter name that one row [P] stands for."""
+        found: dict[str, Tensor] = {}
+        offset = 0
+        for tap in self.taps:
+            size = sum(torch.Size(shape).numel() for _, shape, _ in tap.parts)
+            found |= tap.chain(row[offset : offset + size])
+            offset += size
+        return found
+
+
+def trainable(classifier: TextClassifier) -> dict[str, torch.nn.Parameter]:
+    """The classifier's trainable parameters by name, a prompt before the head, as rows hold them.
+
+    Raises:
+        TraceError: there are none.
+    """
+    found = classifier.trainable()
+    if not found:
+        raise TraceError("the adapter has no trainable parameter; load it with is_trainable=True to trace it.")
+    return dict(sorted(found.items(), key=lambda item: not item[0].startswith("prompt_encoder.")))
+
+
+@contextmanager
+def evaluation(network: Any) -> Iterator[None]:
+    """Eval mode with autograd inside the block; every module's mode is put back after it."""
+    training = [module for module in network.modules() if module.training]
+    network.eval()
+    try:
+        with torch.enable_grad():
+            yield
+    finally:
+        for module in training:
+            module.training = True

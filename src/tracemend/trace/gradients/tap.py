@@ -1,0 +1,69 @@
+"""What every fast way to per-example gradients has in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from math import prod
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from torch.utils.hooks import RemovableHandle
+
+Part = tuple[str, tuple[int, ...], str]
+
+
+class Tap(ABC):
+    """Per-example gradients of some parameters, from what one forward pass leaves behind.
+
+    Examples of a batch do not interact, so the gradient of the summed loss with respect to a tensor [batch, ...] that
+    lies behind a shared parameter holds in row i the gradient of example i alone. A tap hooks such tensors (its
+    roots), and turns their gradients into the gradients of the parameters.
+
+    Attributes:
+        names: parameters it answers for.
+        parts: (name, shape, group) of what its rows hold, in order.
+        roots: tensors of the last forward pass to differentiate with respect to.
+        inputs: for each root what entered the layer, where the tap needs it: (name of the layer, tensor).
+    """
+
+    names: frozenset[str]
+    parts: tuple[Part, ...]
+
+    def __init__(self) -> None:
+        self.roots: list[Tensor] = []
+        self.inputs: list[tuple[str, Tensor]] = []
+
+    @classmethod
+    @abstractmethod
+    def claim(cls, network: Any, free: Mapping[str, torch.nn.Parameter]) -> Self | None:
+        """A tap for those of the free parameters that it can answer for, or None."""
+
+    @abstractmethod
+    def hook(self) -> list[RemovableHandle]:
+        """Put the hooks on."""
+
+    @abstractmethod
+    def rows(self, gradients: Sequence[Tensor], batch: int) -> Tensor:
+        """Per-example gradients [batch, P of this tap], float32, from the gradients of the roots."""
+
+    @contextmanager
+    def attached(self) -> Iterator[None]:
+        """Hooks are on inside the block; the model is as before after it."""
+        handles = self.hook()
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+            self.roots, self.inputs = [], []
+
+    def chain(self, row: Tensor) -> dict[str, Tensor]:
+        """Gradients by parameter name that one row [P of this tap] stands for."""
+        found, offset = {}, 0
+        for name, shape, _ in self.parts:
+            found[name] = row[offset : offset + prod(shape)].reshape(shape)
+            offset += prod(shape)
+        return found

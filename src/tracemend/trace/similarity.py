@@ -1,0 +1,106 @@
+"""Sentence-embedding similarity in place of influence: the control that needs no tuning."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tracemend.errors import TraceError
+from tracemend.models import LanguageModel
+from tracemend.progress import Progress
+
+Floats = npt.NDArray[np.floating]
+
+
+def embed(
+    model: LanguageModel,
+    pairs: Sequence[tuple[str, str | None]],
+    *,
+    max_length: int = 128,
+    batch_size: int = 32,
+    progress: Progress = Progress(),
+) -> npt.NDArray[np.float32]:
+    """Mean of the last hidden states over the text's tokens, unit length [n, D].
+
+    Args:
+        model: untuned; of an encoder-decoder the encoder is used.
+        pairs: text and reply. For an encoder the tokenizer's separator stands between them; token type ids are not
+            given, so that both count as the first segment. For the others a new line stands between them.
+        max_length: tokens kept of an example.
+
+    Example:
+        >>> embed(load("minilm"), [("you rock", None)]).shape
+        (1, 384)
+    """
+    tokenizer, length = model.tokenizer, min(max_length, model.window)
+    rows: list[list[int]] = []
+    for text, reply in pairs:
+        if model.family == "encoder":
+            rows.append(tokenizer(text, reply, truncation=True, max_length=length).input_ids)
+        else:
+            joined = text if reply is None else f"{text}\n{reply}"
+            # An empty text has no token in some vocabularies, and a mean over nothing is no number.
+            rows.append(tokenizer(joined, truncation=True, max_length=length).input_ids or [tokenizer.pad_token_id])
+    network = model.network.get_encoder() if model.family == "encoder-decoder" else model.network.base_model
+    found = np.zeros((len(rows), model.hidden_size), dtype=np.float32)
+    order = np.argsort([len(row) for row in rows], kind="stable")
+    device = next(network.parameters()).device
+    with torch.inference_mode():
+        for begin in progress.track(range(0, len(order), batch_size), task="embed"):
+            part = order[begin : begin + batch_size]
+            lengths = torch.tensor([len(rows[i]) for i in part])
+            ids = torch.full((len(part), int(lengths.max())), int(tokenizer.pad_token_id))
+            for at, i in enumerate(part):
+                ids[at, : len(rows[i])] = torch.tensor(rows[i])
+            mask = (torch.arange(ids.shape[1])[None] < lengths[:, None]).long()
+            hidden = network(input_ids=ids.to(device), attention_mask=mask.to(device)).last_hidden_state.float().cpu()
+            pooled = (hidden * mask[..., None]).sum(1) / lengths[:, None]
+            found[part] = torch.nn.functional.normalize(pooled, dim=1).numpy()
+    return found
+
+
+def similarity_scores(
+    train: Floats, train_y: npt.NDArray[np.int64], query: Floats, query_y: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float32]:
+    """Cosine with the sign of agreement [n, q]: plus for the query's label, minus for another one.
+
+    The same shape and sign as influence: a near neighbour with another label is an opponent.
+
+    Args:
+        train, query: unit embeddings [n, D] and [q, D].
+        train_y, query_y: label indices [n] and [q].
+    """
+    sign = np.where(np.asarray(train_y)[:, None] == np.asarray(query_y)[None, :], 1.0, -1.0)
+    return np.asarray(sign * (train @ query.T), dtype=np.float32)
+
+
+def nearest_opposite(
+    embeddings: Floats,
+    y: npt.NDArray[np.int64],
+    *,
+    among: Floats | None = None,
+    among_y: npt.NDArray[np.int64] | None = None,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """For each example the most similar one with another label: its position [n] and the cosine [n].
+
+    Args:
+        embeddings, y: unit embeddings [n, D] and label indices [n].
+        among, among_y: where to look (default: the examples themselves).
+
+    Returns:
+        Position -1 and cosine NaN where no example has another label.
+
+    Raises:
+        TraceError: ``among`` without ``among_y`` or the reverse.
+    """
+    if (among is None) != (among_y is None):
+        raise TraceError("give among and among_y together, or neither.")
+    others, other_y = (embeddings, y) if among is None or among_y is None else (among, among_y)
+    cosine = np.where(np.asarray(y)[:, None] == np.asarray(other_y)[None, :], -np.inf, embeddings @ others.T)
+    where = cosine.argmax(axis=1)
+    best = cosine[np.arange(len(cosine)), where]
+    alone = ~np.isfinite(best)
+    return np.where(alone, -1, where).astype(np.int64), np.where(alone, np.nan, best).astype(np.float32)

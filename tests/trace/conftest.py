@@ -1,0 +1,48 @@
+"""Tiny classifiers and a handful of examples of unequal length."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from tracemend.data import Labelled
+from tracemend.models import tiny
+from tracemend.tuning import TextClassifier
+
+LABELS = ("safe", "unsafe")
+TEXTS = [
+    "good movie",
+    "you are terrible and i hate this film so very much",
+    "nice",
+    "what an awful awful day",
+    "stop",
+    "please love the people",
+    "why would you do that to a sad film",
+]
+REPLIES = [None, "thanks", None, "no why", None, None, "yes"]
+
+
+@pytest.fixture
+def data() -> Labelled:
+    labels = ["safe", "unsafe", "safe", "unsafe", "unsafe", "safe", "safe"]
+    return Labelled.make(TEXTS, labels, replies=REPLIES, label_names=LABELS)
+
+
+def shaken(classifier: TextClassifier, seed: int = 1) -> TextClassifier:
+    """Move the adapter off its start, where LoRA's B is zero and half of the gradients vanish."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in classifier.trainable().values():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return classifier
+
+
+@pytest.fixture
+def make() -> Callable[..., TextClassifier]:
+    def build(architecture: str = "bert", kind: str = "prompt", labels: tuple[str, ...] = LABELS) -> TextClassifier:
+        model = tiny(architecture)
+        return shaken(TextClassifier(model, labels, kind=kind, virtual_tokens=3, rank=2, max_length=32))
+
+    return build
