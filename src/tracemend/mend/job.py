@@ -1,0 +1,321 @@
+"""The whole job in one call: read, split, load the model, repair, report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, Literal, TypedDict, Unpack, get_args, get_origin, get_type_hints
+
+from tracemend.data import Labelled, Splits, demo, make_splits, read
+from tracemend.data.examples import write_examples
+from tracemend.errors import TuningError, did_you_mean
+from tracemend.mend.ranking import Rank
+from tracemend.mend.repair import Repair
+from tracemend.mend.result import RepairResult
+from tracemend.models import LanguageModel, load
+from tracemend.progress import Progress
+from tracemend.runs import RunDirectory
+from tracemend.trace.candidates import Drivers
+from tracemend.tuning import Kind, Tuning
+from tracemend.tuning.predictor import Predictor
+
+# Share of the demo's training labels that is flipped.
+DEMO_NOISE = 0.3
+
+
+class TuningChoices(TypedDict, total=False):
+    """Keywords of a tuning; None leaves the preset's choice. See :class:`tracemend.tuning.Tuning`."""
+
+    adapter: Kind | None
+    epochs: int | None
+    batch_size: int | None
+    learning_rate: float | None
+    weight_decay: float | None
+    warmup: float | None
+    patience: int | None
+    class_weights: bool | None
+    precision: Literal["auto", "bf16", "fp32"] | None
+    max_length: int | None
+    virtual_tokens: int | None
+    lora_rank: int | None
+    words: Mapping[str, str] | None
+
+
+class Choices(TuningChoices, total=False):
+    """Keywords of a repair; None leaves the preset's choice. See :class:`tracemend.mend.Repair`."""
+
+    rank: Rank | None
+    drivers: Drivers | None
+    checkpoints: Literal["last", "all"] | None
+    top_k: int | None
+    action: Literal["remove", "relabel", "auto"] | None
+    rounds: int | None
+    candidates: int | None
+    noise: float | None
+    warm_start: bool | None
+    warm_epochs: int | None
+    stop: Literal["best", "fixed"] | None
+    controls: tuple[Literal["influence", "similarity", "random", "unchanged"], ...] | None
+    kernel: Literal["cosine", "dot"] | None
+
+
+def repair(
+    source: Any,
+    *,
+    text: str = "text",
+    label: str = "label",
+    reply: str | None = None,
+    group: str | None = None,
+    truth: str | None = None,
+    valid: Any = None,
+    test: Any = None,
+    positive: str | None = None,
+    model: str | Path | LanguageModel = "minilm",
+    out: Path | str | None = None,
+    preset: str = "default",
+    seed: int = 0,
+    drop_empty: bool = False,
+    fix_splits: bool = False,
+    name: str | None = None,
+    command_line: str = "",
+    progress: Progress = Progress(),
+    **choices: Unpack[Choices],
+) -> RepairResult:
+    """Find and repair the wrong labels behind a classifier's errors, and say what that recovered.
+
+    Args:
+        source: a path, a data frame, a ``datasets.Dataset``, or anything else that :func:`tracemend.read` takes.
+        text: its column of texts.
+        label: its column of labels.
+        reply: its column of replies, where an example is a message and its reply.
+        group: its column of authors or conversations; no group crosses a split.
+        truth: its column of true labels, where they are known.
+        valid: a given validation part, of the same kind and columns (``truth`` is not read there); what is not given
+            is taken out of ``source``.
+        test: a given test part, likewise.
+        positive: the label whose average precision is reported; the rarer by default.
+        model: an embedded name, a folder, a hub id, or a loaded model.
+        out: run directory; the same call with the same directory goes on where it stopped. None keeps nothing.
+        preset: ``default``, or ``gbair`` as reconstructed from the paper.
+        seed: of splits, tuning and controls.
+        drop_empty: drop rows without text instead of refusing them.
+        fix_splits: drop what given parts have in common instead of refusing it.
+        name: of the data, in the report.
+        choices: whatever the preset shall do otherwise, see :class:`Choices`.
+
+    Returns:
+        The result; in a notebook it shows its verdict and figures.
+
+    Raises:
+        TracemendError: bad data, no such model or choice, or ``out`` of another run. The message says what to do.
+
+    Example:
+        >>> import tracemend
+        >>> tracemend.repair(frame, text="comment", label="toxic", out="runs/mine")  # doctest: +SKIP
+    """
+    method = configured(preset, seed=seed, **choices)
+    splits = read_splits(
+        source,
+        text=text,
+        label=label,
+        reply=reply,
+        group=group,
+        truth=truth,
+        valid=valid,
+        test=test,
+        positive=positive,
+        seed=seed,
+        drop_empty=drop_empty,
+        fix_splits=fix_splits,
+        progress=progress,
+    )
+    given = {"text": text, "reply": reply, "label": label, "group": group, "truth": truth}
+    columns = {role: column for role, column in given.items() if column is not None}
+    language_model = model if isinstance(model, LanguageModel) else load(model)
+    name = name or (Path(source).name if isinstance(source, str | Path) else "data")
+    return _run(method, language_model, splits, out, "repair", command_line, name, columns, progress)
+
+
+def demo_job(
+    out: Path | str | None = None, *, seed: int = 0, command_line: str = "", progress: Progress = Progress()
+) -> RepairResult:
+    """Repair the embedded demo set, 30 % of whose training labels are flipped, with prompt tuning on minilm.
+
+    It tunes without early stop. The demo's validation labels are right, and a tuning that stops on right labels hardly
+    learns the wrong ones: there would be little to recover, and little to see.
+    """
+    # The last epoch counts: this is what a person gets who has no clean validation set to stop on.
+    method = Repair(tuning=Tuning(adapter="prompt", patience=0, epochs=8, seed=seed), seed=seed)
+    columns = {"text": "text", "reply": "reply"}
+    splits = demo(noise=DEMO_NOISE, seed=seed)
+    return _run(method, load("minilm"), splits, out, "demo", command_line, "the demo set", columns, progress)
+
+
+def read_splits(
+    source: Any,
+    *,
+    text: str,
+    label: str,
+    reply: str | None = None,
+    group: str | None = None,
+    truth: str | None = None,
+    valid: Any = None,
+    test: Any = None,
+    positive: str | None = None,
+    seed: int = 0,
+    drop_empty: bool = False,
+    fix_splits: bool = False,
+    progress: Progress = Progress(),
+) -> Splits:
+    """Read the data and the given parts, and make the parts that are missing; arguments as in :func:`repair`."""
+    heard = _Heard(progress)
+
+    def labelled(what: Any, true: str | None, positive: str | None) -> Labelled:
+        return read(
+            what, text=text, label=label, reply=reply, group=group, truth=true, positive=positive,
+            drop_empty=drop_empty, progress=heard,
+        )  # fmt: skip
+
+    splits = make_splits(
+        labelled(source, truth, positive),
+        validation=None if valid is None else labelled(valid, None, None),
+        test=None if test is None else labelled(test, None, None),
+        seed=seed,
+        fix=fix_splits,
+    )
+    return replace(splits, notes=(*heard.dropped, *splits.notes))
+
+
+def configured(preset: str = "default", *, seed: int = 0, **choices: Unpack[Choices]) -> Repair:
+    """A preset with some choices changed.
+
+    Raises:
+        TuningError: no such preset, choice or value.
+
+    Example:
+        >>> configured("gbair", candidates=10, adapter="p-tuning").candidates
+        10
+    """
+    given = {name: value for name, value in choices.items() if value is not None}
+    known = [*Choices.__annotations__, *TuningChoices.__annotations__]
+    for name in given:
+        if name not in known:
+            raise TuningError(f"{name!r} is no choice of a repair: it is {did_you_mean(name, dict.fromkeys(known))}")
+    for_tuning = {name: given.pop(name) for name in TuningChoices.__annotations__ if name in given}
+    method = Repair.preset(preset, seed=seed)
+    tuning = tuned_as(method.tuning, seed=seed, **for_tuning)  # type: ignore[arg-type]
+    tracin = method.tracin
+    kernel = given.pop("kernel", None)
+    if kernel is not None:
+        _check("kernel", kernel, ("cosine", "dot"))
+        tracin = replace(tracin, normalise_train=kernel == "cosine", normalise_query=kernel == "cosine")
+    if tracin.parts == ("prompt",) and tuning.adapter not in ("prompt", "p-tuning"):
+        tracin = replace(tracin, parts=())  # an adapter without a prompt is traced whole
+    _check_literals(Repair, given)
+    _check_positive(given, ("rounds", "candidates", "top_k", "warm_epochs"))
+    noise: Any = given.get("noise", 0.0)
+    if not 0 <= noise <= 1:
+        raise TuningError(f"noise is {noise}; it is a share of the labels, from 0 to 1.")
+    return replace(method, tuning=tuning, tracin=tracin, **given)  # type: ignore[arg-type]
+
+
+def tuned_as(tuning: Tuning, *, seed: int, **choices: Unpack[TuningChoices]) -> Tuning:
+    """A tuning with some choices changed; None changes nothing.
+
+    Raises:
+        TuningError: no such value.
+    """
+    given: dict[str, Any] = {name: value for name, value in choices.items() if value is not None}
+    if "lora_rank" in given:
+        given["rank"] = given.pop("lora_rank")
+    _check_literals(Tuning, given)
+    _check_positive(given, ("epochs", "batch_size", "max_length", "virtual_tokens", "rank"))
+    if not 0 < given.get("learning_rate", 1) < math.inf:
+        raise TuningError(f"learning_rate is {given['learning_rate']}; it must be above 0, such as 0.002.")
+    return replace(tuning, seed=seed, **given)
+
+
+def _check_positive(given: Mapping[str, Any], names: tuple[str, ...]) -> None:
+    for name in names:
+        if given.get(name, 1) < 1:
+            raise TuningError(f"{name} is {given[name]}; it must be at least 1.")
+
+
+def _check_literals(config: type, given: Mapping[str, Any]) -> None:
+    hints = get_type_hints(config)
+    for field in fields(config):
+        if field.name in given and get_origin(hints[field.name]) is Literal:
+            _check(field.name, given[field.name], get_args(hints[field.name]))
+
+
+def _check(name: str, value: Any, valid: tuple[Any, ...]) -> None:
+    if value not in valid:
+        raise TuningError(f"{name} {value!r} is {did_you_mean(str(value), valid)}")
+
+
+def _run(
+    method: Repair,
+    model: LanguageModel,
+    splits: Splits,
+    out: Path | str | None,
+    command: str,
+    command_line: str,
+    name: str,
+    columns: Mapping[str, str],
+    progress: Progress,
+) -> RepairResult:
+    described = {"name": name}
+    if out is None:
+        return method.run(model, splits, progress=progress, command=command, described=described)
+    folder = Path(out)
+    prints = {"model": model.fingerprint, **splits.fingerprints}
+    run = RunDirectory(folder, command=command, config=method.config, fingerprints=prints)
+    if run.result is None:
+        # Before the work, so that data which cannot be kept is refused at once.
+        write_examples(splits, folder)
+    result = method.run(
+        model, splits, out=folder, progress=progress, command=command, command_line=command_line, described=described,
+        # The uid keeps its name; a column of the user's that is called so keeps the canonical one.
+        names={role: column for role, column in columns.items() if column != "uid"},
+    )  # fmt: skip
+    texts = {role: columns[role] for role in ("text", "reply") if role in columns}
+    _keep_predictor(folder, method, model, result, splits, texts)
+    from tracemend.report import write_report
+
+    write_report(folder)
+    return result
+
+
+def _keep_predictor(
+    folder: Path,
+    method: Repair,
+    model: LanguageModel,
+    result: RepairResult,
+    splits: Splits,
+    columns: Mapping[str, str],
+) -> None:
+    """What ``predict`` needs: the recommended adapter and its threshold."""
+    recommended = "original" if result.verdict is None else result.verdict.recommended
+    Predictor(
+        method.tuning.classifier(model, splits.labels),
+        method.tuning,
+        splits.train.positive,
+        result.metrics.get("threshold"),
+        adapter=f"adapter-{recommended}",
+        columns=columns,
+    ).save(folder)
+
+
+class _Heard(Progress):
+    """Hands everything on, and keeps what belongs in the report."""
+
+    def __init__(self, shown: Progress) -> None:
+        self.shown = shown
+        self.dropped: list[str] = []
+
+    def note(self, event: str, **facts: Any) -> None:
+        if event == "dropped empty texts":
+            self.dropped.append(f"Dropped {facts['rows']} rows without text ({facts['where']}).")
+        self.shown.note(event, **facts)

@@ -1,0 +1,201 @@
+"""Which training labels to act on next: by influence, and by the two controls of the same job."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from tracemend.data import Labelled
+from tracemend.errors import TraceError, TuningError
+from tracemend.mend.decide import suggest
+from tracemend.progress import Progress
+from tracemend.trace import (
+    TracIn,
+    candidates,
+    driver_weights,
+    head_inputs,
+    label_free,
+    similarity_scores,
+    trusted_probabilities,
+)
+from tracemend.trace.candidates import Drivers
+from tracemend.tuning import Tuned
+
+Floats = npt.NDArray[np.floating[Any]]
+Indices = npt.NDArray[np.int64]
+Arm = Literal["influence", "similarity", "random", "unchanged"]
+Rank = Literal["trusted", "votes", "mean", "weighted"]
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """Suspicion of every training example, with what it rests on.
+
+    Attributes:
+        suspicion: higher is more suspicious [n].
+        suggestion: index of the label that would be given [n].
+        certainty: probability that the suggested label is right, given that the label is wrong [n].
+        signed: effect on each validation example [n, m]; positive lowers its loss, negative pushes it to an error.
+        drivers: weight of each validation example [m].
+        eligible: whom the rule lets be acted on [n].
+    """
+
+    suspicion: Floats
+    suggestion: Indices
+    certainty: Floats
+    signed: Floats
+    drivers: Floats
+    eligible: npt.NDArray[np.bool_]
+
+
+class Rules(Protocol):
+    """What a ranking reads of the configuration."""
+
+    @property
+    def rank(self) -> Rank: ...
+    @property
+    def drivers(self) -> Drivers: ...
+    @property
+    def top_k(self) -> int: ...
+    @property
+    def tracin(self) -> TracIn: ...
+    @property
+    def checkpoints(self) -> Literal["last", "all"]: ...
+    @property
+    def seed(self) -> int: ...
+
+
+def check_kernel(rules: Rules, labels: int) -> None:
+    """Refuse a way of taking influence that the trusted fit cannot use.
+
+    Raises:
+        TuningError: two labels, and scores that are no cosines: plain products hold how wrong the model is on the
+            label in question, ranks and votes are no kernel, and a fit on either is no better than chance.
+    """
+    tracin = rules.tracin
+    cosine = tracin.normalise_train and tracin.normalise_query and tracin.aggregate in ("whole", "mean")
+    if rules.rank == "trusted" and labels == 2 and not cosine:
+        raise TuningError(
+            "rank 'trusted' fits in the kernel of gradient cosines and takes neither dot products nor ranks or votes "
+            "of layers; choose kernel 'cosine' with aggregate 'whole' or 'mean', or rank by one of: votes, mean, "
+            "weighted."
+        )
+
+
+def by_influence(
+    rules: Rules,
+    tuned: Tuned,
+    train: Labelled,
+    validation: Labelled,
+    fallback: tuple[Floats, Floats],
+    *,
+    progress: Progress = Progress(),
+) -> tuple[Ranking, Floats]:
+    """Rank by TracIn, or by a fit to the validation set in the kernel of the same gradients.
+
+    Args:
+        fallback: sentence embeddings of train and validation, for ``trusted`` where a model classifies among more
+            than two labels by words: its gradients cannot be freed of the label.
+
+    Returns:
+        The ranking, and the classifier's probabilities of the training examples [n, C].
+    """
+    used = tuned.until_best() if rules.checkpoints == "all" else [tuned.best]
+    trusted = rules.rank == "trusted"
+    found = rules.tracin.influence(tuned.classifier, train, validation, checkpoints=used, progress=progress)
+    p_train = softmax(found.logits)
+    judged: Floats | None = None
+    if trusted and len(train.labels) == 2:
+        # The weights of the checkpoints go out again: the fit expects cosines.
+        weight = max(sum(c.lr_sum for c in used), 1e-12)
+        kernel = label_free(found.scores / weight, train.y, validation.y)
+        among = label_free(found.query_scores / weight, validation.y, validation.y)
+        judged = trusted_probabilities(kernel, among, validation.y, 2)
+    elif trusted:
+        features = fallback
+        try:
+            features = (
+                head_inputs(tuned.classifier, train, progress=progress),
+                head_inputs(tuned.classifier, validation, progress=progress),
+            )
+        except TraceError as error:
+            progress.note("trusted fit on sentence embeddings", reason=str(error))
+        judged = _trusted(features, validation.y, len(train.labels))
+    ranking = _rank(rules, train, validation, found.scores, p_train, found.query_logits, judged)
+    return ranking, p_train
+
+
+def by_similarity(
+    rules: Rules,
+    embeddings: tuple[Floats, Floats],
+    train: Labelled,
+    validation: Labelled,
+    p_train: Floats,
+    validation_logits: Floats,
+) -> Ranking:
+    """The same rule with sentence embeddings of the untuned model in place of gradients."""
+    signed = similarity_scores(embeddings[0], train.y, embeddings[1], validation.y)
+    judged = _trusted(embeddings, validation.y, len(train.labels)) if rules.rank == "trusted" else None
+    return _rank(rules, train, validation, signed, p_train, validation_logits, judged)
+
+
+def by_chance(rules: Rules, round_: int, train: Labelled, validation: Labelled, p_train: Floats) -> Ranking:
+    """Random candidates: what acting on as many examples does by itself."""
+    rng = np.random.default_rng([rules.seed, round_, 7])
+    n = len(train)
+    return Ranking(
+        suspicion=rng.random(n),
+        suggestion=suggest(p_train, train.y),
+        certainty=np.ones(n),
+        signed=np.zeros((n, len(validation))),
+        drivers=np.zeros(len(validation)),
+        eligible=np.ones(n, dtype=bool),
+    )
+
+
+def softmax(logits: Floats) -> Floats:
+    """Softmax over the last axis."""
+    e = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    found: Floats = e / e.sum(axis=-1, keepdims=True)
+    return found
+
+
+def _rank(
+    rules: Rules,
+    train: Labelled,
+    validation: Labelled,
+    signed: Floats,
+    p_train: Floats,
+    validation_logits: Floats,
+    judged: Floats | None,
+) -> Ranking:
+    rows = np.arange(len(train))
+    weights = driver_weights(validation_logits, validation.y, rules.drivers)
+    if judged is not None:
+        suspicion = -np.log(np.maximum(judged[rows, train.y], 1e-12))
+        # A label that the trusted fit holds likelier than all others together is not touched.
+        eligible = judged[rows, train.y] < 0.5
+    elif not weights.any():
+        suspicion, eligible = np.zeros(len(train)), np.zeros(len(train), dtype=bool)
+    else:
+        rule = rules.rank if rules.rank != "trusted" else "votes"
+        ranked = candidates(signed, weights=weights, top=rules.top_k, rule=rule)
+        # The order breaks ties of the vote; suspicion keeps it.
+        suspicion = np.empty(len(train))
+        suspicion[ranked.order] = np.arange(len(train), 0, -1) / len(train)
+        eligible = ranked.harm > 0
+    probabilities = p_train if judged is None else judged
+    suggestion = suggest(probabilities, train.y)
+    certainty = np.ones(len(train))
+    if len(train.labels) > 2:
+        denied = np.maximum(1.0 - probabilities[rows, train.y], 1e-12)
+        certainty = np.minimum(1.0, probabilities[rows, suggestion] / denied)
+    return Ranking(suspicion, suggestion, certainty, signed, weights, eligible)
+
+
+def _trusted(features: tuple[Floats, Floats], y: Indices, labels: int) -> Floats:
+    of_train, of_validation = features
+    return trusted_probabilities(of_train @ of_validation.T, of_validation @ of_validation.T, y, labels)

@@ -1,0 +1,232 @@
+"""G-BAIR: find the wrong labels behind a classifier's errors, repair them, tune again, and judge what came of it.
+
+Mozes et al. 2023, "Gradient-Based Automated Iterative Recovery for Parameter-Efficient Tuning" (arXiv 2302.06598).
+Every choice of the paper's loop is a field here; the preset ``gbair`` is the loop as reconstructed.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+
+from tracemend.data import Labelled, Splits
+from tracemend.errors import DataError, TuningError, did_you_mean
+from tracemend.mend.bench import Bench
+from tracemend.mend.decide import Policy, candidates_per_round
+from tracemend.mend.ranking import Arm, Rank, check_kernel
+from tracemend.mend.result import RepairResult, acted_each_round, figures, keep, load_result
+from tracemend.mend.rounds import measure
+from tracemend.methods import Method
+from tracemend.models import LanguageModel
+from tracemend.progress import EventLog, Progress
+from tracemend.runs import RunDirectory
+from tracemend.trace import TracIn
+from tracemend.trace.candidates import Drivers
+from tracemend.tuning import Tuning, tune
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repair(Method[RepairResult]):
+    """Find wrong training labels by influence on validation, remove or relabel, tune again, and judge.
+
+    Attributes:
+        tuning: how the classifier is tuned.
+        tracin: how influence is taken: normalisation, optimizer, parameters, aggregation over layers.
+        rank: ``trusted`` (fit to the validation set in the gradient kernel), ``votes`` (top-k counts, the paper's),
+            ``mean`` or ``weighted`` influence.
+        drivers: validation examples that drive ``votes``, ``mean`` and ``weighted``, and the evidence.
+        checkpoints: ``last``, or ``all`` of the tuning weighted by their learning rates; a warm round counts as one.
+        top_k: opponents of a driver that get its vote.
+        action: ``remove``, ``relabel`` or ``auto``: whichever gains more, which with two labels is always to relabel.
+        rounds: at most.
+        candidates: examples a round; None takes noise estimate x N / rounds.
+        noise: share of wrong labels; None estimates it by the confident joint.
+        warm_start: each round goes on from the one before, for ``warm_epochs``; else tunes afresh.
+        stop: ``best`` keeps the round with the best validation AP, ``fixed`` the last.
+        controls: arms that run beside it, acting on as many examples in each round: ``random`` candidates, sentence
+            ``similarity`` in place of influence, and ``unchanged`` labels, which the verdict compares with.
+
+    Example:
+        >>> result = Repair(tuning=Tuning(adapter="prompt")).run(load("minilm"), splits)
+        >>> result.verdict.sentence
+    """
+
+    name: ClassVar[str] = "mend.repair"
+    inputs: ClassVar[str] = "Splits"
+    capabilities: ClassVar[frozenset[str]] = frozenset(
+        {"encoder", "decoder", "encoder-decoder", "labels", "gradients", "validation"}
+    )
+
+    tuning: Tuning = field(default_factory=Tuning)
+    tracin: TracIn = field(default_factory=TracIn)
+    rank: Rank = "trusted"
+    drivers: Drivers = "misclassified"
+    checkpoints: Literal["last", "all"] = "last"
+    top_k: int = 20
+    action: Policy = "auto"
+    rounds: int = 3
+    candidates: int | None = None
+    noise: float | None = None
+    warm_start: bool = True
+    warm_epochs: int = 2
+    stop: Literal["best", "fixed"] = "best"
+    controls: tuple[Arm, ...] = ("random", "similarity", "unchanged")
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> Self:
+        """A named configuration: ``default``, or ``gbair`` as reconstructed from the paper.
+
+        Raises:
+            TuningError: no such preset.
+        """
+        if name not in PRESETS:
+            raise TuningError(f"preset {name!r} is {did_you_mean(name, PRESETS)}")
+        chosen = {**PRESETS[name], **changes}
+        if name == "gbair" and "tuning" not in changes:
+            chosen["tuning"] = Tuning(adapter="prompt", seed=chosen.get("seed", 0))
+        return cls(**chosen)
+
+    @classmethod
+    def tiny(cls) -> tuple[Self, Any, Any]:
+        from tracemend.data import corrupt, make_splits
+        from tracemend.models import tiny
+
+        words = ["kind", "warm", "calm", "glad", "cruel", "harsh", "cold", "grim"]
+        rng = np.random.default_rng(0)
+        labels = [i % 2 for i in range(64)]
+        texts = [f"{' '.join(rng.choice(words[4 * y : 4 * y + 4], 3))} {i}" for i, y in enumerate(labels)]
+        data = corrupt(Labelled.make(texts, [("safe", "unsafe")[y] for y in labels]), rate=0.25)
+        tuning = Tuning(adapter="prompt", epochs=1, virtual_tokens=2, batch_size=8, precision="fp32", max_length=16)
+        return cls(tuning=tuning, rounds=1, warm_epochs=1, top_k=3), tiny("bert"), make_splits(data, seed=0)
+
+    def run(
+        self,
+        model: LanguageModel,
+        data: Splits,
+        *,
+        progress: Progress = Progress(),
+        out: Path | None = None,
+        command: str = "repair",
+        command_line: str = "",
+        described: Mapping[str, Any] | None = None,
+        names: Mapping[str, str] | None = None,
+    ) -> RepairResult:
+        """Repair the training set of ``data``.
+
+        Args:
+            out: run directory: kept, and resumed where it is there; None keeps nothing.
+            command: ``repair`` or ``demo``, as result.json names it.
+            command_line: what replays the run, for the report.
+            described: name of the data and the like, for the report.
+            names: the user's names of canonical columns, such as ``{"text": "comment"}``, for the repaired set.
+
+        Raises:
+            TracemendError: of any kind its parts raise; what was done so far is in ``out``.
+        """
+        if not isinstance(data, Splits):
+            raise DataError(
+                f"a repair takes Splits, not {type(data).__name__}: it needs parts to rank on and to judge by. "
+                "Make them with tracemend.data.make_splits(data), or give your data to tracemend.repair."
+            )
+        if out is None:
+            with tempfile.TemporaryDirectory(prefix="tracemend-") as folder:
+                kept = Path(folder) / "run"
+                found = self._run(model, data, kept, command, command_line, described, names, progress)
+                return replace(found, folder=None)
+        return self._run(model, data, out, command, command_line, described, names, progress)
+
+    def _run(
+        self,
+        model: LanguageModel,
+        splits: Splits,
+        out: Path,
+        command: str,
+        command_line: str,
+        described: Mapping[str, Any] | None,
+        names: Mapping[str, str] | None,
+        progress: Progress,
+    ) -> RepairResult:
+        began = time.monotonic()
+        check_kernel(self, len(splits.labels))
+        prints = {"model": model.fingerprint, **splits.fingerprints}
+        run = RunDirectory(out, command=command, config=self.config, fingerprints=prints)
+        if run.result is not None:
+            return load_result(out, splits)
+        progress = EventLog(out / "events.jsonl", progress)
+        start = tune(model, splits.train, splits.validation, self.tuning, out=out / "tuning", progress=progress)
+        first = run.step("start", lambda: measure(start, splits))
+        bench = Bench(self, model, splits, start, first, progress)
+        noise = self.noise if self.noise is not None else run.step("noise", bench.estimate)
+        budget = self.candidates or candidates_per_round(noise, len(splits.train), self.rounds)
+        arms = {"influence": bench.arm("influence", budget, out / "arms" / "influence")}
+        # The controls act on as many examples in each round, and are read at the same round.
+        spent = acted_each_round(arms["influence"])
+        at = arms["influence"].chosen
+        arms |= {arm: bench.arm(arm, spent, out / "arms" / arm, at=at) for arm in self.controls}
+        clean = None
+        if splits.train.has_truth and splits.train.wrong.any():
+            clean = run.step("clean", lambda: bench.clean(out / "tuning-clean"))
+        final = arms["influence"]
+        judged = bench.judge(final, arms.get("unchanged"))
+        found = {arm: figures(splits, arms[arm], first, clean) for arm in arms}
+        if "random" in found and found["random"]["detection_ap"] is not None:
+            # What a random order gives on average, in place of the one that was drawn.
+            found["random"]["detection_ap"] = float(splits.train.wrong.mean())
+        keep(out, splits, arms, first, clean, names=names)
+        described = {
+            "data": {
+                "name": (described or {}).get("name", "data"),
+                "labels": list(splits.labels),
+                "positive": splits.train.positive,
+                "sizes": {name: len(part) for name, part in splits.parts.items()},
+            },
+            "model": {
+                "name": model.name,
+                "family": model.family,
+                "adapter": self.tuning.adapter,
+                "trainable_parameters": sum(p.numel() for p in start.classifier.trainable().values()),
+            },
+        }
+        bench.save_adapters(out, final if judged.recommended == "repaired" else None)
+        seconds = time.monotonic() - began
+        metrics = {
+            **found["influence"],
+            **{f"{arm}_recovered_share": found[arm]["recovered_share"] for arm in self.controls},
+            "estimated_noise": noise,
+            "n_train": len(splits.train),
+            "threshold": bench.threshold(final if judged.recommended == "repaired" else None),
+            "seconds": seconds,
+        }
+        run.finish(
+            metrics=metrics,
+            controls={arm: {k: v for k, v in found[arm].items() if v is not None} for arm in self.controls},
+            seconds=seconds,
+            verdict=judged.facts,
+            notes=[*splits.notes, *start.notes],
+            command_line=command_line,
+            seeds={"seed": self.seed, "tuning": self.tuning.seed},
+            **described,
+        )
+        return load_result(out, splits)
+
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "default": {},
+    "gbair": {
+        "rank": "votes",
+        "drivers": "misclassified",
+        "tracin": TracIn(parts=("prompt",)),
+        "checkpoints": "last",
+        "action": "remove",
+        "candidates": 20,
+        "rounds": 15,
+        "warm_start": False,
+        "stop": "fixed",
+    },
+}

@@ -1,0 +1,217 @@
+"""What a repair found, for a notebook, a report and the next step."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import pandas as pd
+
+from tracemend.data import Labelled, Splits
+from tracemend.evaluate import curve_figure, detection, recovered_share
+from tracemend.mend.export import apply, export
+from tracemend.mend.ledger import Decision, Ledger
+from tracemend.mend.verdict import Verdict
+from tracemend.methods import MethodResult
+from tracemend.runs import read_json, write_json, write_parquet
+
+if TYPE_CHECKING:
+    from tracemend.mend.rounds import ArmResult
+
+MEASURES = ("ap", "accuracy", "macro_f1")
+DECISIONS = ("uid", "text", "reply", "kind", "old", "new", "round", "score", "reason", "truth", "evidence")
+
+# What a reader wants first, in this order.
+HEADLINE = (
+    "ap_clean",
+    "ap_corrupted",
+    "ap_repaired",
+    "recovered_share",
+    "random_recovered_share",
+    "similarity_recovered_share",
+    "unchanged_recovered_share",
+    "acted_precision",
+    "detection_ap",
+    "removed",
+    "relabelled",
+    "rounds",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepairResult(MethodResult):
+    """A finished repair.
+
+    Attributes:
+        rows: the decisions, one row an example acted on, with evidence.
+        curve: figures by arm, round and split.
+        verdict: the comparison on examples that steered nothing.
+        repaired: the training set after the decisions.
+        recommended: the set to use: ``repaired``, or the original where the repair is not shown to help.
+        folder: the run directory; None where nothing was kept.
+    """
+
+    curve: pd.DataFrame = field(default_factory=pd.DataFrame)
+    verdict: Verdict | None = None
+    repaired: Labelled | None = None
+    recommended: Labelled | None = None
+    folder: Path | None = None
+
+    def save(self, directory: Path | str) -> Path:
+        """Write the figures, the decisions, the curve, the verdict and both sets; :meth:`load` reads them back."""
+        path = super().save(directory)
+        write_parquet(path / "curve.parquet", self.curve)
+        sets = {"repaired": self.repaired, "recommended": self.recommended}
+        for name, data in sets.items():
+            if data is not None:
+                write_parquet(path / f"examples-{name}.parquet", data.frame)
+        facts = {
+            "verdict": None if self.verdict is None else self.verdict.facts,
+            "sets": {n: {"labels": d.labels, "positive": d.positive} for n, d in sets.items() if d is not None},
+            "folder": None if self.folder is None else str(self.folder),
+        }
+        write_json(path / "repair.json", facts)
+        return path
+
+    @classmethod
+    def load(cls, directory: Path | str) -> Self:
+        """Read what :meth:`save` wrote."""
+        path = Path(directory)
+        facts = read_json(path / "repair.json")
+        sets = {name: _examples(path / f"examples-{name}.parquet", **about) for name, about in facts["sets"].items()}
+        return replace(
+            super().load(path),
+            curve=pd.read_parquet(path / "curve.parquet"),
+            verdict=None if facts["verdict"] is None else Verdict.of(facts["verdict"]),
+            folder=None if facts["folder"] is None else Path(facts["folder"]),
+            repaired=sets.get("repaired"),
+            recommended=sets.get("recommended"),
+        )
+
+    def table(self) -> pd.DataFrame:
+        """The decisions without their machine-readable evidence."""
+        return self.rows.drop(columns=["evidence"], errors="ignore")
+
+    def figure(self) -> Any:
+        """The curve over rounds with both controls (matplotlib)."""
+        return curve_figure(self.curve)
+
+    def summary(self) -> pd.DataFrame:
+        """The headline figures, each beside its controls."""
+        found = [name for name in HEADLINE if self.metrics.get(name) is not None]
+        table = pd.DataFrame({"repair": [self.metrics[name] for name in found]}, index=found)
+        for arm, figures in self.controls.items():
+            if isinstance(figures, Mapping):
+                table[arm] = [figures.get(name) for name in found]
+        return table
+
+    def _repr_html_(self) -> str:
+        sentence = escape(self.verdict.sentence) if self.verdict else ""
+        return f"<p><b>{sentence}</b></p>{self.summary().to_html(float_format='{:.3f}'.format, na_rep='')}"
+
+
+def _examples(path: Path, labels: list[str], positive: str) -> Labelled:
+    table = pd.read_parquet(path).astype(object)
+    return Labelled(table.where(table.notna(), None), tuple(labels), positive)
+
+
+Figures = Mapping[str, Mapping[str, float]]
+
+
+def figures(splits: Splits, arm: ArmResult, start: Figures, clean: Figures | None) -> dict[str, Any]:
+    """What came of one arm, on test where there is one, else on verdict."""
+    split = "test" if splits.test is not None else "verdict"
+    at_chosen = arm.curve[(arm.curve["split"] == split) & (arm.curve["round"] == arm.chosen)].iloc[0]
+    kept = arm.decisions[arm.decisions["kept"]] if len(arm.decisions) else arm.decisions
+    found: dict[str, Any] = {
+        "ap_clean": None if clean is None else clean[split]["ap"],
+        "ap_corrupted": start[split]["ap"],
+        "ap_repaired": float(at_chosen["ap"]),
+        "accuracy_corrupted": start[split]["accuracy"],
+        "accuracy_repaired": float(at_chosen["accuracy"]),
+        "macro_f1_corrupted": start[split]["macro_f1"],
+        "macro_f1_repaired": float(at_chosen["macro_f1"]),
+        "recovered_share": None,
+        "acted_precision": None,
+        "detection_ap": None,
+        "rounds": arm.chosen,
+        "removed": int((kept["kind"] == "remove").sum()) if len(kept) else 0,
+        "relabelled": int((kept["kind"] == "label").sum()) if len(kept) else 0,
+    }
+    if clean is not None:
+        found["recovered_share"] = recovered_share(
+            [clean[split]["ap"]], [start[split]["ap"]], [found["ap_repaired"]]
+        ).share
+    if splits.train.has_truth:
+        found["acted_precision"] = float((kept["old"] != kept["truth"]).mean()) if len(kept) else None
+        if splits.train.wrong.any():
+            found["detection_ap"] = detection(arm.suspicion, splits.train.wrong).ap
+    return found
+
+
+def acted_each_round(arm: ArmResult) -> list[int]:
+    """How many examples an arm acted on in each of its rounds."""
+    rounds = arm.decisions["round"] if len(arm.decisions) else pd.Series(dtype=int)
+    return [int((rounds == number).sum()) for number in range(1, int(rounds.max()) + 1)] if len(rounds) else []
+
+
+def keep(
+    out: Path,
+    splits: Splits,
+    arms: Mapping[Any, ArmResult],
+    start: Figures,
+    clean: Figures | None,
+    *,
+    names: Mapping[str, str] | None = None,
+) -> None:
+    """Write curve and decisions, the ledger, and the repaired set with its diff, under the user's column names."""
+    curves = [arm.curve for arm in arms.values()]
+    for name, found in (("corrupted", start), ("clean", clean)):
+        if found is not None:
+            rows = [{"arm": name, "round": 0, "split": s, **{m: f[m] for m in MEASURES}} for s, f in found.items()]
+            curves.append(pd.DataFrame(rows).assign(n_train=len(splits.train), acted=0, acted_precision=np.nan))
+    write_parquet(out / "curve.parquet", pd.concat(curves, ignore_index=True))
+    decisions = arms["influence"].decisions
+    kept = decisions[decisions["kept"]] if len(decisions) else decisions
+    table = pd.DataFrame(kept.to_dict("records"), columns=list(DECISIONS))
+    table["evidence"] = [json.dumps(e) for e in table["evidence"]]
+    write_parquet(out / "decisions.parquet", table)
+    with Ledger(out / "ledger.sqlite") as ledger:
+        ledger.add(
+            Decision(
+                uid=d["uid"],
+                kind=d["kind"],
+                old=d["old"],
+                new=d["new"],
+                round=int(d["round"]),
+                score=d["score"],
+                evidence={**d["evidence"], "reason": d["reason"]},
+                actor="repair",
+            )
+            for d in kept.to_dict("records")
+        )
+        export(splits.train, ledger, out, names=names)
+
+
+def load_result(out: Path, splits: Splits) -> RepairResult:
+    """A finished repair from its run directory."""
+    result = read_json(out / "result.json")
+    judged = Verdict.of(result["verdict"])
+    with Ledger(out / "ledger.sqlite") as ledger:
+        repaired = apply(splits.train, ledger.state())
+    return RepairResult(
+        metrics=result["metrics"],
+        controls=result["controls"],
+        config=result["config"],
+        rows=pd.read_parquet(out / "decisions.parquet"),
+        curve=pd.read_parquet(out / "curve.parquet"),
+        verdict=judged,
+        repaired=repaired,
+        recommended=repaired if judged.recommended == "repaired" else splits.train,
+        folder=out,
+    )

@@ -1,0 +1,325 @@
+"""The loop of one arm: rank, act, tune again, until the stop rule; resumable after any round."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+from safetensors.torch import save
+from torch import Tensor
+
+from tracemend.data import Labelled, Splits
+from tracemend.data.splits import LEAST
+from tracemend.evaluate import scores
+from tracemend.mend.decide import Policy, decide
+from tracemend.mend.ranking import Ranking, softmax
+from tracemend.models import LanguageModel
+from tracemend.progress import Progress
+from tracemend.runs import atomic, read_json, write_json
+from tracemend.trace import TracIn
+from tracemend.tuning import Checkpoint, Tuned, Tuning, tune
+from tracemend.tuning.tune import resolve_precision
+
+# Errors named in the evidence of one decision.
+ERRORS = 5
+Ranker = Callable[[Tuned, Labelled, int], tuple[Ranking, np.ndarray[Any, Any]]]
+
+
+class LoopRules(Protocol):
+    """What the loop reads of the configuration."""
+
+    @property
+    def rounds(self) -> int: ...
+    @property
+    def action(self) -> Policy: ...
+    @property
+    def tracin(self) -> TracIn: ...
+    @property
+    def warm_start(self) -> bool: ...
+    @property
+    def warm_epochs(self) -> int: ...
+    @property
+    def stop(self) -> str: ...
+
+
+@dataclass(frozen=True, eq=False)
+class ArmResult:
+    """What came of one arm.
+
+    Attributes:
+        curve: one row a round and split.
+        decisions: one row an example acted on.
+        train: the training set at the chosen round.
+        tuned: the classifier at the chosen round.
+        chosen: the chosen round; 0 is the start.
+        suspicion: of the first round, over the training set as given [n].
+    """
+
+    curve: pd.DataFrame
+    decisions: pd.DataFrame
+    train: Labelled
+    tuned: Tuned
+    chosen: int
+    suspicion: np.ndarray[Any, Any]
+
+
+def measure(tuned: Tuned, splits: Splits) -> dict[str, dict[str, float]]:
+    """Figures of a classifier on validation, verdict and test."""
+    precision = resolve_precision(tuned.tuning.precision, tuned.classifier.device)
+    found = {}
+    for name, part in (("validation", splits.validation), ("verdict", splits.verdict), ("test", splits.test)):
+        if part is not None:
+            p = softmax(tuned.classifier.predict(part.pairs, precision=precision))
+            found[name] = scores(part.y, p, part.positive_index)
+    return found
+
+
+def repair_arm(
+    arm: str,
+    rules: LoopRules,
+    model: LanguageModel,
+    splits: Splits,
+    start: Tuned,
+    tuning: Tuning,
+    ranker: Ranker | None,
+    candidates: Sequence[int],
+    *,
+    out: Path,
+    at: int | None = None,
+    neighbours: Callable[[Labelled, int], Mapping[str, Any]] | None = None,
+    measured: Mapping[str, Mapping[str, float]] | None = None,
+    progress: Progress = Progress(),
+) -> ArmResult:
+    """Run the rounds of one arm from a tuned start.
+
+    Args:
+        ranker: gives the ranking of the current training set and the classifier's probabilities; None acts on
+            nothing and only tunes on: what more tuning does by itself.
+        candidates: the most examples to act on in each round; as many rounds.
+        out: folder of the arm; rounds that are there are read, not done again.
+        neighbours: gives the nearest opposite-label neighbour of a training row, for the evidence.
+        measured: figures of the start, where known.
+
+    An example is acted on once. The chosen round is the one with the best validation AP where ``stop`` is ``best`` (the
+    first of equals, which changes least), the last one where it is ``fixed``, and ``at`` where that is given.
+    """
+    given, train, tuned = splits.train, splits.train, start
+    history: list[dict[str, Any]] = []
+    states: list[Mapping[str, Tensor]] = [start.best.load_state()]
+    kept = [start.best]
+    acted: dict[str, dict[str, Any]] = {}
+    suspicion = np.zeros(len(given))
+    figures = [measured or measure(start, splits)]
+    again = replace(tuning, epochs=rules.warm_epochs, patience=0) if rules.warm_start else tuning
+    for number, most in enumerate(candidates, start=1):
+        folder = out / f"round-{number:02d}"
+        if not (folder / "round.json").exists():
+            chosen_now = folder / "decisions.json"
+            if not chosen_now.exists():
+                made, suspected = [], [0.0] * len(train)
+                if ranker is not None:
+                    ranking, p_train = ranker(tuned, train, number)
+                    rows = _choose(ranking, train, acted, most)
+                    made = _act(rules, ranking, p_train, train, splits.validation, rows, number, tuned, neighbours)
+                    made, suspected = _spare(made, train), ranking.suspicion.tolist()
+                write_json(chosen_now, {"decisions": made, "suspicion": suspected})
+            facts = read_json(chosen_now)
+            if facts["decisions"] or ranker is None:
+                tuned = tune(
+                    model,
+                    _apply(train, facts["decisions"]),
+                    splits.validation,
+                    replace(again, seed=again.seed + number),
+                    out=folder / "tuning",
+                    start=states[-1] if rules.warm_start else None,
+                    progress=progress,
+                )
+            _keep(folder, {**facts, "figures": measure(tuned, splits)}, tuned)
+        facts = read_json(folder / "round.json")
+        tuned = at_checkpoint(
+            tuned, Checkpoint(step=facts["step"], lr_sum=facts["lr_sum"], folder=folder, metrics=facts["metrics"])
+        )
+        states.append(tuned.best.load_state())
+        kept.append(tuned.best)
+        suspicion = np.array(facts["suspicion"]) if number == 1 else suspicion
+        history += facts["decisions"]
+        acted |= {d["uid"]: d for d in facts["decisions"]}
+        train = _apply(given, history)
+        figures.append(facts["figures"])
+        progress.note("round", arm=arm, round=number, acted=len(facts["decisions"]), **facts["figures"]["validation"])
+        if not facts["decisions"] and ranker is not None:
+            break
+    chosen = len(figures) - 1
+    if rules.stop == "best":
+        chosen = max(range(len(figures)), key=lambda r: (figures[r]["validation"]["ap"], -r))
+    if at is not None:
+        chosen = min(at, len(figures) - 1)
+    table = pd.DataFrame(history)
+    if len(table):
+        table["kept"] = table["round"] <= chosen
+    return ArmResult(
+        curve=_curve(arm, given, history, figures),
+        decisions=table,
+        train=_apply(given, [d for d in history if d["round"] <= chosen]),
+        tuned=at_checkpoint(tuned, kept[chosen]),
+        chosen=chosen,
+        suspicion=suspicion,
+    )
+
+
+def _choose(ranking: Ranking, train: Labelled, acted: Mapping[str, Any], candidates: int) -> list[int]:
+    order = np.argsort(-ranking.suspicion, kind="stable")
+    uid = train.uid
+    return [int(i) for i in order if ranking.eligible[i] and uid[i] not in acted][:candidates]
+
+
+def _act(
+    rules: LoopRules,
+    ranking: Ranking,
+    p_train: np.ndarray[Any, Any],
+    train: Labelled,
+    validation: Labelled,
+    rows: list[int],
+    number: int,
+    tuned: Tuned,
+    neighbours: Callable[[Labelled, int], Mapping[str, Any]] | None,
+) -> list[dict[str, Any]]:
+    if not rows:
+        return []
+    y = train.y[rows]
+    weight = ranking.drivers / max(float(ranking.drivers.sum()), 1e-12)
+    influence = ranking.signed[rows] @ weight
+    # What the ranking holds suspect is taken for an opponent, also where the drivers' mean does not show it.
+    influence = np.minimum(influence, -1e-9)
+    actions = decide(
+        p_train[rows],
+        y,
+        influence,
+        policy=rules.action,
+        similarity="cosine" if rules.tracin.normalise_train else "dot",
+        suggested=ranking.suggestion[rows],
+        certainty=ranking.certainty[rows],
+    )
+    predicted = validation.y  # no errors: controls need no evidence
+    if neighbours is not None:
+        precision = resolve_precision(tuned.tuning.precision, tuned.classifier.device)
+        predicted = tuned.classifier.predict(validation.pairs, precision=precision).argmax(axis=1)
+    made = []
+    for k, row in enumerate(rows):
+        if actions.kind[k] == "keep":
+            continue
+        new = train.labels[actions.label[k]] if actions.kind[k] == "label" else None
+        pushed = _pushed(ranking.signed[row], validation, predicted)
+        example = train.frame.iloc[row]
+        evidence: dict[str, Any] = {"errors": pushed}
+        if neighbours is not None:
+            evidence["neighbour"] = dict(neighbours(train, row))
+        made.append(
+            {
+                "uid": example["uid"],
+                "text": example["text"],
+                "reply": example["reply"],
+                "kind": actions.kind[k],
+                "old": example["label"],
+                "new": new,
+                "round": number,
+                "score": float(ranking.suspicion[row]),
+                "reason": _reason(example["label"], train.labels[ranking.suggestion[row]], pushed, evidence),
+                "truth": example["truth"],
+                "evidence": evidence,
+            }
+        )
+    return made
+
+
+def _spare(made: list[dict[str, Any]], train: Labelled) -> list[dict[str, Any]]:
+    """The decisions that leave every label enough examples to be tuned on; a large budget would take them all."""
+    left = train.frame["label"].value_counts().to_dict()
+    kept = []
+    for decision in made:
+        if left[decision["old"]] > LEAST:
+            left[decision["old"]] -= 1
+            if decision["kind"] == "label":
+                left[decision["new"]] = left.get(decision["new"], 0) + 1
+            kept.append(decision)
+    return kept
+
+
+def _pushed(
+    signed: np.ndarray[Any, Any], validation: Labelled, predicted: np.ndarray[Any, Any]
+) -> list[dict[str, Any]]:
+    """The validation errors that the example pushes hardest, with its influence on each."""
+    wrong = np.flatnonzero((predicted != validation.y) & (signed < 0))
+    worst = wrong[np.argsort(signed[wrong], kind="stable")][:ERRORS]
+    return [
+        {
+            **{c: validation.frame[c].iloc[q] for c in ("uid", "text", "reply", "label")},
+            "predicted": validation.labels[int(predicted[q])],
+            "influence": float(signed[q]),
+        }
+        for q in worst
+    ]
+
+
+def _reason(label: str, suggestion: str, pushed: list[dict[str, Any]], evidence: Mapping[str, Any]) -> str:
+    parts = [f"Labelled {label}; {suggestion} is likelier"]
+    if pushed:
+        count = f"{len(pushed)}{' or more' if len(pushed) == ERRORS else ''}"
+        parts.append(f"it pushes {count} validation error{'s' if len(pushed) > 1 else ''}")
+    near = evidence.get("neighbour")
+    if near:
+        parts.append(f"its nearest example labelled otherwise is {near['similarity']:.2f} similar")
+    return "; ".join(parts) + "."
+
+
+def _apply(data: Labelled, made: list[dict[str, Any]]) -> Labelled:
+    relabelled = data.relabelled({d["uid"]: d["new"] for d in made if d["kind"] == "label"})
+    return relabelled.without(d["uid"] for d in made if d["kind"] == "remove")
+
+
+def _keep(folder: Path, facts: Mapping[str, Any], tuned: Tuned) -> None:
+    """Finish a round: parameters and second moments as a checkpoint has them, then ``round.json``, which says so."""
+    best = tuned.best
+    tensors = {"parameters": best.load_state(), "second_moments": best.second_moments()}
+    for name, found in tensors.items():
+        with atomic(folder / f"{name}.safetensors", "wb") as file:
+            file.write(save(dict(found)))
+    about = {"step": best.step, "lr_sum": best.lr_sum, "metrics": dict(best.metrics)}
+    write_json(folder / "round.json", {**facts, **about})
+    shutil.rmtree(folder / "tuning", ignore_errors=True)
+
+
+def at_checkpoint(tuned: Tuned, checkpoint: Checkpoint) -> Tuned:
+    """The same classifier with these parameters, as its best and only checkpoint for what follows."""
+    tuned.classifier.restore(checkpoint.load_state())
+    return replace(tuned, best=checkpoint, checkpoints=[checkpoint])
+
+
+def _curve(
+    arm: str, given: Labelled, history: list[dict[str, Any]], figures: list[Mapping[str, Mapping[str, float]]]
+) -> pd.DataFrame:
+    rows = []
+    for number, parts in enumerate(figures):
+        done = [d for d in history if d["round"] <= number]
+        removed = sum(d["kind"] == "remove" for d in done)
+        right = [d["truth"] is not None and d["old"] != d["truth"] for d in done]
+        for split, found in parts.items():
+            rows.append(
+                {
+                    "arm": arm,
+                    "round": number,
+                    "split": split,
+                    "ap": found["ap"],
+                    "accuracy": found["accuracy"],
+                    "macro_f1": found["macro_f1"],
+                    "n_train": len(given) - removed,
+                    "acted": len(done),
+                    "acted_precision": float(np.mean(right)) if done and given.has_truth else np.nan,
+                }
+            )
+    return pd.DataFrame(rows)

@@ -1,0 +1,95 @@
+"""Whether a repair helped, on examples that ranked, fitted and stopped nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy.typing as npt
+
+from tracemend.data import Labelled
+from tracemend.evaluate import METRICS, Comparison, paired_bootstrap
+
+NAMES = {"ap": "average precision", "accuracy": "accuracy", "macro_f1": "macro-F1"}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The comparison before and after, and what follows from it.
+
+    Attributes:
+        recommended: ``repaired``, or ``original`` where the repair is not shown to help.
+        sentence: the same in words.
+        comparisons: one a metric, with paired bootstrap intervals.
+    """
+
+    recommended: str
+    sentence: str
+    comparisons: tuple[Comparison, ...]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """As JSON values, for result.json."""
+        compared = [asdict(c) for c in self.comparisons]
+        return {"recommended": self.recommended, "sentence": self.sentence, "comparisons": compared}
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> Verdict:
+        """From the :attr:`facts` that result.json holds."""
+        return cls(facts["recommended"], facts["sentence"], tuple(Comparison(**c) for c in facts["comparisons"]))
+
+
+def verdict(
+    data: Labelled,
+    before: npt.NDArray[Any],
+    after: npt.NDArray[Any],
+    *,
+    acted: int,
+    tried: int = 0,
+    against: str = "the start",
+    seed: int = 0,
+) -> Verdict:
+    """Compare two classifiers' probabilities [n, C] on the verdict set.
+
+    Args:
+        acted: decisions up to the chosen round.
+        tried: decisions of all rounds.
+        against: what ``before`` is, in words.
+
+    The repaired set is recommended where average precision is shown to be higher, or where another figure is and
+    average precision is not shown to be lower. Accuracy and macro-F1 are those of the most probable label, so that no
+    threshold chosen for one of the two favours it. With authors or conversations the bootstrap resamples whole groups.
+    """
+    groups = list(data.frame["group"]) if data.frame["group"].notna().any() else None
+    found = tuple(
+        paired_bootstrap(m, data.y, before, after, positive_index=data.positive_index, groups=groups, seed=seed)
+        for m in METRICS
+    )
+    by_name: Mapping[str, Comparison] = {c.metric: c for c in found}
+    up = [c for c in found if c.shown and c.difference > 0]
+    down = [c for c in found if c.shown and c.difference < 0]
+    helped = bool(up) and by_name["ap"] not in down
+    if not acted and tried:
+        sentence = (
+            f"No round was better on validation than the start ({tried} labels were tried); the original set stands."
+        )
+        return Verdict("original", sentence, found)
+    if not acted:
+        return Verdict("original", "No label was found suspect enough to act on; the original set stands.", found)
+    if helped:
+        names = " and ".join(f"{NAMES[c.metric]} by {c.difference:+.3f} ({c.low:+.3f} to {c.high:+.3f})" for c in up)
+        what = f"on {len(data)} examples that steered nothing it changed {names}"
+        sentence = f"The repair helped: {what}, compared with {against}."
+        if down:
+            sentence += f" But {' and '.join(NAMES[c.metric] for c in down)} fell."
+    elif down:
+        names = " and ".join(f"{NAMES[c.metric]} by {c.difference:+.3f}" for c in down)
+        sentence = f"The repair did harm: it changed {names}. The original set is the recommended one."
+    else:
+        ap = by_name["ap"]
+        sentence = (
+            f"Not shown: average precision changed by {ap.difference:+.3f}, and the interval ({ap.low:+.3f} to "
+            f"{ap.high:+.3f}) covers zero. The original set is the recommended one."
+        )
+    return Verdict("repaired" if helped else "original", sentence, found)

@@ -1,0 +1,93 @@
+"""A kill at any file of a round: what is resumed ends with the bits of an unbroken run."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.mend.conftest import planted, quick
+from tracemend.data import Splits
+from tracemend.mend import Repair
+from tracemend.models import tiny
+from tracemend.trace import TracIn
+
+FILES = ("curve.parquet", "decisions.parquet", "repaired.jsonl", "adapter-original/parameters.safetensors")
+# Each is killed once before and once after it is in its place.
+POINTS = (
+    "arms/influence/round-01/decisions.json",
+    "arms/influence/round-01/tuning/adapter-0001",
+    "arms/influence/round-01/tuning/adapter-0002",
+    "arms/influence/round-01/parameters.safetensors",
+    "arms/influence/round-01/second_moments.safetensors",
+    "arms/influence/round-01/round.json",
+    "arms/influence/round-02/decisions.json",
+    "arms/random/round-01/round.json",
+    "curve.parquet",
+    "adapter-original",
+)
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing may catch it."""
+
+
+def paper() -> Repair:
+    tuning = replace(quick().tuning, adapter="prompt", epochs=2)
+    return Repair.preset("gbair", tuning=tuning, rounds=2, candidates=4, controls=("random",))
+
+
+def adam() -> Repair:
+    return quick(
+        tuning={"adapter": "lora", "epochs": 2}, checkpoints="all", tracin=TracIn(optimizer="adam"), candidates=4,
+        controls=("random",), stop="fixed",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def few() -> Splits:
+    return planted(60)
+
+
+def outcome(out: Path) -> dict[str, Any]:
+    """All that a run leaves but for times."""
+    result = json.loads((out / "result.json").read_text("utf-8"))
+    result.pop("seconds")
+    result["metrics"].pop("seconds")
+    return {"result": result, **{name: (out / name).read_bytes() for name in FILES}}
+
+
+@pytest.mark.parametrize("rules", [paper, adam])
+def test_a_kill_at_any_file_changes_nothing(
+    rules: Callable[[], Repair], few: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules().run(tiny("bert"), few, out=tmp_path / "whole")
+    expected = outcome(tmp_path / "whole")
+    real, broken = os.replace, tmp_path / "broken"
+    pending = [(broken / point, late) for point in POINTS for late in (False, True)]
+
+    def deadly(source: Any, target: Any) -> None:
+        hit = next((p for p in pending if p[0] == Path(target)), None)
+        if hit is None or hit[1]:
+            real(source, target)
+        if hit is not None:
+            pending.remove(hit)
+            raise Killed
+
+    monkeypatch.setattr(os, "replace", deadly)
+    kills = 0
+    while True:
+        # One directory dies again and again: each start goes on from where the last one fell.
+        try:
+            rules().run(tiny("bert"), few, out=broken)
+            break
+        except Killed:
+            kills += 1
+    # A file that was in its place is not written again, unless what follows it was lost.
+    assert kills >= len(POINTS)
+    assert outcome(broken) == expected

@@ -1,0 +1,95 @@
+"""The verdict claims what the intervals show, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tracemend.data import Labelled
+from tracemend.mend import Verdict, verdict
+
+N = 200
+
+
+def data(groups: list[str] | None = None) -> Labelled:
+    labels = [("safe", "unsafe")[i % 2] for i in range(N)]
+    return Labelled.make([f"text {i}" for i in range(N)], labels, groups=groups, positive="unsafe")
+
+
+def probabilities(quality: float, *, shift: float = 0.0, seed: int = 0) -> np.ndarray[Any, Any]:
+    """Of a classifier whose scores hold so much of the label; ``shift`` moves its cut, not its order."""
+    rng = np.random.default_rng(seed)
+    margin = quality * (2 * data().y - 1) + rng.normal(size=N) + shift
+    positive = 1 / (1 + np.exp(-margin))
+    return np.column_stack([1 - positive, positive])
+
+
+def test_a_repair_that_helps_is_recommended() -> None:
+    found = verdict(data(), probabilities(0.3), probabilities(2.0, seed=1), acted=10)
+    assert found.recommended == "repaired"
+    assert found.sentence.startswith("The repair helped: on 200 examples that steered nothing")
+    assert [c.metric for c in found.comparisons] == ["ap", "accuracy", "macro_f1"]
+    ap = found.comparisons[0]
+    assert f"average precision by {ap.difference:+.3f} ({ap.low:+.3f} to {ap.high:+.3f})" in found.sentence
+
+
+def test_a_repair_that_harms_is_not() -> None:
+    found = verdict(data(), probabilities(2.0), probabilities(0.3, seed=1), acted=10)
+    assert found.recommended == "original"
+    assert found.sentence.startswith("The repair did harm: it changed average precision by -")
+
+
+def test_what_the_interval_does_not_show_is_not_claimed() -> None:
+    found = verdict(data(), probabilities(1.0), probabilities(1.0, seed=1), acted=10)
+    assert found.recommended == "original" and found.sentence.startswith("Not shown: average precision changed by")
+    assert not any(c.shown for c in found.comparisons)
+
+
+def test_without_decisions_nothing_is_recommended_however_the_figures_fall() -> None:
+    found = verdict(data(), probabilities(0.3), probabilities(2.0, seed=1), acted=0)
+    assert found.recommended == "original" and "suspect enough" in found.sentence
+
+
+def test_better_accuracy_does_not_make_up_for_worse_average_precision() -> None:
+    # Before: a good order with a cut far off. After: a worse order with the right cut.
+    found = verdict(data(), probabilities(2.5, shift=-6), probabilities(1.0, seed=1), acted=10)
+    ap, accuracy, _ = found.comparisons
+    assert ap.shown and ap.difference < 0 and accuracy.shown and accuracy.difference > 0
+    assert found.recommended == "original" and "did harm" in found.sentence
+
+
+def test_what_fell_is_said_beside_what_rose() -> None:
+    found = verdict(data(), probabilities(1.0, seed=1), probabilities(2.5, shift=-6), acted=10)
+    assert found.recommended == "repaired"
+    assert found.sentence.endswith("But accuracy and macro-F1 fell.")
+
+
+def test_examples_of_one_author_count_together() -> None:
+    """Ten authors with one verdict each are ten observations, not two hundred."""
+    rng = np.random.default_rng(3)
+    author = np.arange(N) // 20
+    better = rng.permutation([1.2] * 6 + [-0.8] * 4)[author]
+    before = probabilities(0.8)
+    margin = np.log(before[:, 1] / before[:, 0]) + better * (2 * data().y - 1)
+    positive = 1 / (1 + np.exp(-margin))
+    after = np.column_stack([1 - positive, positive])
+    alone, together = (
+        verdict(d, before, after, acted=5).comparisons[0] for d in (data(), data([f"a{a}" for a in author]))
+    )
+    assert together.difference == pytest.approx(alone.difference)
+    assert together.high - together.low > 1.5 * (alone.high - alone.low)
+
+
+def test_facts_come_back_from_json() -> None:
+    found = verdict(data(), probabilities(0.3), probabilities(2.0, seed=1), acted=10)
+    assert Verdict.of(json.loads(json.dumps(found.facts))) == found
+
+
+def test_the_same_seed_gives_the_same_verdict() -> None:
+    one, again, other = (
+        verdict(data(), probabilities(1), probabilities(1.2, seed=1), acted=1, seed=s) for s in (0, 0, 1)
+    )
+    assert one == again != other
