@@ -1,0 +1,14 @@
+"""What a finished repair looks like: a self-contained page, a table, and the curve over rounds.
+
+The page reads a run directory and nothing else, so it can be written again at any time.
+"""
+
+from __future__ import annotations
+
+from tracemend.evaluate import curve_figure
+from tracemend.report.curve import curve_svg
+from tracemend.report.page import write_report
+from tracemend.report.run import RepairRun
+from tracemend.report.summary import Summary
+
+__all__ = ["RepairRun", "Summary", "curve_figure", "curve_svg", "write_report"]
