@@ -1,0 +1,71 @@
+"""The application: its commands, in the order of a reader's first hour."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from typing import Annotated
+
+import typer
+
+import tracemend
+from tracemend.cli import (
+    corrupt,
+    demo,
+    detect,
+    methods,
+    models,
+    predict,
+    repair,
+    report,
+    trace,
+    tune,
+    undo,
+)
+from tracemend.cli.faults import INTERRUPTED, Guarded, say
+
+app = typer.Typer(
+    name="tracemend",
+    cls=Guarded,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Find the training labels behind a classifier's errors, repair them, and show what that recovered.",
+)
+
+for module in (demo, repair, tune, predict, trace, detect, report, undo, corrupt, models, methods):
+    name = module.__name__.rpartition(".")[2]
+    app.command(name)(getattr(module, name))
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"tracemend {tracemend.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", envvar="TRACEMEND_DEBUG", help="Show the traceback of an unexpected fault.")
+    ] = False,
+) -> None:
+    del version
+    if not debug:
+        # What a library warns its programmers of is no message to a user.
+        warnings.simplefilter("ignore")
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+
+def main() -> None:
+    """The console script ``tracemend``."""
+    try:
+        app()
+    except KeyboardInterrupt:  # before or after a command, where typer does not look
+        say(INTERRUPTED)
+        sys.exit(130)

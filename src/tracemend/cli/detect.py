@@ -1,0 +1,96 @@
+"""``tracemend detect``: rank the training labels by how suspicious they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tracemend.cli import options as o
+from tracemend.cli.output import command_line, person, print_files, print_notes, print_result, print_table
+from tracemend.cli.progress import shown
+
+SHOWN = 15
+
+
+def detect(
+    file: o.File,
+    text: o.Text,
+    label: o.Label,
+    method: Annotated[
+        str, typer.Option(metavar="NAME", help="A detector: trace.gbair, trace.loss, ... (tracemend methods).")
+    ] = "trace.out-of-fold-loss",
+    reply: o.Reply = None,
+    valid: o.Valid = None,
+    test: o.Test = None,
+    group: o.Group = None,
+    truth: o.Truth = None,
+    positive: o.Positive = None,
+    drop_empty: o.DropEmpty = False,
+    fix_splits: o.FixSplits = False,
+    model: o.Model = "minilm",
+    adapter: o.AdapterKind = None,
+    epochs: o.Epochs = None,
+    batch_size: o.BatchSize = None,
+    learning_rate: o.LearningRate = None,
+    patience: o.Patience = None,
+    max_length: o.MaxLength = None,
+    virtual_tokens: o.VirtualTokens = None,
+    precision: o.Precision = None,
+    class_weights: o.ClassWeights = None,
+    out: o.Out = None,
+    seed: o.Seed = 0,
+    resume: o.Resume = False,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Rank the training labels by suspicion, and change nothing.
+
+    Writes suspects.csv, the most suspicious first. With one FILE its training part is ranked; give --valid to rank all
+    of it. With --truth the ranking is measured, beside a random order.
+
+    Example:
+
+        tracemend detect comments.csv --text text --label is_toxic --method trace.gbair --out runs/suspects
+    """
+    import pandas as pd
+
+    from tracemend.mend.job import read_splits, tuned_as
+    from tracemend.models import load
+    from tracemend.trace.run import detect_run, detector
+    from tracemend.tuning import Tuning
+
+    folder = o.run_directory(out, file)
+    chosen = detector(method, seed=seed)
+    tuning = tuned_as(
+        Tuning(), seed=seed, adapter=adapter, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate,
+        patience=patience, max_length=max_length, virtual_tokens=virtual_tokens, precision=precision,
+        class_weights=class_weights,
+    )  # fmt: skip
+    with shown(quiet) as progress:
+        splits = read_splits(
+            file, text=text, label=label, reply=reply, group=group, truth=truth, valid=valid, test=test,
+            positive=positive, seed=seed, drop_empty=drop_empty, fix_splits=fix_splits, progress=progress,
+        )  # fmt: skip
+        result = detect_run(
+            load(model),
+            splits,
+            chosen,
+            tuning,
+            out=folder,
+            columns={"text": text} if reply is None else {"text": text, "reply": reply},
+            name=Path(file).name,
+            command_line=command_line(),
+            progress=progress,
+        )
+    console = person(json=json)
+    suspects = pd.read_parquet(folder / "suspects.parquet").head(SHOWN)
+    print_table(console, suspects.drop(columns=["uid", "evidence"]))
+    rows = [{"figure": n, method: v, "random order": result["controls"].get(n)} for n, v in result["metrics"].items()]
+    console.print()
+    print_table(console, pd.DataFrame(rows))
+    print_notes(console, result["notes"])
+    print_files(console, {"suspects": folder / "suspects.csv"})
+    if json:
+        print_result(folder)

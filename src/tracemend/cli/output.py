@@ -1,0 +1,103 @@
+"""What a command says at its end: for a person, or as JSON for a program."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Mapping
+from json import dumps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from tracemend.errors import RunError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def command_line() -> str:
+    """The command as it was given, for the report."""
+    return shlex.join(["tracemend", *sys.argv[1:]])
+
+
+def person(*, json: bool) -> Console:
+    """Where a person reads: standard output, or standard error where that carries JSON."""
+    return Console(stderr=json, highlight=False, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """Print JSON on standard output."""
+    typer.echo(dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_result(run: Path) -> None:
+    """Print a run's ``result.json`` on standard output."""
+    from tracemend.runs import read_json
+
+    print_json(read_json(run / "result.json"))
+
+
+def print_table(console: Console, table: pd.DataFrame, *, widest: int = 60) -> None:
+    """Print a table; long cells are shortened to ``widest`` characters."""
+    shown = Table(box=None, header_style="dim", pad_edge=False)
+    for column in table.columns:
+        number = table[column].dtype.kind in "fiu"
+        shown.add_column(Text(str(column)), justify="right" if number else "left", no_wrap=number)
+    for row in table.itertuples(index=False):
+        shown.add_row(*[Text(_cell(value, widest)) for value in row])
+    # A table that wraps at the window's width, not at the reader's patience.
+    console.print(shown, soft_wrap=False)
+
+
+def print_files(console: Console, files: Mapping[str, Path]) -> None:
+    """Print what lies where, one a line."""
+    width = max(len(name) for name in files)
+    for name, path in files.items():
+        console.print(Text(f"{name:<{width}}  {path}"))
+
+
+def print_notes(console: Console, notes: list[str]) -> None:
+    """Print a run's notes: how the splits were made, how many texts were cut."""
+    for note in notes:
+        console.print(Text(note), style="dim")
+
+
+def write_csv(table: pd.DataFrame, path: Path, *, force: bool, inputs: tuple[str, ...] = ()) -> None:
+    """Write a table as CSV, atomically.
+
+    Raises:
+        RunError: the file is there already (and not ``force``), or is one of the inputs.
+    """
+    from tracemend.runs import atomic
+
+    refuse_to_overwrite(path, force=force, inputs=inputs)
+    with atomic(path, "wb") as file:
+        file.write(table.to_csv(index=False, lineterminator="\n").encode())
+
+
+def refuse_to_overwrite(path: Path, *, force: bool, inputs: tuple[str, ...] = ()) -> None:
+    """Raise where writing would cost the user a file.
+
+    Raises:
+        RunError: the file is there already (and not ``force``), or is one of the inputs.
+    """
+    if any(Path(name).exists() and path.exists() and path.samefile(name) for name in inputs):
+        raise RunError(f"--out {path} is the input file, which is never changed; choose another name.")
+    if path.is_dir():
+        raise RunError(f"--out {path} is a directory; name a file.")
+    if path.exists() and not force:
+        raise RunError(f"{path} is there already; choose another --out, or give --force to replace it.")
+
+
+def _cell(value: Any, widest: int) -> str:
+    if value is None or value != value:  # NaN
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    text = " ".join(str(value).split())
+    return text if len(text) <= widest else text[: widest - 1].rstrip() + "…"

@@ -1,0 +1,70 @@
+"""Progress bars with time left, on standard error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+
+from tracemend.progress import Progress
+
+T = TypeVar("T")
+
+
+class Bars(Progress):
+    """Shows every loop as a bar while it runs, and the notes that a person wants to read as lines."""
+
+    def __init__(self, rich: RichProgress) -> None:
+        self.rich = rich
+        self._said: set[str] = set()
+
+    def track(self, items: Iterable[T], *, task: str, total: int | None = None) -> Iterator[T]:
+        if total is None and isinstance(items, Sized):
+            total = len(items)
+        bar = self.rich.add_task(task, total=total)
+        try:
+            for item in items:
+                yield item
+                self.rich.advance(bar)
+        finally:
+            self.rich.remove_task(bar)
+
+    def note(self, event: str, **facts: Any) -> None:
+        if event not in _LINES:
+            return
+        line = _LINES[event](facts)
+        # Every round tunes again and counts the cut texts again: once is enough.
+        if event != "cut" or line not in self._said:
+            self.rich.console.print(line, highlight=False, markup=False, style="dim")
+        self._said.add(line)
+
+
+def _round(facts: Mapping[str, Any]) -> str:
+    ap = facts.get("ap")
+    shown = "" if ap is None else f", validation AP {ap:.3f}"
+    return f"{facts['arm']}, round {facts['round']}: {facts['acted']} acted on{shown}"
+
+
+_LINES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "cut": lambda f: f"{f['texts']} training texts are cut to {f['tokens']} tokens",
+    "dropped empty texts": lambda f: f"dropped {f['rows']} rows without text ({f['where']})",
+    "epoch": lambda f: f"epoch {f['epoch']}: loss {f['loss']:.3f}, validation AP {f['validation_ap']:.3f}",
+    "arm": lambda f: f"{f['arm']}: up to {f['candidates']} examples a round",
+    "round": _round,
+}
+
+
+@contextmanager
+def shown(quiet: bool) -> Iterator[Progress]:
+    """Bars on standard error inside the block; silence where ``quiet``."""
+    if quiet:
+        yield Progress()
+        return
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
+    with RichProgress(*columns, console=console, transient=True, disable=not console.is_terminal) as rich:
+        yield Bars(rich)

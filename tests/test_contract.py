@@ -1,0 +1,135 @@
+"""What every registered method keeps, whatever it does: one test over the whole registry.
+
+`tiny()` gives each method a model and data small enough to run in seconds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pandas as pd
+import pytest
+
+from tracemend.errors import TracemendError
+from tracemend.methods import Method, MethodResult, registry
+
+CAPABILITIES = {"encoder", "decoder", "encoder-decoder", "labels", "gradients", "validation"}
+INPUTS = {"Labelled", "Splits", "Run"}
+
+METHODS = registry()
+each = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS.keys())
+
+
+class Once:
+    """Each method's tiny run, made once and shared by the tests that only read it."""
+
+    results: ClassVar[dict[str, MethodResult]] = {}
+
+    @classmethod
+    def run(cls, method: type[Method[Any]]) -> MethodResult:
+        if method.name not in cls.results:
+            cls.results[method.name] = run(method)
+        return cls.results[method.name]
+
+
+def run(method: type[Method[Any]]) -> MethodResult:
+    configured, model, data = method.tiny()
+    result = configured.run(model, data)
+    assert isinstance(result, MethodResult)
+    return result
+
+
+def arms(result: MethodResult) -> dict[str, dict[str, Any]]:
+    """Figures by arm, without the time they took; a single control arm may give its figures directly."""
+    of_arms = {name: value for name, value in result.controls.items() if isinstance(value, Mapping)}
+    every = {"found": result.metrics, **(of_arms or {"control": result.controls})}
+    return {arm: {name: v for name, v in figures.items() if name != "seconds"} for arm, figures in every.items()}
+
+
+def assert_same(found: MethodResult, expected: MethodResult, *, rel: float = 1e-6) -> None:
+    one, other = arms(found), arms(expected)
+    assert one.keys() == other.keys()
+    for arm in one:
+        assert one[arm] == pytest.approx(other[arm], rel=rel, abs=1e-9, nan_ok=True), arm
+
+
+def test_there_are_methods() -> None:
+    """Without this, an empty registry would pass everything below."""
+    assert METHODS
+
+
+@each
+def test_it_says_what_it_is(method: type[Method[Any]]) -> None:
+    family, _, short = method.name.partition(".")
+    assert family and short and "." not in short
+    assert method.summary().endswith(".")
+    assert method.inputs in INPUTS
+    assert method.capabilities <= CAPABILITIES
+
+
+@each
+def test_it_is_a_frozen_configuration(method: type[Method[Any]]) -> None:
+    configured, _, _ = method.tiny()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        configured.seed = 1  # type: ignore[misc]
+    assert json.loads(json.dumps(configured.config)) == configured.config
+    assert configured.config["method"] == method.name
+
+
+@each
+def test_the_same_seed_gives_the_same_result(method: type[Method[Any]]) -> None:
+    first, second = Once.run(method), run(method)
+    assert_same(second, first)
+    pd.testing.assert_frame_equal(second.table(), first.table(), rtol=1e-5, atol=1e-8)
+
+
+@each
+def test_no_result_without_its_control(method: type[Method[Any]]) -> None:
+    result = Once.run(method)
+    assert result.metrics and result.controls
+    for arm, figures in arms(result).items():
+        assert figures.keys() <= result.metrics.keys(), f"{arm}: a control is the same figure for the control arm"
+        assert any(value is not None and math.isfinite(value) for value in figures.values()), arm
+    assert result.config["method"] == method.name
+
+
+@each
+def test_a_result_comes_back_from_disk_and_can_be_drawn(method: type[Method[Any]], tmp_path: Path) -> None:
+    result = Once.run(method)
+    found = type(result).load(result.save(tmp_path))
+    assert type(found) is type(result)
+    assert_same(found, result)
+    assert dict(found.config) == json.loads(json.dumps(dict(result.config)))
+    pd.testing.assert_frame_equal(found.table(), result.table())
+    assert result.figure().axes
+
+
+@each
+def test_the_model_is_left_as_it_was(method: type[Method[Any]]) -> None:
+    import torch
+
+    configured, model, data = method.tiny()
+    network = getattr(model, "network", model)
+    if not isinstance(network, torch.nn.Module):
+        pytest.skip(f"{method.name} takes no network")
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    hooks = [(len(m._forward_hooks), len(m._backward_hooks)) for m in network.modules()]
+    configured.run(model, data)
+    after = network.state_dict()
+    assert before.keys() == after.keys()
+    assert [name for name in before if not torch.equal(before[name], after[name])] == []
+    assert [(len(m._forward_hooks), len(m._backward_hooks)) for m in network.modules()] == hooks
+
+
+@each
+@pytest.mark.parametrize("bad", [None, "not data", 3], ids=repr)
+def test_bad_input_is_an_error_with_a_message(method: type[Method[Any]], bad: object) -> None:
+    configured, model, _ = method.tiny()
+    with pytest.raises(TracemendError) as caught:
+        configured.run(model, bad)
+    assert len(str(caught.value)) > 20
