@@ -14,7 +14,7 @@ from tracemend.data import Labelled
 from tracemend.errors import TraceError
 from tracemend.progress import Progress
 from tracemend.trace.gradients import gradient_batches, per_example_gradients
-from tracemend.trace.gradients.engine import Batched, Loop, losses_of
+from tracemend.trace.gradients.engine import Batched, Loop
 from tracemend.trace.gradients.linear import LinearTap
 from tracemend.trace.gradients.selftest import agreement
 from tracemend.tuning import TextClassifier
@@ -78,7 +78,9 @@ def test_gradients_predict_the_loss_a_small_step_away(make: Make, data: Labelled
         with torch.no_grad():
             for block in found.layout:  # T5's prompt tables hold rows for the decoder that nothing reads
                 parameters[block.name].flatten()[: block.size].add_(step * direction[block.name].flatten())
-            return losses_of(torch.tensor(classifier.predict(data.pairs)), torch.tensor(data.y))
+            return torch.nn.functional.cross_entropy(
+                torch.tensor(classifier.predict(data.pairs)).double(), torch.tensor(data.y), reduction="none"
+            )
 
     step = 1e-3
     up = losses(step)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -164,26 +164,43 @@ class TextClassifier:
             mask[i, : len(row)] = 1
         return {"input_ids": ids.to(self.device), "attention_mask": mask.to(self.device)}
 
-    def logits(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Logits over the labels [batch, C], float32, with autograd."""
+    def measure(
+        self, batch: Mapping[str, Tensor], y: Tensor, *, call: Callable[..., Any] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Cross-entropy of each example [batch], in double precision, and its :meth:`logits`, with autograd.
+
+        In single precision the residual p - y of an example the model is sure of is all rounding, and with it the
+        direction of its gradient.
+        """
+        logits = self.logits(batch, call=call)
+        return torch.nn.functional.cross_entropy(logits.double(), y, reduction="none"), logits
+
+    def logits(self, batch: Mapping[str, Tensor], *, call: Callable[..., Any] | None = None) -> Tensor:
+        """Logits over the labels [batch, C], float32, with autograd.
+
+        Args:
+            call: takes the network's place, with its arguments; nothing then depends on the values of tensors, as
+                ``torch.func`` demands.
+        """
+        network = call or self.network
         if self.verbaliser is None:
-            return self.network(**batch).logits.float()  # type: ignore[no-any-return]
+            return network(**batch).logits.float()  # type: ignore[no-any-return]
         words = torch.tensor(self.verbaliser.tokens, device=self.device)
         if self.language_model.family == "encoder-decoder":
             start = self.language_model.config.decoder_start_token_id
             begin = torch.full((len(batch["input_ids"]), 1), start, device=self.device)
-            out = self.network(**batch, decoder_input_ids=begin).logits
+            out = network(**batch, decoder_input_ids=begin).logits
             return out[:, -1, words].float()  # type: ignore[no-any-return]
         # The last real token answers. Transformers would take the last position, which in a right-padded batch is
         # padding for all but the longest row. A prompt stands in the sequence, a prefix only in the cache.
         shift = self.virtual_tokens if self.kind in ("prompt", "p-tuning") else 0
         last = batch["attention_mask"].sum(1) - 1 + shift
         rows = torch.arange(len(last), device=self.device)
-        if self._keeps_logits:
+        if self._keeps_logits and call is None:
             kept, where = last.unique(return_inverse=True)
-            out = self.network(**batch, logits_to_keep=kept).logits
+            out = network(**batch, logits_to_keep=kept).logits
             return out[rows, where][:, words].float()  # type: ignore[no-any-return]
-        out = self.network(**batch).logits
+        out = network(**batch).logits
         return out[rows, last][:, words].float()  # type: ignore[no-any-return]
 
     def buckets(self, rows: Sequence[Sequence[int]], size: int) -> list[npt.NDArray[np.int64]]:

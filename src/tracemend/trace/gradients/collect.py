@@ -15,11 +15,13 @@ from tracemend.data import Labelled
 from tracemend.errors import TraceError, did_you_mean
 from tracemend.progress import Progress
 from tracemend.trace.gradients.engine import Batched, Engine, Loop, evaluation
-from tracemend.trace.gradients.layout import Block, Layout, lay_out
+from tracemend.trace.gradients.layout import Block, Layout, Part, expand, lay_out, squared_norms
 from tracemend.trace.gradients.selftest import agreement
+from tracemend.trace.gradients.traced import Traced
+from tracemend.trace.gradients.vmap import Vmap
 from tracemend.tuning import TextClassifier
 
-Way = Literal["auto", "fast", "loop"]
+Way = Literal["auto", "fast", "vmap", "loop"]
 Precision = Literal["fp32", "bf16"]
 
 
@@ -28,7 +30,7 @@ class Gradients:
     """Gradients of each example's loss, and what else the same pass gives.
 
     Attributes:
-        grads: float32 [n, P], on the CPU.
+        grads: float32 [n, P], on the CPU; an outer block of the layout holds factors.
         losses: cross-entropy of each example under its label [n], nats.
         logits: over the labels [n, C].
         y: label indices [n].
@@ -49,7 +51,7 @@ class Gradients:
     @property
     def norms(self) -> npt.NDArray[np.float32]:
         """Euclidean norm of each gradient [n]."""
-        found: npt.NDArray[np.float32] = self.grads.norm(dim=1).numpy()
+        found: npt.NDArray[np.float32] = squared_norms(self.grads, self.layout).sqrt().numpy()
         return found
 
     @property
@@ -80,7 +82,7 @@ class Gradients:
                 raise TraceError(f"the group {group!r} is {did_you_mean(group, known)}")
         kept = [block for block in self.layout if any(_within(block.group, group) for group in wanted)]
         grads = torch.cat([self.grads[:, block.columns] for block in kept], dim=1)
-        return replace(self, grads=grads, layout=lay_out((b.name, b.shape, b.group) for b in kept))
+        return replace(self, grads=grads, layout=lay_out(Part(b.name, b.shape, b.group, b.kind) for b in kept))
 
 
 def _within(name: str, group: str) -> bool:
@@ -95,6 +97,7 @@ def per_example_gradients(
     batch_size: int = 16,
     precision: Precision = "fp32",
     check: bool = True,
+    compact: bool = False,
     progress: Progress = Progress(),
 ) -> Gradients:
     """The gradient of each example's loss with respect to the adapter and the head, all in memory.
@@ -103,11 +106,14 @@ def per_example_gradients(
     :func:`gradient_batches`.
 
     Args:
-        method: ``fast`` takes one backward pass a batch and refuses what it cannot do exactly; ``loop`` takes one an
-            example, for any adapter; ``auto`` is fast where that is exact and notes when it falls back to the loop.
+        method: ``fast`` takes one backward pass a batch and refuses what it cannot do exactly; ``vmap`` maps one over
+            the batch with ``torch.func``; ``loop`` takes one an example, for any adapter. ``auto`` is the first of them
+            that is exact here, and notes when that is not the fast one.
         precision: ``bf16`` computes under autocast; the gradients then carry three significant digits.
         check: compare a sample with the loop first (cosine >= 0.9999), in fp32 whatever the precision: this proves
             the structure of the fast way, not how much bf16 rounds.
+        compact: keep the gradient of a pooled head as its two factors, see
+            :class:`~tracemend.trace.gradients.layout.Block`.
 
     Returns:
         Rows in the order of ``data``.
@@ -122,7 +128,14 @@ def per_example_gradients(
         (torch.Size([500, 4610]), 'prompt')
     """
     parts = gradient_batches(
-        classifier, data, method=method, batch_size=batch_size, precision=precision, check=check, progress=progress
+        classifier,
+        data,
+        method=method,
+        batch_size=batch_size,
+        precision=precision,
+        check=check,
+        compact=compact,
+        progress=progress,
     )
     grads, layout = torch.zeros(0), tuple[Block, ...]()
     losses = np.zeros(len(data), dtype=np.float32)
@@ -143,6 +156,7 @@ def gradient_batches(
     batch_size: int = 16,
     precision: Precision = "fp32",
     check: bool = True,
+    compact: bool = False,
     progress: Progress = Progress(),
     task: str = "gradients",
 ) -> Iterator[tuple[npt.NDArray[np.int64], Gradients]]:
@@ -174,21 +188,22 @@ def gradient_batches(
                 f"the gradient of example {uid[part][~finite][0]} is not finite; "
                 "tune with a lower --learning-rate, or trace with precision fp32."
             )
+        grads, layout = (found.gradients, engine.layout) if compact else expand(found.gradients, engine.layout)
         yield (
             part,
             Gradients(
-                found.gradients.cpu(),
+                grads.cpu(),
                 found.losses.cpu().numpy(),
                 found.logits.cpu().numpy(),
                 data.y[part],
                 tuple(uid[part]),
-                engine.layout,
+                layout,
             ),
         )
 
 
 def choose(
-    classifier: TextClassifier,
+    traced: Traced,
     rows: list[list[int]],
     y: Tensor,
     *,
@@ -196,21 +211,29 @@ def choose(
     check: bool = True,
     progress: Progress = Progress(),
 ) -> Engine:
-    """The fastest engine that is exact for this classifier.
+    """The fastest engine that is exact for this model.
 
     Raises:
-        TraceError: ``method`` is ``fast`` and that is not exact here.
+        TraceError: ``method`` names a way that is not exact here.
     """
     if method == "loop":
-        return Loop(classifier)
-    try:
-        fast = Batched(classifier)
-        fault = agreement(fast, rows, y) if check else None
-        if fault is None:
-            return fast
-    except TraceError as error:
-        fault = str(error)
-    if method == "fast":
-        raise TraceError(f"batched gradients are refused: {fault}")
-    progress.note("gradients fall back to one example at a time", reason=fault)
-    return Loop(classifier)
+        return Loop(traced)
+    faults: list[str] = []
+    for name, way in (("fast", Batched), ("vmap", Vmap)):
+        if method not in ("auto", name):
+            continue
+        try:
+            engine = way(traced)
+            fault = agreement(engine, rows, y) if check else None
+        except TraceError as error:
+            fault = str(error)
+        else:
+            if fault is None:
+                if faults:
+                    progress.note("gradients fall back to torch.func.vmap", reason=faults[0])
+                return engine
+        faults.append(fault)
+    if method != "auto":
+        raise TraceError(f"gradients with method={method!r} are refused: {faults[0]}")
+    progress.note("gradients fall back to one example at a time", reason="; ".join(faults))
+    return Loop(traced)

@@ -11,21 +11,25 @@ import torch
 from torch import Tensor
 
 from tracemend.errors import TraceError
+from tracemend.trace.gradients.head import HeadTap
 from tracemend.trace.gradients.ia3 import Ia3Tap
-from tracemend.trace.gradients.layout import Layout, group_of, lay_out
+from tracemend.trace.gradients.layout import Layout, Part, group_of, lay_out
 from tracemend.trace.gradients.linear import LinearTap
 from tracemend.trace.gradients.prefix import PrefixTap
 from tracemend.trace.gradients.prompt import PromptTap
 from tracemend.trace.gradients.tap import Tap
-from tracemend.tuning import TextClassifier
+from tracemend.trace.gradients.traced import Traced
 
 # In the order they are asked; each takes what it can answer for, the next ones see the rest.
-TAPS: tuple[type[Tap], ...] = (PromptTap, PrefixTap, Ia3Tap, LinearTap)
+TAPS: tuple[type[Tap], ...] = (PromptTap, PrefixTap, Ia3Tap, HeadTap, LinearTap)
 
 
 @dataclass(frozen=True, eq=False)
 class Pass:
-    """What one pass gives: gradients [B, P], losses [B] and logits [B, C], float32, detached, on the model's device."""
+    """What one pass gives: gradients [B, P], losses [B] and logits [B, C], float32, detached, on the model's device.
+
+    Gradients are laid out as the engine says, outer blocks as factors.
+    """
 
     gradients: Tensor
     losses: Tensor
@@ -41,33 +45,23 @@ class Engine(Protocol):
         """The gradients of the examples with these token ids [B] and labels [B]."""
 
 
-def losses_of(logits: Tensor, y: Tensor) -> Tensor:
-    """Cross-entropy of each example [B] in double precision.
-
-    In single precision the residual p - y of an example the model is sure of is all rounding, and with it the
-    direction of its gradient.
-    """
-    return torch.nn.functional.cross_entropy(logits.double(), y, reduction="none")
-
-
 class Loop:
     """The reference: one backward pass an example, any adapter, exact by construction.
 
     Rows hold the gradients of all trainable parameters, in the order of :func:`trainable`.
     """
 
-    def __init__(self, classifier: TextClassifier) -> None:
-        self.classifier = classifier
-        self.parameters = trainable(classifier)
-        self.layout = lay_out((name, tuple(p.shape), group_of(name)) for name, p in self.parameters.items())
+    def __init__(self, traced: Traced) -> None:
+        self.traced = traced
+        self.parameters = trainable(traced)
+        self.layout = lay_out(Part(name, tuple(p.shape), group_of(name)) for name, p in self.parameters.items())
 
     def __call__(self, rows: Sequence[Sequence[int]], y: Tensor) -> Pass:
         found = [self._one(row, y[i : i + 1]) for i, row in enumerate(rows)]
         return Pass(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
     def _one(self, row: Sequence[int], y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        logits = self.classifier.logits(self.classifier.batch([row]))
-        loss = losses_of(logits, y)
+        loss, logits = self.traced.measure(self.traced.batch([row]), y)
         wanted = list(self.parameters.values())
         found = torch.autograd.grad(loss.sum(), wanted, allow_unused=True, materialize_grads=True)
         flat = torch.cat([g.flatten().float() for g in found])
@@ -81,12 +75,12 @@ class Batched:
         TraceError: no tap answers for some of the trainable parameters; the message names one.
     """
 
-    def __init__(self, classifier: TextClassifier) -> None:
-        self.classifier = classifier
-        free: dict[str, torch.nn.Parameter] = dict(trainable(classifier))
+    def __init__(self, traced: Traced) -> None:
+        self.traced = traced
+        free: dict[str, torch.nn.Parameter] = dict(trainable(traced))
         self.taps: list[Tap] = []
         for kind in TAPS:
-            tap = kind.claim(classifier.network, free)
+            tap = kind.claim(traced.network, free)
             if tap is not None:
                 self.taps.append(tap)
                 free = {name: p for name, p in free.items() if name not in tap.names}
@@ -100,8 +94,7 @@ class Batched:
         with ExitStack() as hooks:
             for tap in self.taps:
                 hooks.enter_context(tap.attached())
-            logits = self.classifier.logits(self.classifier.batch(rows))
-            losses = losses_of(logits, y)
+            losses, logits = self.traced.measure(self.traced.batch(rows), y)
             roots = [root for tap in self.taps for root in tap.roots]
             try:
                 found = torch.autograd.grad(losses.sum(), roots)
@@ -118,19 +111,19 @@ class Batched:
         found: dict[str, Tensor] = {}
         offset = 0
         for tap in self.taps:
-            size = sum(torch.Size(shape).numel() for _, shape, _ in tap.parts)
+            size = sum(block.size for block in lay_out(tap.parts))
             found |= tap.chain(row[offset : offset + size])
             offset += size
         return found
 
 
-def trainable(classifier: TextClassifier) -> dict[str, torch.nn.Parameter]:
-    """The classifier's trainable parameters by name, a prompt before the head, as rows hold them.
+def trainable(traced: Traced) -> dict[str, torch.nn.Parameter]:
+    """The model's trainable parameters by name, a prompt before the head, as rows hold them.
 
     Raises:
         TraceError: there are none.
     """
-    found = classifier.trainable()
+    found = traced.trainable()
     if not found:
         raise TraceError("the adapter has no trainable parameter; load it with is_trainable=True to trace it.")
     return dict(sorted(found.items(), key=lambda item: not item[0].startswith("prompt_encoder.")))

@@ -11,7 +11,7 @@ from peft.tuners.ia3 import Linear
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from tracemend.trace.gradients.layout import group_of
+from tracemend.trace.gradients.layout import Part, group_of
 from tracemend.trace.gradients.tap import Tap
 
 
@@ -26,7 +26,7 @@ class Ia3Tap(Tap):
         self.modules = dict(modules)
         shapes = {f"{where}.ia3_l.{adapter}": tuple(m.ia3_l[adapter].shape) for where, m in self.modules.items()}
         self.names = frozenset(shapes)
-        self.parts = tuple((name, shape, group_of(name)) for name, shape in shapes.items())
+        self.parts = tuple(Part(name, shape, group_of(name)) for name, shape in shapes.items())
 
     @classmethod
     def claim(cls, network: Any, free: Mapping[str, nn.Parameter]) -> Self | None:
@@ -59,5 +59,5 @@ class Ia3Tap(Tap):
         for (where, x), g in zip(self.inputs, gradients, strict=True):
             gradient = (g.float() * x.float()).reshape(batch, -1, x.shape[-1]).sum(1)
             found[where] = found[where] + gradient if where in found else gradient
-        widths = [prod(shape) for _, shape, _ in self.parts]
+        widths = [prod(part.shape) for part in self.parts]
         return torch.cat([found[where].reshape(batch, n) for where, n in zip(self.modules, widths, strict=True)], dim=1)

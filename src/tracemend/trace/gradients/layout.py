@@ -6,9 +6,26 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
 
 # Where the architectures keep their layers: BERT `layer.0`, Llama `layers.0`, GPT-2 `h.0`, T5 `block.0`.
 _LAYER = re.compile(r"(?:^|\.)(?:layers?|h|blocks?)\.(\d+)\.")
+
+
+# What a row holds of a block: every number of the gradient, or the two factors whose outer product it is.
+Form = Literal["dense", "outer"]
+
+
+class Part(NamedTuple):
+    """A block that has no place in a row yet."""
+
+    name: str
+    shape: tuple[int, ...]
+    group: str
+    kind: Form = "dense"
 
 
 @dataclass(frozen=True)
@@ -17,21 +34,24 @@ class Block:
 
     Attributes:
         name: of the parameter whose leading elements it holds; of the prompt encoder where the gradient is taken at
-            its output.
-        shape: of the part.
+            its output; of the layer, weight and bias together, for an outer block.
+        shape: of the gradient; (out, in + 1) for an outer block, whose last column is the bias.
         offset: where it begins in the row.
         group: what it belongs to: ``prompt``, ``prefix``, ``head``, ``layer.3``, ``decoder.layer.3`` or ``other``.
+        kind: ``dense``: the row holds the gradient itself; ``outer``: the row holds a = [input, 1] and then g, and the
+            gradient is :math:`g a^T`.
     """
 
     name: str
     shape: tuple[int, ...]
     offset: int
     group: str
+    kind: Form = "dense"
 
     @property
     def size(self) -> int:
-        """How many numbers."""
-        return prod(self.shape)
+        """How many numbers of a row it takes."""
+        return prod(self.shape) if self.kind == "dense" else sum(self.shape)
 
     @property
     def columns(self) -> slice:
@@ -60,13 +80,56 @@ def group_of(name: str) -> str:
     return f"{side}layer.{found.group(1)}"
 
 
-def lay_out(parts: Iterable[tuple[str, tuple[int, ...], str]]) -> Layout:
-    """Blocks one after another, from (name, shape, group)."""
-    blocks, offset = [], 0
-    for name, shape, group in parts:
-        blocks.append(Block(name, tuple(shape), offset, group))
+def lay_out(parts: Iterable[Part]) -> Layout:
+    """Blocks one after another."""
+    blocks: list[Block] = []
+    offset = 0
+    for part in parts:
+        blocks.append(Block(part.name, tuple(part.shape), offset, part.group, part.kind))
         offset += blocks[-1].size
     return tuple(blocks)
+
+
+def factors(rows: Tensor, block: Block) -> tuple[Tensor, Tensor]:
+    """The two factors of an outer block: a [n, in + 1] and g [n, out]."""
+    a, g = rows[:, block.columns].split((block.shape[1], block.shape[0]), dim=1)
+    return a, g
+
+
+def expand(rows: Tensor, layout: Layout) -> tuple[Tensor, Layout]:
+    """Rows [n, P] with every outer block written out as the dense blocks of its weight and its bias."""
+    if all(block.kind == "dense" for block in layout):
+        return rows, layout
+    parts: list[Part] = []
+    columns: list[Tensor] = []
+    for block in layout:
+        if block.kind == "dense":
+            parts.append(Part(block.name, block.shape, block.group))
+            columns.append(rows[:, block.columns])
+            continue
+        a, g = factors(rows, block)
+        out, inner = block.shape[0], block.shape[1] - 1
+        parts += [
+            Part(f"{block.name}.weight", (out, inner), block.group),
+            Part(f"{block.name}.bias", (out,), block.group),
+        ]
+        columns += [(g[:, :, None] * a[:, None, :inner]).flatten(1), g]
+    return torch.cat(columns, dim=1), lay_out(parts)
+
+
+def squared_norms(rows: Tensor, layout: Layout) -> Tensor:
+    """Squared Euclidean norm of each gradient [n]; an outer block's is the product of its factors'."""
+    outer = [block for block in layout if block.kind == "outer"]
+    if not outer:
+        return rows.square().sum(dim=1)
+    found = torch.zeros(len(rows), dtype=rows.dtype, device=rows.device)
+    for block in layout:
+        if block.kind == "dense":
+            found += rows[:, block.columns].square().sum(dim=1)
+        else:
+            a, g = factors(rows, block)
+            found += a.square().sum(dim=1) * g.square().sum(dim=1)
+    return found
 
 
 def groups(layout: Layout) -> Mapping[str, list[slice]]:

@@ -1,4 +1,4 @@
-"""Per-example gradients of linear layers: LoRA's two matrices and the head."""
+"""Per-example gradients of linear layers: LoRA's two matrices, and a head that sees whole sequences."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from tracemend.errors import TraceError
-from tracemend.trace.gradients.layout import group_of
+from tracemend.trace.gradients.layout import Part, group_of
 from tracemend.trace.gradients.tap import Tap
 
 
@@ -27,8 +27,8 @@ class LinearTap(Tap):
         super().__init__()
         self.modules = dict(modules)
         named = [f"{where}.{kind}" for where in self.modules for kind in ("weight", "bias")]
-        self.parts = tuple((name, tuple(free[name].shape), group_of(name)) for name in named if name in free)
-        self.names = frozenset(name for name, _, _ in self.parts)
+        self.parts = tuple(Part(name, tuple(free[name].shape), group_of(name)) for name in named if name in free)
+        self.names = frozenset(part.name for part in self.parts)
 
     @classmethod
     def claim(cls, network: Any, free: Mapping[str, nn.Parameter]) -> Self | None:
@@ -68,4 +68,4 @@ class LinearTap(Tap):
             for kind, gradient in (("weight", torch.bmm(g.transpose(1, 2), x)), ("bias", g.sum(1))):
                 name = f"{where}.{kind}"
                 found[name] = found[name] + gradient if name in found else gradient
-        return torch.cat([found[name].flatten(1) for name, _, _ in self.parts], dim=1)
+        return torch.cat([found[part.name].flatten(1) for part in self.parts], dim=1)

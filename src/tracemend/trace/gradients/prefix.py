@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
+from tracemend.trace.gradients.layout import Part
 from tracemend.trace.gradients.prompt import through_prompt_encoder
 from tracemend.trace.gradients.tap import Tap
 
@@ -29,7 +30,7 @@ class PrefixTap(Tap):
         self.names = names
         self.shape = (int(config.num_virtual_tokens), 2 * int(config.num_layers) * int(config.token_dim))
         projected = network.prompt_encoder[network.active_adapter].prefix_projection
-        self.parts = ((encoder if projected else f"{encoder}.embedding.weight", self.shape, "prefix"),)
+        self.parts = (Part(encoder if projected else f"{encoder}.embedding.weight", self.shape, "prefix"),)
 
     @classmethod
     def claim(cls, network: Any, free: Mapping[str, torch.nn.Parameter]) -> Self | None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
+from tracemend.trace.gradients.layout import Part
 from tracemend.trace.gradients.tap import Tap
 
 
@@ -32,7 +33,7 @@ class PromptTap(Tap):
         self.network = network
         self.names = names
         self.shape = (int(config.num_virtual_tokens), int(config.token_dim))
-        self.parts = ((f"{encoder}.embedding.weight" if plain else encoder, self.shape, "prompt"),)
+        self.parts = (Part(f"{encoder}.embedding.weight" if plain else encoder, self.shape, "prompt"),)
 
     @classmethod
     def claim(cls, network: Any, free: Mapping[str, torch.nn.Parameter]) -> Self | None:

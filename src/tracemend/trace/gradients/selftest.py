@@ -9,12 +9,15 @@ import torch
 from torch import Tensor
 
 from tracemend.trace.gradients.engine import Batched, Loop
+from tracemend.trace.gradients.vmap import Vmap
 
 COSINE = 0.9999
 NORM = 0.01
 
 
-def agreement(fast: Batched, rows: Sequence[Sequence[int]], y: Tensor, *, sample: int = 4, seed: int = 0) -> str | None:
+def agreement(
+    fast: Batched | Vmap, rows: Sequence[Sequence[int]], y: Tensor, *, sample: int = 4, seed: int = 0
+) -> str | None:
     """Compare batched rows with the reference on a seeded sample, in parameter space.
 
     Args:
@@ -27,7 +30,7 @@ def agreement(fast: Batched, rows: Sequence[Sequence[int]], y: Tensor, *, sample
     """
     picked = np.sort(np.random.default_rng(seed).permutation(len(rows))[:sample])
     chosen, labels = [rows[i] for i in picked], y[torch.as_tensor(picked, device=y.device)]
-    reference = Loop(fast.classifier)
+    reference = Loop(fast.traced)
     expected = reference(chosen, labels).gradients
     found = fast(chosen, labels).gradients
     names = [block.name for block in reference.layout]

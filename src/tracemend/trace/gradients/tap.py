@@ -5,14 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from math import prod
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-Part = tuple[str, tuple[int, ...], str]
+from tracemend.trace.gradients.layout import Part, lay_out
 
 
 class Tap(ABC):
@@ -24,7 +23,7 @@ class Tap(ABC):
 
     Attributes:
         names: parameters it answers for.
-        parts: (name, shape, group) of what its rows hold, in order.
+        parts: what its rows hold, in order.
         roots: tensors of the last forward pass to differentiate with respect to.
         inputs: for each root what entered the layer, where the tap needs it: (name of the layer, tensor).
     """
@@ -62,8 +61,4 @@ class Tap(ABC):
 
     def chain(self, row: Tensor) -> dict[str, Tensor]:
         """Gradients by parameter name that one row [P of this tap] stands for."""
-        found, offset = {}, 0
-        for name, shape, _ in self.parts:
-            found[name] = row[offset : offset + prod(shape)].reshape(shape)
-            offset += prod(shape)
-        return found
+        return {block.name: row[block.columns].reshape(block.shape) for block in lay_out(self.parts)}
