@@ -15,6 +15,7 @@ from tracemend.errors import TraceError
 from tracemend.progress import Progress
 from tracemend.trace.gradients import gradient_batches, per_example_gradients
 from tracemend.trace.gradients.engine import Batched, Loop
+from tracemend.trace.gradients.layout import expand
 from tracemend.trace.gradients.linear import LinearTap
 from tracemend.trace.gradients.selftest import agreement
 from tracemend.tuning import TextClassifier
@@ -141,6 +142,48 @@ def test_a_sure_example_keeps_the_direction_of_its_gradient(make: Make, data: La
     assert found.losses.min() < 1e-6
     bias = found.grads[:, found.layout[1].columns]
     torch.testing.assert_close(bias[:, 0], -bias[:, 1], rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("kind", ["prompt", "p-tuning", "prefix", "lora", "ia3"])
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_mapped_gradients_are_those_of_the_loop(make: Make, data: Labelled, architecture: str, kind: str) -> None:
+    classifier = make(architecture, kind)
+    mapped = per_example_gradients(classifier, data, method="vmap", check=False)
+    loop = per_example_gradients(classifier, data, method="loop")
+    assert mapped.layout == loop.layout
+    torch.testing.assert_close(mapped.grads, loop.grads, rtol=1e-3, atol=1e-5 * float(loop.grads.norm(dim=1).max()))
+
+
+def test_a_network_that_cannot_be_mapped_is_refused(make: Make, data: Labelled) -> None:
+    with pytest.raises(TraceError, match="vmap cannot map"):
+        per_example_gradients(make("bert", "lora"), data, method="vmap")
+
+
+@pytest.mark.parametrize("architecture", ["bert", "llama"])
+def test_heads_and_norms_in_compact_rows(make: Make, data: Labelled, architecture: str) -> None:
+    classifier = make(architecture, "lora")
+    dense, compact = (per_example_gradients(classifier, data, compact=c) for c in (False, True))
+    assert any(block.kind == "outer" for block in compact.layout) == (architecture == "bert")
+    grads, layout = expand(compact.grads, compact.layout)
+    assert layout == dense.layout
+    torch.testing.assert_close(grads, dense.grads)
+    np.testing.assert_allclose(compact.norms, dense.norms, rtol=1e-5)
+    if architecture == "bert":
+        head = compact.only(["head"])
+        assert head.grads.shape[1] == head.layout[0].size == sum(head.layout[0].shape)
+        np.testing.assert_allclose(head.norms, dense.only(["head"]).norms, rtol=1e-5)
+
+
+def test_variants_of_lora_are_mapped_where_that_works_and_it_is_said(make: Make, data: Labelled) -> None:
+    classifier = make("llama", "lora")
+    base = classifier.network.get_base_model()
+    config = peft.LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj"], use_dora=True)
+    classifier.network = attach(base, config, seed=0)
+    notes = Notes()
+    found = per_example_gradients(classifier, data, progress=notes)
+    assert [event for event, _ in notes.events] == ["gradients fall back to torch.func.vmap"]
+    loop = per_example_gradients(classifier, data, method="loop")
+    torch.testing.assert_close(found.grads, loop.grads, rtol=1e-3, atol=1e-5 * float(loop.grads.norm(dim=1).max()))
 
 
 def test_variants_of_lora_fall_back_to_the_loop_and_say_so(make: Make, data: Labelled) -> None:
