@@ -62,10 +62,22 @@ class LinearTap(Tap):
                     f"{where} saw {len(x)} rows in a batch of {batch}, so its examples cannot be told apart; "
                     "use method='loop'."
                 )
-            x = x.reshape(batch, -1, x.shape[-1]).float()
-            g = g.reshape(batch, -1, g.shape[-1]).float()
+            # Under autocast the product runs in bfloat16, as that of the plain step would: sums are taken in float32.
+            x = x.reshape(batch, -1, x.shape[-1]).to(g.dtype)
+            g = g.reshape(batch, -1, g.shape[-1])
             # A layer may be called more than once in a pass (shared weights): its gradients add up.
-            for kind, gradient in (("weight", torch.bmm(g.transpose(1, 2), x)), ("bias", g.sum(1))):
+            for kind, gradient in (("weight", _outer_sums(g, x)), ("bias", g.float().sum(1))):
                 name = f"{where}.{kind}"
-                found[name] = found[name] + gradient if name in found else gradient
+                if name in self.names:
+                    found[name] = found[name] + gradient if name in found else gradient
         return torch.cat([found[part.name].flatten(1) for part in self.parts], dim=1)
+
+
+def _outer_sums(g: Tensor, x: Tensor) -> Tensor:
+    r""":math:`\sum_s g_{is} x_{is}^T` [batch, out, in], float32.
+
+    The narrow side comes first: with 8 against 384 columns the other order takes four times as long on a CPU.
+    """
+    if g.shape[2] > x.shape[2]:
+        return torch.bmm(x.transpose(1, 2), g).float().transpose(1, 2)
+    return torch.bmm(g.transpose(1, 2), x).float()
