@@ -190,6 +190,7 @@ class Repair(Method[RepairResult]):
                 "name": model.name,
                 "family": model.family,
                 "adapter": self.tuning.adapter,
+                "learning_rate": self.tuning.rate,
                 "trainable_parameters": sum(p.numel() for p in start.classifier.trainable().values()),
             },
         }

@@ -269,8 +269,7 @@ def _pushed(
 def _reason(label: str, suggestion: str, pushed: list[dict[str, Any]], evidence: Mapping[str, Any]) -> str:
     parts = [f"Labelled {label}; {suggestion} is likelier"]
     if pushed:
-        count = f"{len(pushed)}{' or more' if len(pushed) == ERRORS else ''}"
-        parts.append(f"it pushes {count} validation error{'s' if len(pushed) > 1 else ''}")
+        parts.append(f"it pushes validation errors towards {pushed[0]['predicted']}")
     near = evidence.get("neighbour")
     if near:
         parts.append(f"its nearest example labelled otherwise is {near['similarity']:.2f} similar")

@@ -149,7 +149,11 @@ def _facts(run: RepairRun) -> dict[str, dict[str, str]]:
         },
         "Model": {name.replace("_", " "): _plain(value) for name, value in model.items()},
         "Run": {
-            **({f"seed of {k}": _plain(v) for k, v in seeds.items()} if isinstance(seeds, Mapping) else {}),
+            **(
+                {k if k == "seed" else f"seed of {k}": _plain(v) for k, v in seeds.items()}
+                if isinstance(seeds, Mapping)
+                else {}
+            ),
             "seeds": _plain(seeds) if isinstance(seeds, list | int) else None,
             "took": numbers.duration(run.result.get("seconds")),
             "status": run.result.get("status"),

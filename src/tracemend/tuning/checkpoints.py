@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tracemend.errors import RunError, TuningError
-from tracemend.runs import read_json, write_json
+from tracemend.runs import flush, read_json, write_json
 from tracemend.tuning.classifier import TextClassifier
 
 
@@ -108,6 +108,7 @@ def save_checkpoint(
             save_file(_first_moments(optimizer, names), str(making / "first_moments.safetensors"))
         facts = {"step": step, "lr_sum": lr_sum, "metrics": dict(metrics), **(extra or {})}
         write_json(making / "checkpoint.json", facts)
+        flush(making)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(making, folder)
     except (OSError, SafetensorError) as error:  # safetensors says in its own words that a disk is full

@@ -85,6 +85,7 @@ def tune_run(
             "name": model.name,
             "family": model.family,
             "adapter": tuning.adapter,
+            "learning_rate": tuning.rate,
             "trainable_parameters": parameters,
         },
     )
