@@ -184,3 +184,13 @@ class TestRefusals:
     def test_unknown_name_without_network(self) -> None:
         self.refused("minilmm", r"did you mean 'minilm'\?.*give a folder")
         self.refused("nobody/nothing", r"could not be fetched.*minilm, smollm2")
+
+
+def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ModelError, match="cuda:97"):
+        load("minilm", device="cuda:97")
+    monkeypatch.setenv("TRACEMEND_DEVICE", "abacus")
+    with pytest.raises(ModelError, match=r"abacus.*name cpu"):
+        load("minilm")
+    monkeypatch.setenv("TRACEMEND_DEVICE", "cpu")
+    assert load("minilm").network.device.type == "cpu"

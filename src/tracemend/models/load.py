@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from copy import deepcopy
@@ -42,7 +43,9 @@ _MAKERS: dict[Family, Any] = {
 }
 
 
-def load(name: str | Path, *, revision: str | None = None, attention: Attention = "eager") -> LanguageModel:
+def load(
+    name: str | Path, *, revision: str | None = None, attention: Attention = "eager", device: str | None = None
+) -> LanguageModel:
     """Load a pretrained model in float32 and eval mode, with a fast tokenizer that pads on the right.
 
     Args:
@@ -50,23 +53,50 @@ def load(name: str | Path, *, revision: str | None = None, attention: Attention 
         revision: branch, tag or commit on the hub.
         attention: ``eager`` gives attention patterns, and on a CPU its backward pass in bfloat16 is the faster one;
             ``sdpa`` needs less memory on long inputs.
+        device: such as ``cpu`` or ``cuda:1``; by default what the variable TRACEMEND_DEVICE names, else this process's
+            GPU where there is one, else the CPU.
 
     Raises:
-        ModelError: no such model, no network to fetch it, no tokenizer, or weights that are not safetensors.
+        ModelError: no such model or device, no network to fetch it, no tokenizer, or weights that are not safetensors.
 
     Example:
         >>> load("minilm").family, load("smollm2").family
         ('encoder', 'decoder')
     """
     name = str(name)
+    place = device_named(device)
     known = embedded()
     # Transformers draws random numbers for tensors that a checkpoint lacks; the user's seed is not for that.
     with _quietly(), torch.random.fork_rng(devices=[]):
         if name in known:
-            return _load_embedded(known[name], attention)
-        if Path(name).is_dir():
-            _check_folder(Path(name))
-        return _load_pretrained(name, revision, attention)
+            model = _load_embedded(known[name], attention)
+        else:
+            if Path(name).is_dir():
+                _check_folder(Path(name))
+            model = _load_pretrained(name, revision, attention)
+        model.network.to(place)
+        return model
+
+
+def device_named(name: str | None = None) -> torch.device:
+    """The device of that name, of the variable TRACEMEND_DEVICE, or this process's own (``LOCAL_RANK``).
+
+    Raises:
+        ModelError: the machine has no such device.
+    """
+    name = name or os.environ.get("TRACEMEND_DEVICE") or "auto"
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % gpus) if gpus else torch.device("cpu")
+    try:
+        found = torch.device(name)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(
+            f"the device {name!r} cannot be used here ({str(error).splitlines()[0]}); name cpu"
+            f"{''.join(f', cuda:{i}' for i in range(gpus))}, or none."
+        ) from error
+    return found
 
 
 def family_of(config: Any) -> Family:
