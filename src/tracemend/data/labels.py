@@ -10,6 +10,7 @@ import pandas as pd
 
 # What a missing label looks like once a table was written as text. "none" and "NA" are real labels somewhere.
 _MISSING = frozenset({"", "nan", "NaN", "<NA>"})
+_FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
 def is_missing(value: Any) -> bool:
@@ -48,3 +49,21 @@ def label_name(value: Any) -> str | None:
     if isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))
     raise TypeError(value)
+
+
+def flag(value: Any) -> bool | None:
+    """True or False, whatever type the file gave it (also yes and no, 1 and 0); None where it is missing.
+
+    Raises:
+        TypeError: the value is neither; the caller knows the row and says so.
+
+    Example:
+        >>> flag("Yes"), flag(0), flag(None)
+        (True, False, None)
+    """
+    name = label_name(value)
+    if name is None:
+        return None
+    if name.lower() not in _FLAGS:
+        raise TypeError(value)
+    return _FLAGS[name.lower()]

@@ -9,7 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from tracemend.data.labels import is_missing, label_name
+from tracemend.data.completions import Completions
+from tracemend.data.labels import flag, is_missing, label_name
 from tracemend.data.schema import COLUMNS, Labelled
 from tracemend.data.tables import Table, table_from_file, table_from_frame
 from tracemend.errors import DataError, did_you_mean
@@ -83,7 +84,7 @@ def read(
         truth=truths,
         label_names=names,
         positive=positive,
-        extra=_extra(frame, set(columns.values())),
+        extra=_extra(frame, set(columns.values()), set(COLUMNS)),
     )
 
 
@@ -126,6 +127,68 @@ def read_unlabelled(
     replies: Sequence[str | None] = [None] * len(frame) if reply is None else list(frame[reply])
     others = frame.drop(columns=list(columns.values())).set_axis([rows[place] for place in kept.places])
     return list(zip(frame[text], replies, strict=True)), others
+
+
+def read_completions(
+    source: Any,
+    *,
+    text: str,
+    completion: str | None = None,
+    group: str | None = None,
+    corrupted: str | None = None,
+    drop_empty: bool = False,
+    progress: Progress | None = None,
+) -> Completions:
+    """Read prompts with completions, or texts alone, and check them.
+
+    Args:
+        source: see :func:`read`.
+        text: column of the prompt; or of the text, where there is no completion.
+        completion: column of what is to be written after the prompt.
+        group: column of author, conversation or the like.
+        corrupted: column that says which rows are known to be bad ones: true or false (also yes or no, 1 or 0), empty
+            where nobody knows.
+        drop_empty: drop rows without prompt or completion instead of refusing them.
+        progress: hears of dropped rows.
+
+    Other columns ride along, as in :func:`read`.
+
+    Raises:
+        DataError: the source is missing or not what its ending says; a column is missing or given twice; cells are
+            empty, not text, or the same in every row; a flag is none. The message names the lines.
+
+    Example:
+        >>> import pandas as pd
+        >>> frame = pd.DataFrame({"instruction": ["Name a colour.", "2 + 2?"], "output": ["Red.", "4"]})
+        >>> read_completions(frame, text="instruction", completion="output").pairs[1]
+        ('2 + 2?', '4')
+    """
+    table = _open(source)
+    named = {"text": text, "completion": completion, "group": group, "corrupted": corrupted}
+    columns = {role: column for role, column in named.items() if column is not None}
+    _check_columns(table, columns)
+    table = _with_texts(table, columns, drop_empty, progress or Progress())
+    frame = table.frame
+    return Completions.make(
+        frame[text],
+        frame[completion] if completion else None,
+        groups=_groups(table, group) if group else None,
+        corrupted=_flags(table, corrupted) if corrupted else None,
+        extra=_extra(frame, set(columns.values()), {*COLUMNS, "corrupted"}),
+    )
+
+
+def _flags(table: Table, column: str) -> list[bool | None]:
+    flags: list[bool | None] = []
+    for row, cell in enumerate(table.frame[column]):
+        try:
+            flags.append(flag(cell))
+        except TypeError:
+            raise DataError(
+                f"column {column!r} of {table.name} holds {cell!r} in {table.at([row])}, which is neither true nor "
+                "false; write true, false, yes, no, 1, 0, or nothing where it is not known."
+            ) from None
+    return flags
 
 
 def _open(source: Any) -> Table:
@@ -208,7 +271,7 @@ def _check_columns(table: Table, columns: dict[str, str]) -> None:
 def _with_texts(table: Table, columns: dict[str, str], drop_empty: bool, progress: Progress) -> Table:
     """The table with text in every text cell, rows without it refused or dropped."""
     empty: set[int] = set()
-    for role in ("text", "reply"):
+    for role in ("text", "reply", "completion"):
         if role not in columns:
             continue
         cells = list(table.frame[columns[role]])
@@ -296,13 +359,13 @@ def _groups(table: Table, column: str) -> list[str | None]:
     return groups
 
 
-def _extra(frame: pd.DataFrame, used: set[str]) -> pd.DataFrame | None:
+def _extra(frame: pd.DataFrame, used: set[str], taken: set[str]) -> pd.DataFrame | None:
     names: dict[str, str] = {}
     for column in frame.columns:
         if column in used or column == "uid":
             continue
         name = column
-        while name in COLUMNS or name in names.values() or (name != column and name in frame.columns):
+        while name in taken or name in names.values() or (name != column and name in frame.columns):
             name = f"original_{name}"
         names[column] = name
     return frame[list(names)].rename(columns=names) if names else None

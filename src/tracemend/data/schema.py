@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,40 @@ def uids(texts: Iterable[str], replies: Iterable[str | None]) -> list[str]:
         seen[name] = seen.get(name, -1) + 1
         names.append(f"{name}-{seen[name]}")
     return names
+
+
+class Examples(Protocol):
+    """What can be traced: :class:`Labelled` texts, or :class:`~tracemend.data.Completions`."""
+
+    def __len__(self) -> int:
+        """How many."""
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One row an example with at least ``uid``, ``text``, ``reply`` and ``label``."""
+
+    @property
+    def uid(self) -> list[str]:
+        """The examples' ids, in order."""
+
+    @property
+    def pairs(self) -> list[tuple[str, str | None]]:
+        """The one or two texts of each example."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the classes; none where the loss is not about classes."""
+
+    @property
+    def y(self) -> npt.NDArray[np.int64]:
+        """Label indices [n]; zeros where there are no labels."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash over all that a gradient depends on, in order."""
+
+    def take(self, rows: Iterable[int] | npt.NDArray[np.int64]) -> Self:
+        """The examples at these positions, in this order; uids stay."""
 
 
 @dataclass(frozen=True, eq=False)
