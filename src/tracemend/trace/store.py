@@ -91,7 +91,7 @@ class GradientStore:
         encoded, _ = classifier.encode(data.pairs)
         identity = {
             "schema": SCHEMA,
-            "loss": "cross-entropy",
+            "loss": classifier.loss,
             "dtype": dtype,
             "precision": precision,
             "fingerprints": {

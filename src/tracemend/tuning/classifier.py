@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,23 +14,12 @@ from torch import Tensor
 from tracemend.errors import TuningError
 from tracemend.models import LanguageModel
 from tracemend.progress import Progress
+from tracemend.tuning.adapted import PROMPTS, Adapted, Pair, twin
 from tracemend.tuning.adapters import Kind, adapter_config, attach
 from tracemend.tuning.pooled import PooledClassifier
 from tracemend.tuning.verbaliser import Verbaliser
 
-Pair = tuple[str, str | None]
-PROMPTS = ("prompt", "p-tuning", "prefix")
-
-
-def twin(network: Any) -> Any:
-    """A second tree of modules over the same tensors, so that an adapter changes nothing in the first one."""
-    shared: dict[int, Tensor] = {id(buffer): buffer for buffer in network.buffers()}
-    # Parameters of its own over the same storage: PEFT freezes what it wraps, and a Trainer moves it.
-    shared |= {id(p): torch.nn.Parameter(p.detach(), requires_grad=p.requires_grad) for p in network.parameters()}
-    return copy.deepcopy(network, memo=shared)
-
-
-class TextClassifier:
+class TextClassifier(Adapted):
     """An adapted model that gives logits over labels.
 
     Encoders get a pooled linear head. Decoders and encoder-decoders give the logits of one word a label at the
@@ -68,6 +55,7 @@ class TextClassifier:
         seed: int = 0,
     ) -> None:
         config = adapter_config(kind, model, virtual_tokens=virtual_tokens, rank=rank)
+        self.loss = "cross-entropy"
         self.language_model = model
         self.labels = tuple(labels)
         self.kind: Kind = kind
@@ -100,36 +88,6 @@ class TextClassifier:
             )
         self.max_length = max(self.max_length, needed)
 
-    @property
-    def device(self) -> torch.device:
-        """Where the network is."""
-        found: torch.device = next(self.network.parameters()).device
-        return found
-
-    def trainable(self) -> dict[str, torch.nn.Parameter]:
-        """The adapter's and head's parameters by name."""
-        return {name: p for name, p in self.network.named_parameters() if p.requires_grad}
-
-    def state(self) -> dict[str, Tensor]:
-        """A copy of the trainable parameters by name: what a checkpoint holds."""
-        return {name: p.detach().to("cpu", copy=True) for name, p in self.trainable().items()}
-
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Put a checkpoint's parameters back.
-
-        Raises:
-            TuningError: the state is of another adapter.
-        """
-        own = self.trainable()
-        if set(own) != set(state) or any(own[n].shape != state[n].shape for n in own):
-            raise TuningError(
-                "the checkpoint is of another adapter: its parameters do not fit this classifier; "
-                "build the classifier with the configuration the checkpoint was made with."
-            )
-        with torch.no_grad():
-            for name, parameter in own.items():
-                parameter.copy_(state[name])
-
     def encode(self, pairs: Sequence[Pair]) -> tuple[list[list[int]], int]:
         """Token ids of each example, and how many texts were cut to ``max_length``.
 
@@ -153,16 +111,8 @@ class TextClassifier:
 
     def batch(self, rows: Sequence[Sequence[int]]) -> dict[str, Tensor]:
         """Right-padded ``input_ids`` and ``attention_mask`` [batch, longest, up to a multiple of 8]."""
-        # Few different lengths: bfloat16 kernels on a CPU are compiled anew for every shape.
-        longest = max(len(row) for row in rows)
-        longest = max(longest, min(-(-longest // 8) * 8, self.max_length))
-        pad = self.language_model.tokenizer.pad_token_id
-        ids = torch.full((len(rows), longest), pad, dtype=torch.long)
-        mask = torch.zeros((len(rows), longest), dtype=torch.long)
-        for i, row in enumerate(rows):
-            ids[i, : len(row)] = torch.tensor(row)
-            mask[i, : len(row)] = 1
-        return {"input_ids": ids.to(self.device), "attention_mask": mask.to(self.device)}
+        ids, mask = self.padded(rows)
+        return {"input_ids": ids, "attention_mask": mask}
 
     def measure(
         self, batch: Mapping[str, Tensor], y: Tensor, *, call: Callable[..., Any] | None = None
@@ -202,17 +152,6 @@ class TextClassifier:
             return out[rows, where][:, words].float()  # type: ignore[no-any-return]
         out = network(**batch).logits
         return out[rows, last][:, words].float()  # type: ignore[no-any-return]
-
-    def buckets(self, rows: Sequence[Sequence[int]], size: int) -> list[npt.NDArray[np.int64]]:
-        """Positions of the rows in batches of near-equal length."""
-        order = np.argsort([len(row) for row in rows], kind="stable")
-        return [order[i : i + size] for i in range(0, len(order), size)]
-
-    @contextmanager
-    def precision(self, name: str) -> Iterator[None]:
-        """Autocast to bfloat16 inside the block where ``name`` is ``"bf16"``."""
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=name == "bf16"):
-            yield
 
     def predict(
         self,

@@ -16,7 +16,8 @@ from tracemend.errors import RunError
 from tracemend.models import LanguageModel, load
 from tracemend.progress import Progress
 from tracemend.runs import read_json, write_json
-from tracemend.tuning.classifier import Pair, TextClassifier
+from tracemend.tuning.adapted import Pair
+from tracemend.tuning.classifier import TextClassifier
 from tracemend.tuning.tune import Tuning, resolve_precision
 
 NAME = "classifier.json"
