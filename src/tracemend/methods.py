@@ -82,7 +82,7 @@ class Method(ABC, Generic[R]):
 
     Class attributes:
         name: ``family.method``, stable.
-        inputs: what :meth:`run` takes as data: ``"Labelled"``, ``"Splits"`` or ``"Run"``.
+        inputs: what :meth:`run` takes as data: ``"Labelled"``, ``"Splits"``, ``"CompletionSplits"`` or ``"Run"``.
         capabilities: flags such as ``encoder``, ``decoder``, ``encoder-decoder``, ``labels``, ``gradients``.
     """
 

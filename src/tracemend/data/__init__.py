@@ -5,7 +5,7 @@ Also splits without leaks, label noise made on purpose, reference data sets, and
 
 from __future__ import annotations
 
-from tracemend.data.completions import Completions
+from tracemend.data.completions import Completions, CompletionSplits
 from tracemend.data.demo import demo
 from tracemend.data.export import write
 from tracemend.data.noise import KINDS, Noise, corrupt
@@ -18,6 +18,7 @@ from tracemend.data.splits import make_splits, sample
 __all__ = [
     "KINDS",
     "REFERENCES",
+    "CompletionSplits",
     "Completions",
     "Examples",
     "Labelled",

@@ -117,7 +117,7 @@ class Completions:
             DataError: that is not known of every example.
         """
         if not self.has_truth:
-            raise DataError("it is not known which completions are corrupted; name the column that says so (corrupted).")
+            raise DataError("it is not known which completions are corrupted; name the column that says so.")
         return self.frame["corrupted"].to_numpy(dtype=bool)
 
     def take(self, rows: Iterable[int] | npt.NDArray[np.int64]) -> Completions:
@@ -174,6 +174,19 @@ class Completions:
     def fingerprint(self) -> str:
         """Hash over texts, groups and what is known to be corrupted, in order."""
         return fingerprint([list(self.frame[c]) for c in ("uid", "group", "corrupted")])
+
+
+@dataclass(frozen=True, eq=False)
+class CompletionSplits:
+    """The parts of a data set of completions.
+
+    Attributes:
+        train: what is tuned on, and in question.
+        validation: trusted; early stop and rankings look at it.
+    """
+
+    train: Completions
+    validation: Completions
 
 
 def _check_cells(role: str, cells: list[Any]) -> None:

@@ -10,6 +10,7 @@ from tracemend.trace.influence import Influence
 from tracemend.trace.out_of_fold import out_of_fold_probabilities
 from tracemend.trace.scores import flipped_factor, relabel_gain
 from tracemend.trace.similarity import embed, nearest_opposite, similarity_scores
+from tracemend.trace.suspect_completions import SuspectCompletions
 from tracemend.trace.tracin import TracIn, self_influence
 from tracemend.trace.trusted import head_inputs, label_free, trusted_probabilities
 
@@ -20,6 +21,7 @@ __all__ = [
     "Gradients",
     "Influence",
     "Layout",
+    "SuspectCompletions",
     "TracIn",
     "candidates",
     "driver_weights",

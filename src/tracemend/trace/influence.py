@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tracemend.data import Labelled
+from tracemend.data import Examples
 from tracemend.errors import TraceError
 
 
@@ -34,8 +34,8 @@ class Influence:
     query_losses: npt.NDArray[np.float32]
     query_logits: npt.NDArray[np.float32]
     query_scores: npt.NDArray[np.float32]
-    train: Labelled
-    queries: Labelled
+    train: Examples
+    queries: Examples
 
     def proponents(self, query: int | str, top: int = 10) -> pd.DataFrame:
         """The training examples that lower the query's loss most: rank, uid, text, reply, label, score.

@@ -20,14 +20,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from tracemend.data import Labelled
+from tracemend.data import Examples
 from tracemend.errors import TraceError, TuningError
 from tracemend.progress import Progress
 from tracemend.runs import atomic, fingerprint, read_json, write_json, write_parquet
 from tracemend.trace.gradients import Block, Gradients, Layout, per_example_gradients
 from tracemend.trace.gradients.collect import Precision, Way
 from tracemend.trace.tracin import at
-from tracemend.tuning import Checkpoint, TextClassifier
+from tracemend.tuning import Adapted, Checkpoint
 
 SCHEMA = 1
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -67,8 +67,8 @@ class GradientStore:
     def build(
         cls,
         path: Path | str,
-        classifier: TextClassifier,
-        data: Labelled,
+        classifier: Adapted,
+        data: Examples,
         checkpoints: Sequence[Checkpoint],
         *,
         dtype: Literal["float32", "bfloat16"] = "float32",
@@ -162,8 +162,8 @@ class GradientStore:
     def _begin(
         cls,
         path: Path,
-        classifier: TextClassifier,
-        data: Labelled,
+        classifier: Adapted,
+        data: Examples,
         encoded: list[list[int]],
         identity: Mapping[str, Any],
         checkpoints: Sequence[Checkpoint],
@@ -251,7 +251,7 @@ class GradientStore:
         )
 
 
-def _adapter_fingerprint(classifier: TextClassifier) -> str:
+def _adapter_fingerprint(classifier: Adapted) -> str:
     # Sets have no order, and fields may hold objects of PEFT's own.
     config = classifier.network.active_peft_config.to_dict()
     return fingerprint({key: sorted(v) if isinstance(v, set) else str(v) for key, v in config.items()})

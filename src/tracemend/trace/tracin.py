@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from tracemend.data import Labelled
+from tracemend.data import Examples
 from tracemend.errors import TraceError
 from tracemend.progress import Progress
 from tracemend.trace.gradients import Gradients, Layout, gradient_batches, per_example_gradients
@@ -20,7 +20,7 @@ from tracemend.trace.gradients.collect import Precision, Way
 from tracemend.trace.gradients.layout import groups
 from tracemend.trace.influence import Influence
 from tracemend.trace.scores import Aggregate, adam_metric, aggregate, inner, norms
-from tracemend.tuning import Checkpoint, TextClassifier
+from tracemend.tuning import Adapted, Checkpoint
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -76,9 +76,9 @@ class TracIn:
 
     def influence(
         self,
-        classifier: TextClassifier,
-        train: Labelled,
-        queries: Labelled,
+        classifier: Adapted,
+        train: Examples,
+        queries: Examples,
         *,
         checkpoints: Sequence[Checkpoint] = (),
         progress: Progress = Progress(),
@@ -128,9 +128,9 @@ class TracIn:
 
     def _at_checkpoint(
         self,
-        classifier: TextClassifier,
-        train: Labelled,
-        queries: Labelled,
+        classifier: Adapted,
+        train: Examples,
+        queries: Examples,
         checkpoint: Checkpoint | None,
         progress: Progress,
         task: str,
@@ -165,7 +165,7 @@ class TracIn:
             sums.losses[rows], sums.logits[rows] = part.losses, part.logits
         return sums
 
-    def _gradients(self, classifier: TextClassifier, data: Labelled, progress: Progress) -> Gradients:
+    def _gradients(self, classifier: Adapted, data: Examples, progress: Progress) -> Gradients:
         found = per_example_gradients(
             classifier,
             data,
@@ -205,8 +205,8 @@ class TracIn:
 
 
 def self_influence(
-    classifier: TextClassifier,
-    data: Labelled,
+    classifier: Adapted,
+    data: Examples,
     *,
     checkpoints: Sequence[Checkpoint] = (),
     method: Way = "auto",
@@ -230,7 +230,7 @@ def self_influence(
 
 
 @contextmanager
-def at(classifier: TextClassifier, checkpoint: Checkpoint | None) -> Iterator[None]:
+def at(classifier: Adapted, checkpoint: Checkpoint | None) -> Iterator[None]:
     """The classifier with a checkpoint's parameters inside the block, its own after it."""
     if checkpoint is None:
         yield

@@ -8,8 +8,8 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from tracemend.errors import TuningError
+from tracemend.tuning.adapted import Adapted
 from tracemend.tuning.checkpoints import Checkpoint, checkpoints, save_checkpoint
-from tracemend.tuning.classifier import TextClassifier
 
 
 class TraceCallback(TrainerCallback):
@@ -29,7 +29,7 @@ class TraceCallback(TrainerCallback):
         >>> trace.checkpoints[-1].lr_sum
     """
 
-    def __init__(self, classifier: TextClassifier, out: Path | str) -> None:
+    def __init__(self, classifier: Adapted, out: Path | str) -> None:
         self.classifier = classifier
         self.out = Path(out)
         self._lr_sum = 0.0

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from tracemend.errors import RunError, TuningError
 from tracemend.runs import flush, read_json, write_json
-from tracemend.tuning.classifier import TextClassifier
+from tracemend.tuning.adapted import Adapted
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +83,7 @@ def second_moments(optimizer: torch.optim.Optimizer, names: Mapping[str, torch.n
 
 def save_checkpoint(
     folder: Path,
-    classifier: TextClassifier,
+    model: Adapted,
     *,
     step: int,
     lr_sum: float,
@@ -99,10 +99,10 @@ def save_checkpoint(
     making = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(making, ignore_errors=True)
     making.mkdir(parents=True)
-    names = classifier.trainable()
+    names = model.trainable()
     try:
-        classifier.network.save_pretrained(str(making))
-        save_file(classifier.state(), str(making / "parameters.safetensors"))
+        model.network.save_pretrained(str(making))
+        save_file(model.state(), str(making / "parameters.safetensors"))
         if optimizer is not None:
             save_file(second_moments(optimizer, names), str(making / "second_moments.safetensors"))
             save_file(_first_moments(optimizer, names), str(making / "first_moments.safetensors"))
@@ -157,12 +157,12 @@ def _folders(run: Path) -> list[Path]:
     return [f for f in run.glob("adapter-*") if (f / "checkpoint.json").exists() and f.name[8:].isdigit()]
 
 
-def resume_optimizer(optimizer: torch.optim.Optimizer, checkpoint: Checkpoint, classifier: TextClassifier) -> None:
+def resume_optimizer(optimizer: torch.optim.Optimizer, checkpoint: Checkpoint, model: Adapted) -> None:
     """Put parameters, both moments and the step count back, bit for bit."""
-    classifier.restore(checkpoint.load_state())
+    model.restore(checkpoint.load_state())
     first = _tensors(checkpoint._folder() / "first_moments.safetensors")
     second = checkpoint.second_moments()
-    for name, parameter in classifier.trainable().items():
+    for name, parameter in model.trainable().items():
         if name in second:
             optimizer.state[parameter] = {
                 "step": torch.tensor(float(checkpoint.step)),

@@ -19,6 +19,7 @@ from tracemend.tuning.adapters import Kind, adapter_config, attach
 from tracemend.tuning.pooled import PooledClassifier
 from tracemend.tuning.verbaliser import Verbaliser
 
+
 class TextClassifier(Adapted):
     """An adapted model that gives logits over labels.
 

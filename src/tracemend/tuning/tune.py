@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +19,7 @@ from tracemend.errors import TuningError
 from tracemend.evaluate import average_precision
 from tracemend.models import LanguageModel
 from tracemend.progress import Progress
+from tracemend.tuning.adapted import Adapted
 from tracemend.tuning.adapters import Kind
 from tracemend.tuning.checkpoints import Checkpoint, resume_optimizer, save_checkpoint, second_moments, unbroken
 from tracemend.tuning.classifier import TextClassifier
@@ -176,51 +177,97 @@ def tune(
         notes.append(f"{cut} of {len(rows)} training texts were cut to {classifier.max_length} tokens.")
         progress.note("cut", texts=cut, tokens=classifier.max_length)
     y = torch.tensor(train.y, device=classifier.device)
-    steps = math.ceil(len(rows) / tuning.batch_size)
-    total = tuning.epochs * steps
     precision = resolve_precision(tuning.precision, classifier.device)
     weights = _class_weights(train).to(classifier.device) if tuning.class_weights else None
+
+    def loss(part: npt.NDArray[np.int64]) -> Tensor:
+        with classifier.precision(precision):
+            logits = classifier.logits(classifier.batch([rows[i] for i in part]))
+        return torch.nn.functional.cross_entropy(logits, y[torch.as_tensor(part)], weight=weights)
+
+    def validate() -> dict[str, float]:
+        p = classifier.probabilities(validation.pairs, precision=precision, progress=progress, task="validate")
+        return {"ap": average_precision(validation.y, p, validation.positive_index)}
+
+    lengths = [len(row) for row in rows]
+    done, best = fit(classifier, lengths, loss, validate, tuning, figure="ap", out=out, progress=progress)
+    return Tuned(classifier, tuning, done, best, time.monotonic() - began, tuple(notes))
+
+
+def fit(
+    model: Adapted,
+    lengths: list[int],
+    loss: Callable[[npt.NDArray[np.int64]], Tensor],
+    validate: Callable[[], Mapping[str, float]],
+    tuning: Tuning,
+    *,
+    figure: str,
+    lower: bool = False,
+    out: Path | None = None,
+    progress: Progress = Progress(),
+) -> tuple[list[Checkpoint], Checkpoint]:
+    """The loop of every tuning: AdamW, one checkpoint an epoch, early stop.
+
+    Args:
+        model: has the parameters of the best checkpoint afterwards.
+        lengths: tokens of each training example.
+        loss: of the examples at these positions, a mean, with autograd.
+        validate: figures of the model as it is.
+        figure: which of them chooses the checkpoint.
+        lower: whether it is the better one when it is lower.
+        out: see :func:`tune`.
+
+    Returns:
+        All checkpoints, and the best.
+
+    Raises:
+        TuningError: the loss is not finite, there is no epoch, or a checkpoint before others is missing in ``out``.
+    """
+    steps = math.ceil(len(lengths) / tuning.batch_size)
+    total = tuning.epochs * steps
     optimizer = torch.optim.AdamW(
-        classifier.trainable().values(), lr=tuning.rate, weight_decay=tuning.weight_decay, foreach=True
+        model.trainable().values(), lr=tuning.rate, weight_decay=tuning.weight_decay, foreach=True
     )
     done = unbroken(out) if out is not None else []
     if done and out is not None:
-        resume_optimizer(optimizer, done[-1], classifier)
+        resume_optimizer(optimizer, done[-1], model)
+
+    def merit(checkpoint: Checkpoint) -> float:
+        value = checkpoint.metrics[figure]
+        return -value if lower else value
+
     for epoch in range(len(done), tuning.epochs):
-        if _stops(done, tuning.patience):
+        if _stops([merit(c) for c in done], tuning.patience):
             break
         step = epoch * steps
         lr_sum, last_loss = 0.0, math.nan
-        batches = _batches([len(row) for row in rows], tuning.batch_size, [tuning.seed, epoch])
+        batches = _batches(lengths, tuning.batch_size, [tuning.seed, epoch])
         # The network stays in eval mode: without dropout the gradients of the tuning are those that are traced, a
         # resumed tuning repeats an unbroken one bit for bit, and an epoch takes a quarter less time.
         for part in progress.track(batches, task=f"tune epoch {epoch + 1}/{tuning.epochs}"):
             rate = tuning.rate * _schedule(step, total, tuning.warmup)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            with classifier.precision(precision):
-                logits = classifier.logits(classifier.batch([rows[i] for i in part]))
-            loss = torch.nn.functional.cross_entropy(logits, y[torch.as_tensor(part)], weight=weights)
-            if not torch.isfinite(loss):
+            found = loss(part)
+            if not torch.isfinite(found):
                 raise TuningError(
-                    f"the loss is {float(loss)} at step {step} with learning rate {rate:.2g}; "
+                    f"the loss is {float(found)} at step {step} with learning rate {rate:.2g}; "
                     "try a tenth of --learning-rate, or --precision fp32."
                 )
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            found.backward()
             optimizer.step()
             lr_sum += rate
             step += 1
-            last_loss = float(loss.detach())
-        p = classifier.probabilities(validation.pairs, precision=precision, progress=progress, task="validate")
-        metrics = {"ap": average_precision(validation.y, p, validation.positive_index)}
-        progress.note("epoch", epoch=epoch + 1, loss=last_loss, validation_ap=metrics["ap"])
-        done.append(_checkpoint(out, classifier, optimizer, epoch, step, lr_sum, metrics))
+            last_loss = float(found.detach())
+        metrics = dict(validate())
+        progress.note("epoch", epoch=epoch + 1, loss=last_loss, **{f"validation_{n}": v for n, v in metrics.items()})
+        done.append(_checkpoint(out, model, optimizer, epoch, step, lr_sum, metrics))
     if not done:
         raise TuningError("nothing was tuned: --epochs must be at least 1.")
-    best = max(done, key=lambda c: (c.metrics["ap"], c.step)) if tuning.patience else done[-1]
-    classifier.restore(best.load_state())
-    return Tuned(classifier, tuning, done, best, time.monotonic() - began, tuple(notes))
+    best = max(done, key=lambda c: (merit(c), c.step)) if tuning.patience else done[-1]
+    model.restore(best.load_state())
+    return done, best
 
 
 def _batches(lengths: list[int], size: int, seed: list[int]) -> list[npt.NDArray[np.int64]]:
@@ -236,7 +283,7 @@ def _batches(lengths: list[int], size: int, seed: list[int]) -> list[npt.NDArray
 
 def _checkpoint(
     out: Path | None,
-    classifier: TextClassifier,
+    model: Adapted,
     optimizer: torch.optim.Optimizer,
     epoch: int,
     step: int,
@@ -245,16 +292,15 @@ def _checkpoint(
 ) -> Checkpoint:
     if out is not None:
         folder = out / f"adapter-{epoch + 1:04d}"
-        return save_checkpoint(folder, classifier, step=step, lr_sum=lr_sum, metrics=metrics, optimizer=optimizer)
-    moments = second_moments(optimizer, classifier.trainable())
-    return Checkpoint(step=step, lr_sum=lr_sum, metrics=metrics, state=classifier.state(), moments=moments)
+        return save_checkpoint(folder, model, step=step, lr_sum=lr_sum, metrics=metrics, optimizer=optimizer)
+    moments = second_moments(optimizer, model.trainable())
+    return Checkpoint(step=step, lr_sum=lr_sum, metrics=metrics, state=model.state(), moments=moments)
 
 
-def _stops(done: list[Checkpoint], patience: int) -> bool:
-    if not patience or not done:
+def _stops(merits: list[float], patience: int) -> bool:
+    if not patience or not merits:
         return False
-    best = max(range(len(done)), key=lambda i: done[i].metrics["ap"])
-    return len(done) - 1 - best >= patience
+    return len(merits) - 1 - merits.index(max(merits)) >= patience
 
 
 def _schedule(step: int, total: int, warmup: float) -> float:

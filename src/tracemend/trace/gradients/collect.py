@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from tracemend.data import Labelled
+from tracemend.data import Examples
 from tracemend.errors import TraceError, did_you_mean
 from tracemend.progress import Progress
 from tracemend.trace.gradients.engine import Batched, Engine, Loop, evaluation
@@ -19,7 +19,6 @@ from tracemend.trace.gradients.layout import Block, Layout, Part, expand, lay_ou
 from tracemend.trace.gradients.selftest import agreement
 from tracemend.trace.gradients.traced import Traced
 from tracemend.trace.gradients.vmap import Vmap
-from tracemend.tuning import TextClassifier
 
 Way = Literal["auto", "fast", "vmap", "loop"]
 Precision = Literal["fp32", "bf16"]
@@ -90,8 +89,8 @@ def _within(name: str, group: str) -> bool:
 
 
 def per_example_gradients(
-    classifier: TextClassifier,
-    data: Labelled,
+    classifier: Traced,
+    data: Examples,
     *,
     method: Way = "auto",
     batch_size: int = 16,
@@ -149,8 +148,8 @@ def per_example_gradients(
 
 
 def gradient_batches(
-    classifier: TextClassifier,
-    data: Labelled,
+    classifier: Traced,
+    data: Examples,
     *,
     method: Way = "auto",
     batch_size: int = 16,
