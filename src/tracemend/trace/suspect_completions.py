@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from tracemend.data import Completions, CompletionSplits
 from tracemend.errors import TraceError, did_you_mean
@@ -74,12 +75,14 @@ class SuspectCompletions(Method[MethodResult]):
         losses = writer.losses(train.pairs, progress=progress)
         scores, evidence = self._suspicion(writer, checkpoints, data, losses, progress)
         order = np.argsort(-scores, kind="stable")
-        rows = train.frame.iloc[order][["uid", "text", "reply"]].reset_index(drop=True)
-        rows.insert(0, "rank", np.arange(1, len(train) + 1))
-        rows = rows.assign(
-            score=scores[order].astype(np.float64),
-            loss=losses[order].astype(np.float64),
-            evidence=np.array(evidence, dtype=object)[order],
+        rows = pd.DataFrame(
+            {
+                "rank": np.arange(1, len(train) + 1),
+                **{name: train.frame[name].to_numpy()[order] for name in ("uid", "text", "reply")},
+                "score": scores[order].astype(np.float64),
+                "loss": losses[order].astype(np.float64),
+                "evidence": np.array(evidence, dtype=object)[order],
+            }
         )
         top = order[: max(1, round(self.share * len(train)))]
         metrics, controls = {"top_loss": float(losses[top].mean())}, {"top_loss": float(losses.mean())}
@@ -141,7 +144,7 @@ class SuspectCompletions(Method[MethodResult]):
 
     @classmethod
     def tiny(cls) -> tuple[Self, Any, Any]:
-        """Sixteen made-up instructions, a quarter of them with each other's answers, and a tiny decoder tuned on them."""
+        """Sixteen made-up instructions, a quarter of their answers swapped, and a tiny decoder tuned on them."""
         words = ("good", "bad", "happy", "sad", "nice", "awful", "great", "terrible")
         asked = [f"{ask} {word} {what}" for word in words for ask, what in (("say", "movie"), ("tell", "film"))]
         answers = [f"the {word} {what}" for word in words for what in ("movie", "film")]

@@ -62,8 +62,8 @@ def tune_completions(
     mean over the tokens of a batch would weigh long completions more.
 
     Args:
-        tuning: how (default: ``Tuning()``); its ``class_weights`` and ``words`` are for classifiers. The default learning rates measured best
-            for classifiers as well.
+        tuning: how (default: ``Tuning()``); its ``class_weights`` and ``words`` are for classifiers, and so are its
+            default learning rates: they were measured there.
         separator, reduction: see :class:`tracemend.tuning.CompletionModel`.
         out: folder for the checkpoints ``adapter-N``; what is there already is not done again. None keeps them in
             memory.
