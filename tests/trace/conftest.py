@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import pytest
 import torch
 
 from tracemend.data import Labelled
 from tracemend.models import tiny
-from tracemend.tuning import TextClassifier
+from tracemend.tuning import Adapted, TextClassifier
 
 LABELS = ("safe", "unsafe")
 TEXTS = [
@@ -30,7 +31,10 @@ def data() -> Labelled:
     return Labelled.make(TEXTS, labels, replies=REPLIES, label_names=LABELS)
 
 
-def shaken(classifier: TextClassifier, seed: int = 1) -> TextClassifier:
+A = TypeVar("A", bound=Adapted)
+
+
+def shaken(classifier: A, seed: int = 1) -> A:
     """Move the adapter off its start, where LoRA's B is zero and half of the gradients vanish."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

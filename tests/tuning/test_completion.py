@@ -167,17 +167,19 @@ def test_tuning_learns_and_its_seed_repeats_it(
     assert first.best.metrics["loss"] == pytest.approx(float(found), rel=1e-5)
 
 
-def test_the_lowest_validation_loss_is_the_best(train: Completions, validation: Completions, tuning: Tuning) -> None:
-    tuned = tune_completions(tiny("llama"), train, validation, replace(tuning, patience=9, learning_rate=0.3, epochs=5))
+def test_the_lowest_validation_loss_is_the_best(train: Completions, tuning: Tuning) -> None:
+    other = Completions.make(["say love", "say hate"], ["zzzz", "qqqq"])  # what is learnt makes these worse in the end
+    tuned = tune_completions(tiny("llama"), train, other, replace(tuning, patience=9, learning_rate=3e-2, epochs=9))
     losses = [c.metrics["loss"] for c in tuned.checkpoints]
     assert tuned.best.metrics["loss"] == min(losses) < losses[-1]
     assert tuned.until_best()[-1] is tuned.best
+    assert tuned.model.losses(other.pairs).mean() == pytest.approx(min(losses), rel=1e-5)
 
 
 def test_a_killed_tuning_goes_on(tuning: Tuning, train: Completions, validation: Completions, tmp_path: Path) -> None:
     whole = tune_completions(tiny("llama"), train, validation, tuning, out=tmp_path / "whole")
+    out = tmp_path / "broken"
     with pytest.raises(Killed):
-        out = tmp_path / "broken"
         tune_completions(tiny("llama"), train, validation, tuning, out=out, progress=Killer("tune epoch 3"))
     assert len(checkpoints(tmp_path / "broken")) == 2
     resumed = tune_completions(tiny("llama"), train, validation, tuning, out=tmp_path / "broken")

@@ -1,4 +1,4 @@
-"""Exact per-example gradients of a classifier's adapter and head over a data set."""
+"""Exact per-example gradients of a model's adapter and head over a data set."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Gradients:
 
     Attributes:
         grads: float32 [n, P], on the CPU; an outer block of the layout holds factors.
-        losses: cross-entropy of each example under its label [n], nats.
-        logits: over the labels [n, C].
-        y: label indices [n].
+        losses: cross-entropy of each example under its label [n], nats; of completions, what their model says.
+        logits: over the labels [n, C]; C is 0 for completions.
+        y: label indices [n]; zeros for completions.
         uid: ids of the examples [n].
         layout: which columns belong to which parameter.
     """
@@ -55,7 +55,13 @@ class Gradients:
 
     @property
     def margins(self) -> npt.NDArray[np.float32]:
-        """Logit of the label less the highest other logit [n]; negative where the model decides otherwise."""
+        """Logit of the label less the highest other logit [n]; negative where the model decides otherwise.
+
+        Raises:
+            TraceError: there are no labels, as with completions.
+        """
+        if self.logits.shape[1] < 2:
+            raise TraceError(f"a margin needs at least two labels, here are {self.logits.shape[1]}; use the losses.")
         rows = np.arange(len(self.y))
         others = self.logits.copy()
         others[rows, self.y] = -np.inf
@@ -64,7 +70,7 @@ class Gradients:
 
     @property
     def probability(self) -> npt.NDArray[np.float32]:
-        """Probability of each example's own label [n]."""
+        """Probability of each example's own label [n]; of completions, the geometric mean over the tokens."""
         found: npt.NDArray[np.float32] = np.exp(-self.losses)
         return found
 
@@ -167,8 +173,8 @@ def gradient_batches(
         raise TraceError("there are no examples to trace.")
     if data.labels != classifier.labels:
         raise TraceError(
-            f"the data has the labels {', '.join(data.labels)} and the classifier {', '.join(classifier.labels)}; "
-            "they must be the same, in the same order."
+            f"the data has the labels {', '.join(data.labels) or 'none'} and the model "
+            f"{', '.join(classifier.labels) or 'none'}; they must be the same, in the same order (completions have none)."
         )
     if method not in get_args(Way):
         raise TraceError(f"the method {method!r} is {did_you_mean(method, get_args(Way))}")
