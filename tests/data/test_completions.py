@@ -87,7 +87,7 @@ def test_columns_of_unequal_length_and_other_cells_are_refused():
     with pytest.raises(DataError, match="2 texts and 1 in the column reply"):
         Completions.make(["a", "b"], ["c"])
     with pytest.raises(DataError, match="completion in row 1 is 3, a int"):
-        Completions.make(["a", "b"], ["c", 3])
+        Completions.make(["a", "b"], pd.Series(["c", 3], dtype=object))
     with pytest.raises(DataError, match=r"1 of 2 completions are empty, the first in row 1"):
         Completions.make(["a", "b"], ["c", " "])
 

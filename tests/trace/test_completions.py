@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.completions import unit
 from tests.trace.conftest import shaken
-from tests.trace.instructions import instructions
 from tracemend.data import Completions, CompletionSplits, Labelled, Splits
 from tracemend.errors import TraceError
 from tracemend.models import load, tiny
 from tracemend.progress import Progress
 from tracemend.trace import SuspectCompletions, TracIn, per_example_gradients, self_influence
 from tracemend.trace.store import GradientStore
-from tracemend.tuning import CompletionModel, TextClassifier, TunedCompletions, Tuning, tune_completions
+from tracemend.tuning import CompletionModel, TextClassifier, TunedCompletions
 
 KINDS = ("prompt", "p-tuning", "prefix", "lora", "ia3")
 
@@ -37,13 +37,13 @@ def asked() -> Completions:
 @pytest.fixture(scope="module")
 def tuned() -> TunedCompletions:
     _, found, _ = SuspectCompletions.tiny()
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 @pytest.fixture(scope="module")
 def parts() -> CompletionSplits:
     _, _, found = SuspectCompletions.tiny()
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama", "t5"])
@@ -59,7 +59,7 @@ def test_batched_gradients_are_those_of_one_backward_pass_each(
     if kind == "p-tuning" or (architecture == "t5" and kind == "prompt"):
         return  # rows lie at the output of the prompt's encoder, which the self-test carries to its parameters
     expected = per_example_gradients(model, asked, method="loop")
-    assert found.layout == expected.layout
+    assert [block.name for block in found.layout] == [block.name for block in expected.layout]
     torch.testing.assert_close(found.grads, expected.grads, rtol=1e-3, atol=1e-5)
 
 
@@ -158,8 +158,8 @@ def test_the_store_holds_them(tuned: TunedCompletions, parts: CompletionSplits, 
         assert part.uid == tuple(parts.train.uid[i] for i in rows)
         seen += len(rows)
     assert seen == len(parts.train)
+    swapped = parts.train.swapped(0.3, seed=5)
     with pytest.raises(TraceError, match="something else"):
-        swapped = parts.train.swapped(0.3, seed=5)
         GradientStore.build(tmp_path / "store", tuned.model, swapped, tuned.checkpoints, dtype="float32")
 
 
@@ -200,12 +200,5 @@ def test_what_cannot_be_ranked_is_refused(tuned: TunedCompletions, parts: Comple
 
 @pytest.mark.slow
 def test_swapped_answers_are_found_by_a_real_model() -> None:
-    """36 instructions, 7 of them with each other's answers; 12 trusted ones."""
-    data = instructions()
-    train, trusted = data.take(range(36)).swapped(0.2, seed=0), data.take(range(36, 48))
-    tuning = Tuning(adapter="lora", epochs=2, batch_size=6, learning_rate=1e-3, patience=0, max_length=48)
-    tuned = tune_completions(load("smollm2"), train, trusted, tuning)
-    model, parts = tuned.model, CompletionSplits(train, trusted)
-    ap = {by: SuspectCompletions(by=by).run(model, parts).metrics["detection_ap"] for by in ("tracin", "loss")}
-    chance = train.wrong.mean()
-    assert ap["tracin"] > 2 * chance and ap["loss"] > 2 * chance, ap
+    found = unit(load("smollm2"), seed=0, signals=("tracin", "loss"))
+    assert found["tracin"] > 2 * found["random order"] and found["loss"] > 2 * found["random order"], found

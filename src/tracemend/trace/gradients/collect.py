@@ -174,7 +174,7 @@ def gradient_batches(
     if data.labels != classifier.labels:
         raise TraceError(
             f"the data has the labels {', '.join(data.labels) or 'none'} and the model "
-            f"{', '.join(classifier.labels) or 'none'}; they must be the same, in the same order (completions have none)."
+            f"{', '.join(classifier.labels) or 'none'}; they must be the same, in the same order."
         )
     if method not in get_args(Way):
         raise TraceError(f"the method {method!r} is {did_you_mean(method, get_args(Way))}")
