@@ -73,16 +73,8 @@ def unit(model: LanguageModel, seed: int, signals: Sequence[str] = SIGNALS) -> d
 
     data = instructions()
     parts = CompletionSplits(data.take(range(TRAIN)).swapped(0.2, seed=seed), data.take(range(TRAIN, len(data))))
-    tuning = Tuning(
-        adapter="lora",
-        epochs=2,
-        batch_size=6,
-        learning_rate=1e-3,
-        patience=0,
-        max_length=48,
-        precision="fp32",
-        seed=seed,
-    )
+    how: dict[str, Any] = {"adapter": "lora", "epochs": 2, "batch_size": 6, "learning_rate": 1e-3, "precision": "fp32"}
+    tuning = Tuning(**how, patience=0, max_length=48, seed=seed)
     tuned = tune_completions(model, parts.train, parts.validation, tuning)
     found: dict[str, float] = {}
     for by in signals:
