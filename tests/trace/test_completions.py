@@ -82,6 +82,13 @@ def test_mapped_gradients_are_the_same(architecture: str, asked: Completions) ->
     np.testing.assert_allclose(mapped.losses, loop.losses, rtol=1e-5)
 
 
+def test_half_precision_keeps_the_direction(asked: Completions) -> None:
+    model = made("llama", "lora")
+    exact, rounded = (per_example_gradients(model, asked, precision=p).grads for p in ("fp32", "bf16"))
+    assert not torch.equal(exact, rounded)
+    assert torch.nn.functional.cosine_similarity(exact, rounded, dim=1).min() > 0.999
+
+
 def test_a_gradient_is_what_a_step_does(asked: Completions) -> None:
     model = made("llama", "prompt")
     found = per_example_gradients(model, asked)

@@ -21,7 +21,7 @@ Reduction = Literal["mean", "sum"]
 
 # No target: the token that follows is not learnt.
 _IGNORED = -100
-# The share of the window that a long completion leaves to its prompt.
+# A long completion leaves its prompt one part in so many of the window.
 _LEFT_TO_PROMPT = 4
 
 

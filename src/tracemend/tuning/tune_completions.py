@@ -64,7 +64,8 @@ def tune_completions(
     Args:
         tuning: how (default: ``Tuning()``); its ``class_weights`` and ``words`` are for classifiers, and so are its
             default learning rates: they were measured there.
-        separator, reduction: see :class:`tracemend.tuning.CompletionModel`.
+        separator: what stands between prompt and completion, see :class:`tracemend.tuning.CompletionModel`.
+        reduction: ``mean`` or ``sum`` over the tokens of a completion.
         out: folder for the checkpoints ``adapter-N``; what is there already is not done again. None keeps them in
             memory.
 
