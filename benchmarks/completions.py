@@ -65,14 +65,14 @@ def instructions() -> Completions:
     return Completions.make([prompt for prompt, _ in made], [answer for _, answer in made])
 
 
-def unit(model: LanguageModel, seed: int, signals: Sequence[str] = SIGNALS) -> dict[str, float]:
-    """Average precision of each signal, and of a random order, under one seed."""
+def unit(model: LanguageModel, seed: int, signals: Sequence[str] = SIGNALS, *, train: int = TRAIN) -> dict[str, float]:
+    """Average precision of each signal, and of a random order, under one seed; the last 12 instructions are trusted."""
     from tracemend.data import CompletionSplits
     from tracemend.trace import SuspectCompletions
     from tracemend.tuning import Tuning, tune_completions
 
     data = instructions()
-    parts = CompletionSplits(data.take(range(TRAIN)).swapped(0.2, seed=seed), data.take(range(TRAIN, len(data))))
+    parts = CompletionSplits(data.take(range(train)).swapped(0.2, seed=seed), data.take(range(TRAIN, len(data))))
     how: dict[str, Any] = {"adapter": "lora", "epochs": 2, "batch_size": 6, "learning_rate": 1e-3, "precision": "fp32"}
     tuning = Tuning(**how, patience=0, max_length=48, seed=seed)
     tuned = tune_completions(model, parts.train, parts.validation, tuning)

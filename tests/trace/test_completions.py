@@ -207,5 +207,5 @@ def test_what_cannot_be_ranked_is_refused(tuned: TunedCompletions, parts: Comple
 
 @pytest.mark.slow
 def test_swapped_answers_are_found_by_a_real_model() -> None:
-    found = unit(load("smollm2"), seed=0, signals=("tracin", "loss"))
+    found = unit(load("smollm2"), seed=0, signals=("tracin", "loss"), train=24)
     assert found["tracin"] > 2 * found["random order"] and found["loss"] > 2 * found["random order"], found
