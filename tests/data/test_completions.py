@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tracemend.data import Completions, read_completions
@@ -102,6 +102,7 @@ def test_ids_are_of_both_texts_and_stay():
     assert part.fingerprint != data.take([1, 3]).fingerprint
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.sampled_from("abcdefgh"), min_size=8, max_size=40), st.floats(0.05, 1), st.integers(0, 5))
 def test_swapping_gives_everyone_drawn_another_completion(answers, share, seed):
     if len(set(answers)) == 1:
