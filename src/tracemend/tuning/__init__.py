@@ -4,7 +4,7 @@ Adapters on any family of models, checkpoints that a trace can use, and the same
 """
 
 from tracemend.tuning.adapters import KINDS, Kind
-from tracemend.tuning.callback import TraceCallback
+from tracemend.tuning.callback import CheckpointCallback
 from tracemend.tuning.checkpoints import Checkpoint, checkpoints
 from tracemend.tuning.classifier import TextClassifier
 from tracemend.tuning.pooled import PooledClassifier
@@ -13,10 +13,10 @@ from tracemend.tuning.tune import Tuned, Tuning, tune
 __all__ = [
     "KINDS",
     "Checkpoint",
+    "CheckpointCallback",
     "Kind",
     "PooledClassifier",
     "TextClassifier",
-    "TraceCallback",
     "Tuned",
     "Tuning",
     "checkpoints",
