@@ -20,7 +20,7 @@ _ROOMS = {
     "Splits": "data",
     "load": "models",
     "tune": "tuning",
-    "TraceCallback": "tuning",
+    "TraceCallback": "trace",
     "repair": "mend",
     "TracemendError": "errors",
 }

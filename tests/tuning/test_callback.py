@@ -7,20 +7,22 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from tests.tuning.conftest import learnable
 from tracemend.data import Labelled
 from tracemend.errors import TuningError
 from tracemend.models import tiny
 from tracemend.trace import TracIn
-from tracemend.tuning import TextClassifier, TraceCallback
+from tracemend.tuning import CheckpointCallback, TextClassifier
 
 
-def trainer(classifier: TextClassifier, train: Labelled, trace: TraceCallback, tmp_path: Path, **options: Any) -> Any:
+def trainer(
+    classifier: TextClassifier, train: Labelled, trace: CheckpointCallback, tmp_path: Path, **options: Any
+) -> Any:
     args = TrainingArguments(
         output_dir=str(tmp_path / "trainer"), num_train_epochs=2, per_device_train_batch_size=8, learning_rate=1e-2,
-        use_cpu=True, save_strategy="no", report_to=[], disable_tqdm=True, logging_strategy="no", **options,
+        use_cpu=True, report_to=[], disable_tqdm=True, logging_strategy="no", **{"save_strategy": "no", **options},
     )  # fmt: skip
     rows, _ = classifier.encode(train.pairs)
     examples = [{"ids": row, "label": int(y)} for row, y in zip(rows, train.y, strict=True)]
@@ -37,7 +39,7 @@ def trainer(classifier: TextClassifier, train: Labelled, trace: TraceCallback, t
 def test_checkpoints_hold_what_a_trace_needs(kind: Any, train: Labelled, tmp_path: Path) -> None:
     classifier = TextClassifier(tiny("bert"), train.labels, kind=kind, virtual_tokens=2, rank=2, max_length=16)
     fresh = classifier.state()
-    trace = TraceCallback(classifier, tmp_path / "mine")
+    trace = CheckpointCallback(classifier, tmp_path / "mine")
     job = trainer(classifier, train, trace, tmp_path)
     job.train()
 
@@ -62,7 +64,7 @@ def test_checkpoints_hold_what_a_trace_needs(kind: Any, train: Labelled, tmp_pat
 
 def test_accumulated_batches_are_one_step(train: Labelled, tmp_path: Path) -> None:
     classifier = TextClassifier(tiny("bert"), train.labels, kind="lora", rank=2, max_length=16)
-    trace = TraceCallback(classifier, tmp_path / "mine")
+    trace = CheckpointCallback(classifier, tmp_path / "mine")
     trainer(classifier, train, trace, tmp_path, gradient_accumulation_steps=2, lr_scheduler_type="constant").train()
     assert [c.step for c in trace.checkpoints] == [2, 4]
     assert [c.lr_sum for c in trace.checkpoints] == pytest.approx([2e-2, 2e-2])
@@ -71,11 +73,54 @@ def test_accumulated_batches_are_one_step(train: Labelled, tmp_path: Path) -> No
 def test_another_model_is_refused(train: Labelled, tmp_path: Path) -> None:
     one, other = (TextClassifier(tiny("bert"), train.labels, kind="head", max_length=16) for _ in range(2))
     with pytest.raises(TuningError, match=r"another model .*pass `classifier.network`"):
-        trainer(one, train, TraceCallback(other, tmp_path / "mine"), tmp_path).train()
+        trainer(one, train, CheckpointCallback(other, tmp_path / "mine"), tmp_path).train()
 
 
 def test_a_folder_of_another_training_is_refused(train: Labelled, tmp_path: Path) -> None:
     classifier = TextClassifier(tiny("bert"), train.labels, kind="head", max_length=16)
-    trainer(classifier, train, TraceCallback(classifier, tmp_path / "mine"), tmp_path).train()
+    trainer(classifier, train, CheckpointCallback(classifier, tmp_path / "mine"), tmp_path).train()
     with pytest.raises(TuningError, match="checkpoints of another training; name a new folder"):
-        trainer(classifier, train, TraceCallback(classifier, tmp_path / "mine"), tmp_path).train()
+        trainer(classifier, train, CheckpointCallback(classifier, tmp_path / "mine"), tmp_path).train()
+
+
+class Cut(TrainerCallback):
+    """Ends a training at a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == self.step:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("every", "cut"), [(2, 7), (3, 7), (4, 7), (1, 4)])
+def test_a_resumed_training_goes_on_with_its_learning_rates(
+    every: int, cut: int, train: Labelled, tmp_path: Path
+) -> None:
+    def part(*, resume: bool) -> CheckpointCallback:
+        classifier = TextClassifier(tiny("bert"), train.labels, kind="lora", rank=2, max_length=16)
+        trace = CheckpointCallback(classifier, tmp_path / "mine")
+        job = trainer(classifier, train, trace, tmp_path, save_strategy="steps", save_steps=every)
+        if resume:
+            job.train(resume_from_checkpoint=True)
+            return trace
+        job.add_callback(Cut(cut))
+        with pytest.raises(KeyboardInterrupt):
+            job.train()
+        return trace
+
+    part(resume=False)
+    found = part(resume=True).checkpoints
+    rates = [1e-2 * (1 - step / 8) for step in range(8)]
+    assert [c.step for c in found] == [4, 8]
+    assert [c.lr_sum for c in found] == pytest.approx([sum(rates[:4]), sum(rates[4:])])
+
+
+def test_parts_of_an_accumulated_step_add_up_to_its_mean(train: Labelled) -> None:
+    """The Trainer leaves the division to models that take `num_items_in_batch`."""
+    classifier = TextClassifier(tiny("bert"), train.labels, kind="head", max_length=16)
+    batch = {**classifier.batch(classifier.encode(train.pairs)[0]), "labels": torch.tensor(train.y)}
+    parts = [{name: value[i : i + 5] for name, value in batch.items()} for i in range(0, len(train), 5)]
+    added = torch.stack([classifier.network(**part, num_items_in_batch=len(train)).loss for part in parts]).sum()
+    torch.testing.assert_close(added, classifier.network(**batch).loss)

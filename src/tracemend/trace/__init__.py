@@ -7,6 +7,7 @@ from tracemend.trace.candidates import Candidates, candidates, driver_weights
 from tracemend.trace.detectors import Detector
 from tracemend.trace.gradients import Block, Gradients, Layout, gradient_batches, per_example_gradients
 from tracemend.trace.influence import Influence
+from tracemend.trace.live import LiveTrace, TraceCallback, query_gradients
 from tracemend.trace.out_of_fold import out_of_fold_probabilities
 from tracemend.trace.scores import flipped_factor, relabel_gain
 from tracemend.trace.similarity import embed, nearest_opposite, similarity_scores
@@ -21,8 +22,10 @@ __all__ = [
     "Gradients",
     "Influence",
     "Layout",
+    "LiveTrace",
     "SuspectCompletions",
     "TracIn",
+    "TraceCallback",
     "candidates",
     "driver_weights",
     "embed",
@@ -33,6 +36,7 @@ __all__ = [
     "nearest_opposite",
     "out_of_fold_probabilities",
     "per_example_gradients",
+    "query_gradients",
     "relabel_gain",
     "self_influence",
     "similarity_scores",

@@ -5,7 +5,7 @@ Adapters on any family of models, checkpoints that a trace can use, and the same
 
 from tracemend.tuning.adapted import Adapted
 from tracemend.tuning.adapters import KINDS, Kind
-from tracemend.tuning.callback import TraceCallback
+from tracemend.tuning.callback import CheckpointCallback
 from tracemend.tuning.checkpoints import Checkpoint, checkpoints
 from tracemend.tuning.classifier import TextClassifier
 from tracemend.tuning.completion import CompletionModel
@@ -17,11 +17,11 @@ __all__ = [
     "KINDS",
     "Adapted",
     "Checkpoint",
+    "CheckpointCallback",
     "CompletionModel",
     "Kind",
     "PooledClassifier",
     "TextClassifier",
-    "TraceCallback",
     "Tuned",
     "TunedCompletions",
     "Tuning",

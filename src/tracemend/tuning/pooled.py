@@ -49,6 +49,7 @@ class PooledClassifier(PreTrainedModel):
         past_key_values: Any = None,
         token_type_ids: Tensor | None = None,
         labels: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
         **unused: Any,
     ) -> SequenceClassifierOutput:
         """Logits [batch, C] in float32.
@@ -56,6 +57,9 @@ class PooledClassifier(PreTrainedModel):
         Args:
             attention_mask: [batch, seq], or [batch, prefix + seq] where ``past_key_values`` holds a prefix.
             past_key_values: keys and values of a tuned prefix.
+            labels: class indices [batch]; the loss is the mean cross-entropy.
+            num_items_in_batch: examples of the whole optimizer step, as the ``Trainer`` gives it: the loss is then this
+                batch's part of their mean, so that accumulated batches add up to the step of one large batch.
         """
         given = input_ids if input_ids is not None else inputs_embeds
         if given is None:
@@ -78,5 +82,8 @@ class PooledClassifier(PreTrainedModel):
         pooled = (hidden * attended).sum(1) / attended.sum(1).clamp(min=1.0)
         with torch.autocast(hidden.device.type, enabled=False):
             logits = self.classifier(pooled)
-        loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
+        loss = None
+        if labels is not None:
+            each = nn.functional.cross_entropy(logits, labels, reduction="none")
+            loss = each.mean() if num_items_in_batch is None else each.sum() / num_items_in_batch
         return SequenceClassifierOutput(loss=loss, logits=logits)

@@ -45,7 +45,8 @@ class Tuning:
         learning_rate: peak; None takes the adapter's own from ``LEARNING_RATES``.
         warmup: share of the steps over which the rate rises linearly; it falls linearly to a tenth afterwards.
         patience: epochs without a better validation AP before it stops; 0 never stops early.
-        class_weights: weigh classes inversely to their frequency.
+        class_weights: weigh classes inversely to their frequency. A trace of the checkpoints takes the loss without
+            weights: its cosines are the same, its plain products lack the weight of each training example's class.
         precision: ``bf16`` (autocast), ``fp32``, or ``auto``: bf16 where the processor computes in it.
         max_length: tokens of an example, without virtual tokens.
         words: a word for each label, for models that classify by words.

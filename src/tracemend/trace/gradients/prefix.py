@@ -42,7 +42,7 @@ class PrefixTap(Tap):
 
     def hook(self) -> list[RemovableHandle]:
         def capture(module: Any, args: Any, output: Tensor) -> Tensor:
-            root = output.detach().requires_grad_()
+            root = output if self.live else output.detach().requires_grad_()
             self.roots = [root]
             return root
 

@@ -44,8 +44,10 @@ class PromptTap(Tap):
 
     def hook(self) -> list[RemovableHandle]:
         def capture(module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-            # A leaf: the backward pass ends here, and an adapter loaded frozen is traced as well.
-            root = kwargs["inputs_embeds"].detach().requires_grad_()
+            root = kwargs["inputs_embeds"]
+            if not self.live:
+                # A leaf: the backward pass ends here, and an adapter loaded frozen is traced as well.
+                root = root.detach().requires_grad_()
             self.roots = [root]
             return args, {**kwargs, "inputs_embeds": root}
 

@@ -26,6 +26,8 @@ class Tap(ABC):
         parts: what its rows hold, in order.
         roots: tensors of the last forward pass to differentiate with respect to.
         inputs: for each root what entered the layer, where the tap needs it: (name of the layer, tensor).
+        live: another's backward pass runs through the roots, which must stay part of its graph; else a root may be a
+            leaf where the pass ends.
     """
 
     names: frozenset[str]
@@ -34,6 +36,7 @@ class Tap(ABC):
     def __init__(self) -> None:
         self.roots: list[Tensor] = []
         self.inputs: list[tuple[str, Tensor]] = []
+        self.live = False
 
     @classmethod
     @abstractmethod
