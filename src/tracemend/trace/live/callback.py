@@ -16,7 +16,7 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 from tracemend.errors import TraceError, TracemendError
 from tracemend.trace.live.capture import ROW, Capture, Seen
 from tracemend.trace.live.shards import Dtype, ShardWriter, Step
-from tracemend.tuning import CheckpointCallback, TextClassifier
+from tracemend.tuning import Adapted, CheckpointCallback
 
 # Who listens to a network, by its id: a training that was cut short may have left its hooks there.
 _LISTENING: WeakValueDictionary[int, TraceCallback] = WeakValueDictionary()
@@ -56,7 +56,7 @@ class TraceCallback(CheckpointCallback):
 
     def __init__(
         self,
-        classifier: TextClassifier,
+        classifier: Adapted,
         out: Path | str,
         *,
         gradients: bool = False,

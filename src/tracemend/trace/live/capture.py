@@ -14,7 +14,7 @@ from tracemend.errors import TraceError
 from tracemend.trace.gradients.engine import Batched
 from tracemend.trace.gradients.layout import Layout
 from tracemend.trace.gradients.tap import Tap
-from tracemend.tuning import TextClassifier
+from tracemend.tuning import Adapted
 
 ROW = "row"
 
@@ -66,7 +66,7 @@ class Capture:
         TraceError: the adapter has parameters whose gradients cannot be told apart by example.
     """
 
-    def __init__(self, classifier: TextClassifier) -> None:
+    def __init__(self, classifier: Adapted) -> None:
         self.classifier = classifier
         try:
             batched = Batched(classifier)

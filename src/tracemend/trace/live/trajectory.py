@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from tracemend.data import Labelled
+from tracemend.data import Examples
 from tracemend.errors import TraceError
 from tracemend.progress import Progress
 from tracemend.runs import read_json
@@ -21,7 +21,7 @@ from tracemend.trace.gradients import Block, Gradients, Layout, per_example_grad
 from tracemend.trace.gradients.layout import expand
 from tracemend.trace.scores import adam_metric
 from tracemend.trace.tracin import at
-from tracemend.tuning import Checkpoint, TextClassifier
+from tracemend.tuning import Adapted, Checkpoint
 
 _FACTS = ("row", "step", "lr", "clip", "share", "loss", "norm")
 
@@ -180,8 +180,8 @@ class LiveTrace:
 
 
 def query_gradients(
-    classifier: TextClassifier,
-    queries: Labelled,
+    classifier: Adapted,
+    queries: Examples,
     checkpoints: Sequence[Checkpoint],
     *,
     optimizer: Literal["sgd", "adam"] = "sgd",
