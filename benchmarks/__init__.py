@@ -1,0 +1,1 @@
+"""Speed and quality against peers: every published figure comes from here."""
