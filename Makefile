@@ -11,7 +11,7 @@ test test-fast coverage demo docs bench: export HF_HUB_OFFLINE = 1
 test test-fast coverage docs: export MPLBACKEND = Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help install browser demo test test-fast lint types coverage docs bench clean
+.PHONY: help install browser demo test test-fast lint types coverage docs bench bench-peers clean
 
 help: ## show the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -66,5 +66,8 @@ docs: install ## the site into site/; a warning is an error
 bench: install ## the published figures (about 90 minutes; resumes); data: TRACEMEND_DATA
 	$(BIN)/python benchmarks/recovery.py
 
+bench-peers: install ## the other libraries of the speed benchmark, one environment each; then: benchmarks/speed.py --peers
+	$(BIN)/python benchmarks/peers/install.py
+
 clean: ## remove what make built, not your runs
-	rm -rf $(VENV) site build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
+	rm -rf $(VENV) benchmarks/peers/.venvs site build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage

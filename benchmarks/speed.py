@@ -113,8 +113,10 @@ def peer_rows(case: Case, repeats: int, only: Sequence[str]) -> list[dict[str, A
         work |= {driver.peer.name: driver.seconds for driver in drivers if driver.able}
         # A driver times itself: what passes between the processes is not the peer's.
         seconds = take_turns(work, repeats, timed=set(work) - {"step", "ours"})
-        for name in ("step", "ours"):
-            rows.append({**case.spec, "peer": name, "status": "ok", **_ratio(seconds[name], seconds["ours"])})
+        rows += [
+            {**case.spec, "peer": name, "status": "ok", **_ratio(seconds[name], seconds["ours"])}
+            for name in ("step", "ours")
+        ]
         for driver in drivers:
             one = {**case.spec, **driver.answer, "peer": driver.peer.name}
             if driver.able:
@@ -191,7 +193,7 @@ def errors(prepared: Prepared) -> dict[str, float]:
     parts: dict[str, list[str]] = {}
     for block in loop.layout:
         parts.setdefault("head" if block.group == "head" else "adapter", []).append(block.name)
-    largest = {name: 0.0 for name in references}
+    largest = dict.fromkeys(references, 0.0)
     for i, one in enumerate(found):
         by_name = engine.chain(one)
         for name, reference in references.items():
@@ -233,7 +235,7 @@ def tables(found: Mapping[str, Any]) -> Iterator[str]:
             f"{one['ratio']:.3f} | {one['low']:.3f} to {one['high']:.3f} | {bound} | {one['error']:.1e} |"
         )
     if found["peers"]:
-        yield "\n| model | adapter | length | loss | library | version | ms | times ours | quartiles | or why it cannot |"
+        yield "\n| model | adapter | length | loss | library | version | ms | times ours | quartiles | why it cannot |"
         yield "|---|---|---|---|---|---|---|---|---|---|"
     for one in found["peers"]:
         figures = " | | | " + one.get("reason", "").replace("|", "\\|")

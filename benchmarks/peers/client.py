@@ -100,6 +100,8 @@ class Driver:
         process.stdin.write(json.dumps(request) + "\n")
         process.stdin.flush()
         line = process.stdout.readline()
+        while line and not line.startswith("{"):  # what a library prints while it is imported
+            line = process.stdout.readline()
         if not line:
             return {"status": "cannot", "reason": f"its process ended with code {process.wait()}"}
         found: dict[str, Any] = json.loads(line)

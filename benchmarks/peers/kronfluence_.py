@@ -53,9 +53,7 @@ def work(prepared: Prepared, request: dict[str, Any]) -> Work:
     data = TensorDataset(prepared.ids, prepared.mask, prepared.targets)
     size = len(prepared.ids)
     identity = FactorArguments(strategy="identity")
-    analyzer.fit_all_factors(
-        factors_name="identity", dataset=data, per_device_batch_size=size, factor_args=identity
-    )
+    analyzer.fit_all_factors(factors_name="identity", dataset=data, per_device_batch_size=size, factor_args=identity)
 
     def once() -> Tensor:
         analyzer.compute_self_scores(
@@ -67,7 +65,6 @@ def work(prepared: Prepared, request: dict[str, Any]) -> Work:
             overwrite_output_dir=True,
         )
         return analyzer.load_self_scores("self")["all_modules"]
-
 
     return Work(once=once, squares=lambda found: found)
 

@@ -99,10 +99,10 @@ def _start(
 
 
 def _reference(prepared: Prepared) -> tuple[Tensor, float]:
-    """Squared norms [B] one example at a time, and the largest one of the adapter's or head's part, the smaller of both.
+    """Squared norms [B], one example at a time, and what errors are shares of.
 
-    Errors are shares of the latter: whoever leaves out a part is off by one or more, however small it is beside the
-    other.
+    That is the largest of the adapter's part or of the head's, whichever is smaller: who leaves out a part is off by
+    about one, however small it is beside the other.
     """
     loop = Loop(prepared.classifier)
     rows = loop(prepared.rows, prepared.y).gradients.double().square()

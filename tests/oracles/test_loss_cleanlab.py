@@ -30,9 +30,7 @@ def test_out_of_fold_losses_rank_as_cleanlab_does() -> None:
     y[:6] = 1 - y[:6]
     p = out_of_fold_probabilities(features, y, 2, folds=5, seed=0)
     own = p[range(60), y]
-    assert_close(
-        torch.as_tensor(own), torch.as_tensor(rank.get_label_quality_scores(y, p, method="self_confidence"))
-    )
+    assert_close(torch.as_tensor(own), torch.as_tensor(rank.get_label_quality_scores(y, p, method="self_confidence")))
     # Six labels are wrong: both say so of most of them.
     worst = rank.order_label_issues(torch.ones(60, dtype=torch.bool).numpy(), y, p, rank_by="self_confidence")[:6]
     assert list(own.argsort(kind="stable")[:6]) == list(worst)
