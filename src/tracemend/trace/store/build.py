@@ -142,18 +142,14 @@ def fill(
 ) -> None:
     """Compute this process's part of the missing shards, then what others left; return when none is missing."""
     work = _Filling(store, classifier, data, claims, progress)
-    if store.parent is None:
-        for number, checkpoint in enumerate(checkpoints):
-            _keep_moments(store, number, checkpoint)
-    me = rank()
-    work.sweep(checkpoints, me)
+    work.sweep(checkpoints, rank())
     waiting = False
-    for pause in _patiently():
-        left = sum(len(store.missing(c)) for c in range(len(checkpoints)))
+    for pauses in _patiently():
+        left = sum(len(store.missing(c)) + store.lacks_moments(c) for c in range(len(checkpoints)))
         if not left:
             return
         if work.sweep(checkpoints, Rank(0, 1)):
-            pause.clear()
+            pauses.clear()
         elif not waiting:
             waiting = True
             progress.note("waiting for other processes", shards=left)
@@ -193,14 +189,14 @@ class _Filling:
         self.progress = progress
         # Whether the fast way was compared with the reference in this process, on this machine.
         self.checked = False
-        order = {shard: i for i, shard in enumerate(store.own)}
-        self.number = lambda checkpoint, shard: checkpoint * len(order) + order[shard]
+        self.order = {shard: i for i, shard in enumerate(store.own)}
 
     def sweep(self, checkpoints: Sequence[Checkpoint], who: Rank) -> int:
-        """Go once through what is missing; how many shards this process wrote."""
+        """Go once through what is missing; how many files this process wrote."""
         written = 0
         for c, checkpoint in enumerate(checkpoints):
-            shards = [s for s in self.store.missing(c) if who.owns(self.number(c, s))]
+            written += self._moments(c, checkpoint)
+            shards = [s for s in self.store.missing(c) if who.owns(c * len(self.order) + self.order[s])]
             if not shards:
                 continue
             with at(self.classifier, checkpoint):
@@ -221,6 +217,17 @@ class _Filling:
             with suppress(FileNotFoundError):
                 write_shard(path, self._computed(shard), self.store.facts(checkpoint, shard))
         return path.exists()
+
+    def _moments(self, number: int, checkpoint: Checkpoint) -> bool:
+        if not self.store.lacks_moments(number):
+            return False
+        path = self.store.moments_file(number)
+        with self.claims.held(f"{path.parent.name}-moments") as mine:
+            if mine and not path.exists():
+                moments = {name: v.contiguous() for name, v in checkpoint.second_moments().items()}
+                with atomic(path, "wb") as file:
+                    file.write(save(moments))
+        return mine
 
     def _computed(self, shard: int) -> dict[str, torch.Tensor]:
         manifest, positions = self.store.manifest, self.store.positions(shard)
@@ -270,15 +277,6 @@ def _way(
     with at(classifier, checkpoint), evaluation(classifier.network):
         engine = choose(classifier, rows, y, method=method, progress=progress)
     return _WAYS[type(engine)], engine.layout
-
-
-def _keep_moments(store: GradientStore, checkpoint: int, source: Checkpoint) -> None:
-    path = store.moments_file(checkpoint)
-    if store.manifest["checkpoints"][checkpoint]["moments"] is None or path.exists():
-        return
-    moments = {name: v.contiguous() for name, v in source.second_moments().items()}
-    with atomic(path, "wb") as file:
-        file.write(save(moments))
 
 
 def _refuse_foreign(path: Path, store: str) -> None:

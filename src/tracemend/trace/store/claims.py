@@ -41,7 +41,6 @@ class Claims:
     def __init__(self, folder: Path, *, patience: float = PATIENCE) -> None:
         self.folder = folder
         self.patience = patience
-        self._clock = folder / f"clock-{uuid.uuid4().hex[:12]}"
         self._held: set[Path] = set()
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -59,8 +58,6 @@ class Claims:
         self._stop.set()
         if self._beating is not None:
             self._beating.join()
-        with contextlib.suppress(OSError):
-            self._clock.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def held(self, name: str) -> Iterator[bool]:
@@ -86,19 +83,19 @@ class Claims:
 
     def void(self, name: str) -> bool:
         """Whether nobody alive holds the claim."""
-        path = self.folder / name
+        path, holder = self.folder / name, dict[str, Any]()
         try:
-            age = self._now() - path.stat().st_mtime
-            holder = json.loads(path.read_text("utf-8"))
+            refreshed = path.stat().st_mtime
+            written = path.read_text("utf-8")
         except FileNotFoundError:
             return True
-        except ValueError:  # created a moment ago, or by a process that died before it had written
-            holder = {}
-            age = self._now() - path.stat().st_mtime if path.exists() else 0.0
-        if age > self.patience:
+        # Empty where it was created a moment ago, or by a process that died before it had written.
+        with contextlib.suppress(ValueError):
+            holder = json.loads(written)
+        here = holder.items() >= _machine().items()
+        if here and not _alive(holder.get("pid"), holder.get("started")):
             return True
-        here = {**holder, **_machine()} == holder
-        return bool(here) and not _alive(holder.get("pid"), holder.get("started"))
+        return self._now() - refreshed > self.patience
 
     def _create(self, path: Path) -> bool:
         me = {**_machine(), "pid": os.getpid(), "started": _started(os.getpid()), "time": time.time()}
@@ -123,9 +120,13 @@ class Claims:
 
     def _now(self) -> float:
         # By the clock that stamps the claims: on a shared disk that is not this machine's.
-        with explained(self._clock):
-            self._clock.touch()
-        return self._clock.stat().st_mtime
+        probe = self.folder / f".clock-{uuid.uuid4().hex[:12]}"
+        with explained(probe):
+            probe.touch()
+            try:
+                return probe.stat().st_mtime
+            finally:
+                probe.unlink(missing_ok=True)
 
     def _beat(self) -> None:
         while not self._stop.wait(self.patience / _BEATS):
@@ -159,7 +160,7 @@ def _started(pid: int) -> int | None:
 def _alive(pid: Any, started: Any) -> bool:
     if not isinstance(pid, int):
         return True
-    if started is not None:
+    if isinstance(started, int):
         return _started(pid) == started
     try:
         os.kill(pid, 0)

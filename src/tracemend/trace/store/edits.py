@@ -106,7 +106,7 @@ def _rows(parent: GradientStore, classifier: TextClassifier, data: Labelled, pro
     both = now.merge(there, on=_SAME, how="left")
     kept = both[both["shard"].notna()].sort_values(["shard", "place"], kind="stable")
     numbers = {name: kept[name].astype(np.int64) for name in ("length", "shard", "depth", "origin", "place")}
-    inherited = kept.assign(**numbers, shard=_dense(numbers["shard"]), depth=numbers["depth"] + 1)
+    inherited = kept.assign(**{**numbers, "shard": _dense(numbers["shard"]), "depth": numbers["depth"] + 1})
     own = both[both["shard"].isna()]
     own = own.assign(length=lengths(classifier, data.take(own["row"]), progress)).sort_values("length", kind="stable")
     size, here = int(parent.manifest["shard_rows"]), np.arange(len(own))

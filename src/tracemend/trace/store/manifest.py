@@ -65,6 +65,7 @@ def identity(
         "precision": precision,
         "batch_size": batch_size,
         "method": method,
+        "labels": list(classifier.labels),
         "fingerprints": {
             "model": classifier.language_model.fingerprint,
             "adapter": _adapter(classifier),
@@ -149,7 +150,7 @@ def store_id(manifest: Mapping[str, Any]) -> str:
 def _sha(arrays: Sequence[npt.NDArray[Any]], names: Sequence[str]) -> str:
     found = hashlib.sha256()
     for array in arrays:
-        found.update(np.ascontiguousarray(array, dtype="<i8"))
+        found.update(array.astype("<i8").tobytes())
     found.update("\x1e".join(names).encode())
     return found.hexdigest()[:16]
 

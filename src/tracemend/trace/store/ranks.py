@@ -9,14 +9,14 @@ from tracemend.errors import TraceError
 
 
 class Rank(NamedTuple):
-    """Number ``index`` of ``world`` processes that work on the same thing."""
+    """Process ``number``, counted from 0, of ``world`` that work on the same thing."""
 
-    index: int
+    number: int
     world: int
 
     def owns(self, item: int) -> bool:
         """Whether this process is the first to take the item with this number."""
-        return item % self.world == self.index
+        return item % self.world == self.number
 
 
 def rank() -> Rank:
@@ -29,7 +29,7 @@ def rank() -> Rank:
 
     Example:
         >>> rank()
-        Rank(index=0, world=1)
+        Rank(number=0, world=1)
     """
     found, size = os.environ.get("RANK"), os.environ.get("WORLD_SIZE")
     if found is None and size is None:
@@ -38,6 +38,6 @@ def rank() -> Rank:
         made = Rank(int(found or ""), int(size or ""))
     except ValueError:
         raise TraceError(f"RANK is {found!r} and WORLD_SIZE is {size!r}; set both to numbers, or neither.") from None
-    if not 0 <= made.index < made.world:
+    if not 0 <= made.number < made.world:
         raise TraceError(f"RANK is {found} and WORLD_SIZE is {size}; ranks are counted from 0 to WORLD_SIZE - 1.")
     return made

@@ -57,7 +57,7 @@ def digest(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> str:
     found = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        found.update(_bytes(tensor.detach().cpu().contiguous()))
     return found.hexdigest()
 
 
@@ -100,7 +100,7 @@ class ShardFile:
     def into(self, name: str, out: Tensor, places: npt.NDArray[np.int64] | None = None) -> None:
         """Copy a tensor into ``out`` (contiguous, on the CPU, its dtype), or only the rows at ``places``, ascending."""
         width = out.nbytes // max(1, len(out))
-        target = memoryview(out.view(-1).view(torch.uint8).numpy())
+        target = _bytes(out)
         offset = self._start + self.tensors[name]["data_offsets"][0]
         done = 0
         for first, rows in _runs(places) if places is not None else [(0, len(out))]:
@@ -152,6 +152,12 @@ class ShardFile:
             f"{self.path} is damaged ({why}); `tracemend store verify --repair` deletes what is damaged, and the next "
             "build computes it again."
         )
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    """The memory of a contiguous tensor."""
+    raw: Any = tensor.view(-1).view(torch.uint8).numpy()
+    return memoryview(raw)
 
 
 def _runs(places: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:

@@ -73,14 +73,13 @@ class GradientStore:
             )
         try:
             rows = pd.read_parquet(path / "rows.parquet")
-            whole = table_hash(rows) == manifest["rows"]
-        except (OSError, ValueError, KeyError, ArrowException):
-            whole = False
-        if not whole:
+            if table_hash(rows) != manifest["rows"]:
+                raise ValueError("its content is not what was written")
+        except (OSError, ValueError, KeyError, ArrowException) as error:
             raise RunError(
-                f"{path / 'rows.parquet'} is missing or damaged; `tracemend store verify {path} --repair` clears the "
-                "way, and the next build writes it again and keeps the shards."
-            )
+                f"{path / 'rows.parquet'} is missing or damaged ({error}); `tracemend store verify --repair` clears "
+                "the way, and the next build writes it again and keeps the shards."
+            ) from error
         return cls(path, manifest, rows, edits.parent_of(cls, path, manifest))
 
     @classmethod
@@ -116,7 +115,7 @@ class GradientStore:
                 gradients cannot be had.
             RunError: the disk is full or not writable; the same call goes on afterwards.
         """
-        return build.build(
+        found: Self = build.build(
             cls,
             Path(path),
             classifier,
@@ -130,6 +129,7 @@ class GradientStore:
             patience=patience,
             progress=progress,
         )
+        return found
 
     def edited(
         self,
@@ -181,9 +181,14 @@ class GradientStore:
 
     def missing(self, checkpoint: int) -> list[int]:
         """Numbers of the shards that this checkpoint still lacks."""
-        folder = self.file(checkpoint, 0).parent
+        folder = self.folder(checkpoint)
         there = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
         return [s for s in self.own if self.file(checkpoint, s).name not in there]
+
+    def lacks_moments(self, checkpoint: int) -> bool:
+        """Whether the second moments of this checkpoint are still to be kept here."""
+        wanted = self.parent is None and self.manifest["checkpoints"][checkpoint]["moments"] is not None
+        return wanted and not self.moments_file(checkpoint).exists()
 
     def second_moments(self, checkpoint: int) -> dict[str, Tensor]:
         """Adam's second moments by parameter name; empty where the tuning kept none."""
@@ -253,6 +258,30 @@ class GradientStore:
                 Gradients(found.grads.float(), found.loss, found.logits, found.label, names, self.layout),
             )
 
+    def summary(self) -> dict[str, Any]:
+        """What it holds and how much of it is there, as JSON values."""
+        manifest = self.manifest
+        files = [file for file in self.path.rglob("*") if file.is_file()]
+        checkpoints = [
+            {"step": c["step"], "lr_sum": c["lr_sum"], "missing_shards": len(self.missing(i))}
+            for i, c in enumerate(manifest["checkpoints"])
+        ]
+        return {
+            "path": str(self.path),
+            "rows": len(self.rows),
+            "own_rows": int((self.rows["depth"] == 0).sum()),
+            "width": self.width,
+            "groups": list(dict.fromkeys(block.group for block in self.layout)),
+            "shards": manifest["shards"],
+            "bytes": sum(file.stat().st_size for file in files),
+            "complete": not any(c["missing_shards"] for c in checkpoints),
+            "parent": None if self.parent is None else str(self.parent.path),
+            "id": manifest["id"],
+            **{key: manifest[key] for key in ("dtype", "precision", "batch_size", "way", "labels")},
+            "fingerprints": dict(manifest["fingerprints"]),
+            "checkpoints": checkpoints,
+        }
+
     @cached_property
     def own(self) -> tuple[int, ...]:
         """Numbers of the shards whose files lie in this store, not in a parent."""
@@ -261,9 +290,8 @@ class GradientStore:
 
     def file(self, checkpoint: int, shard: int) -> Path:
         """Where a shard lies, in this store or in a parent."""
-        first = self._bounds[shard] if len(self._bounds) > 1 else None
-        depth, origin = (0, 0) if first is None else (self._columns[c][first] for c in ("depth", "origin"))
-        return self.chain[depth].path / f"ckpt-{checkpoint:04d}" / f"shard-{origin:05d}.safetensors"
+        depth, origin = (int(self._columns[c][self._bounds[shard]]) for c in ("depth", "origin"))
+        return self.chain[depth].folder(checkpoint) / f"shard-{origin:05d}.safetensors"
 
     def folder(self, checkpoint: int) -> Path:
         """Where this store's own files of a checkpoint lie."""
@@ -285,7 +313,9 @@ class GradientStore:
 
     @cached_property
     def _columns(self) -> dict[str, npt.NDArray[np.int64]]:
-        return {c: self.rows[c].to_numpy(dtype=np.int64) for c in ("row", "shard", "depth", "origin", "place")}
+        return {
+            c: self.rows[c].to_numpy(dtype=np.int64, copy=True) for c in ("row", "shard", "depth", "origin", "place")
+        }
 
     @cached_property
     def _bounds(self) -> npt.NDArray[np.int64]:

@@ -137,14 +137,13 @@ def _strays(store: GradientStore) -> Iterator[Fault]:
             continue
         shard = _SHARD.fullmatch(file.name)
         if file.name.endswith(".tmp"):
-            claim = f"{file.parent.name}-{shard.group(1)}" if shard else "manifest"
+            of_checkpoint = "manifest" if file.parent == store.path else f"{file.parent.name}-moments"
+            claim = f"{file.parent.name}-{shard.group(1)}" if shard else of_checkpoint
             if not claims.void(claim):
                 continue
             yield Fault(file, "a half-written file of a process that was killed")
         else:
             yield Fault(file, "it is no file of this store")
     for file in sorted(store.path.glob(".claims/*")):
-        if file.name.startswith("clock-"):
-            continue
         if claims.void(file.name):
             yield Fault(file, "a claim of a process that is gone")
