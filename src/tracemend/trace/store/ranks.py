@@ -19,10 +19,19 @@ class Rank(NamedTuple):
         return item % self.world == self.number
 
 
-def rank() -> Rank:
-    """What ``RANK`` and ``WORLD_SIZE`` say, which ``accelerate launch`` and ``torchrun`` set; else the only process.
+# As accelerate and torchrun, Intel MPI and MPICH, Open MPI, MVAPICH name them.
+_NAMES = (
+    ("RANK", "WORLD_SIZE"),
+    ("PMI_RANK", "PMI_SIZE"),
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+    ("MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE"),
+)
 
-    No process group is started: the processes meet in the file system alone.
+
+def rank() -> Rank:
+    """What ``RANK`` and ``WORLD_SIZE`` say, which ``torchrun`` and ``accelerate launch`` set; else the only process.
+
+    MPI's variables are read too. No process group is started: the processes meet in the file system alone.
 
     Raises:
         TraceError: the variables are no numbers, or do not fit together.
@@ -31,13 +40,16 @@ def rank() -> Rank:
         >>> rank()
         Rank(number=0, world=1)
     """
-    found, size = os.environ.get("RANK"), os.environ.get("WORLD_SIZE")
-    if found is None and size is None:
-        return Rank(0, 1)
-    try:
-        made = Rank(int(found or ""), int(size or ""))
-    except ValueError:
-        raise TraceError(f"RANK is {found!r} and WORLD_SIZE is {size!r}; set both to numbers, or neither.") from None
-    if not 0 <= made.number < made.world:
-        raise TraceError(f"RANK is {found} and WORLD_SIZE is {size}; ranks are counted from 0 to WORLD_SIZE - 1.")
-    return made
+    for names in _NAMES:
+        found, size = (os.environ.get(name) for name in names)
+        if found is None and size is None:
+            continue
+        said = f"{names[0]} is {found!r} and {names[1]} is {size!r}"
+        try:
+            made = Rank(int(found or ""), int(size or ""))
+        except ValueError:
+            raise TraceError(f"{said}; set both to numbers, or neither.") from None
+        if not 0 <= made.number < made.world:
+            raise TraceError(f"{said}; ranks are counted from 0 to {names[1]} - 1.")
+        return made
+    return Rank(0, 1)
