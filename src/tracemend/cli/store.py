@@ -71,8 +71,6 @@ def verify(
 
         tracemend store verify runs/mine/store --repair
     """
-    import pandas as pd
-
     from tracemend.trace.store import verify as check
 
     with shown(quiet) as progress:
@@ -81,7 +79,8 @@ def verify(
     if not faults:
         console.print("every file is as it was written")
         return
-    print_table(console, pd.DataFrame([{"file": str(f.file), "why": f.why} for f in faults]), widest=200)
+    for fault in faults:
+        console.print(f"{fault.file}: {fault.why}", markup=False)
     if not repair:
         console.print(f"{len(faults)} faults; --repair deletes these files, and the next build makes them again")
         raise typer.Exit(2)

@@ -20,7 +20,7 @@ from tracemend.tuning import Checkpoint, TextClassifier
 
 LABELS = ("safe", "unsafe")
 ROWS, SHARD_ROWS = 96, 4
-_WORDS = "love great nice happy thanks please hate awful terrible bad sad toxic".split()
+_WORDS = ("love", "great", "nice", "happy", "thanks", "please", "hate", "awful", "terrible", "bad", "sad", "toxic")
 
 # Children are forked from a process that has imported everything already.
 warm = multiprocessing.get_context("forkserver")

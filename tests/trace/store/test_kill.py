@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -40,19 +39,18 @@ def test_killed_at_random_moments(tmp_path: Path, hashes) -> None:
     hits, kept = 0, 0
     while hits < KILLS:
         process = job.start(path)
-        # From before its first file to the middle of its work.
-        until(lambda p=process: p.exitcode is not None or (path / ".claims").exists())
-        time.sleep(chance.random() * 0.4)
+        # The first two before or while the manifest is written; the others some shards further, at any moment of one.
+        wanted = 0 if hits < 2 else kept + chance.randrange(6)
+        until(lambda p=process, n=wanted: p.exitcode is not None or (path.exists() and len(shards(path)) >= n))
+        time.sleep(chance.random() * 0.03)
         process.kill()
         process.join()
-        hits += process.exitcode == -signal.SIGKILL
+        assert process.exitcode == -signal.SIGKILL, "it was done, or fell, before it could be killed"
+        hits += 1
         for fault in verify(path) if (path / "manifest.json").exists() else []:
             assert fault.file.name.endswith(".tmp") or fault.file.parent.name == ".claims", fault
         assert len(shards(path)) >= kept, "a finished shard was lost"
         kept = len(shards(path))
-        if process.exitcode == 0:
-            shutil.rmtree(path)
-            kept = 0
     job.build(path)
     assert job.files(path) == hashes
     assert not half_written(path)

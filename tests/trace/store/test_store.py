@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tracemend.data import Labelled
 from tracemend.errors import RunError, TraceError
 from tracemend.models import tiny
 from tracemend.trace import per_example_gradients
+from tracemend.trace.gradients.layout import squared_norms
 from tracemend.trace.store import GradientStore
 from tracemend.trace.tracin import at
 from tracemend.tuning import Tuned, Tuning, tune
@@ -93,3 +95,67 @@ def test_no_store_and_no_checkpoint_are_errors(tmp_path: Path, tuned: Tuned, dat
         GradientStore.open(tmp_path)
     with pytest.raises(TraceError, match="at least one checkpoint"):
         GradientStore.build(tmp_path, tuned.classifier, data, [])
+
+
+def test_a_buffer_is_used_again(tmp_path: Path, tuned: Tuned, data: Labelled) -> None:
+    store = build(tmp_path, tuned, data)
+    out = store.buffer()
+    assert out.shape == (3, store.width) and out.dtype == torch.float32
+    for shard in range(store.manifest["shards"]):
+        found, fresh = store.read(1, shard, out), store.read(1, shard)
+        assert found.grads.data_ptr() == out.data_ptr() != fresh.grads.data_ptr()
+        assert torch.equal(found.grads, fresh.grads)
+        assert len(found) == len(found.loss) == len(found.norm) == len(found.logits) == len(found.label)
+        np.testing.assert_array_equal(found.label, data.y[found.rows])
+        np.testing.assert_allclose(found.norm, squared_norms(found.grads, store.layout).sqrt(), rtol=1e-5)
+
+
+def test_a_part_of_a_shard(tmp_path: Path, tuned: Tuned, data: Labelled) -> None:
+    store = build(tmp_path, tuned, data)
+    whole, part = store.read(0, 1), store.read(0, 1, store.buffer(), part=slice(1, 3))
+    assert torch.equal(part.grads, whole.grads[1:3])
+    for name in ("rows", "loss", "norm", "logits", "label"):
+        np.testing.assert_array_equal(getattr(part, name), getattr(whole, name)[1:3])
+
+
+def test_what_cannot_be_read(tmp_path: Path, tuned: Tuned, data: Labelled) -> None:
+    store = build(tmp_path, tuned, data)
+    with pytest.raises(TraceError, match=r"there is no shard 3; .* has 3, counted from 0"):
+        store.read(0, 3)
+    good = store.buffer()
+    for wrong in (good.bfloat16(), good[:2], good[:, :-1], good.T.contiguous().T, good[0]):
+        with pytest.raises(TraceError, match=r"the buffer is .* as store\.buffer\(\) gives it"):
+            store.read(0, 0, wrong)
+    (tmp_path / "ckpt-0000" / "shard-00001.safetensors").unlink()
+    with pytest.raises(TraceError, match=r"shard-00001\.safetensors is missing; give the command"):
+        store.read(0, 1)
+
+
+def test_safetensors_reads_it_too(tmp_path: Path, tuned: Tuned, data: Labelled) -> None:
+    store = build(tmp_path, tuned, data)
+    held, ours = load_file(store.file(0, 1)), store.read(0, 1)
+    assert torch.equal(held["grads"], ours.grads)
+    assert {"grads", "loss", "norm", "logits", "label", "row", "text_hash", "label_hash"} == set(held)
+
+
+def test_bad_options(tmp_path: Path, tuned: Tuned, data: Labelled) -> None:
+    for option, message in (
+        ({"dtype": "float16"}, "the dtype 'float16' is not one of"),
+        ({"method": "quick"}, "the method 'quick' is not one of"),
+        ({"shard_rows": 0}, "shard_rows is 0"),
+        ({"batch_size": 0}, "batch_size is 0"),
+    ):
+        with pytest.raises(TraceError, match=message):
+            build(tmp_path / "store", tuned, data, **option)
+    with pytest.raises(TraceError, match="no examples"):
+        build(tmp_path / "store", tuned, data.take([]))
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_build_that_finds_everything_changes_nothing(tmp_path: Path, tuned: Tuned, data: Labelled) -> None:
+    build(tmp_path, tuned, data)
+    before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*") if file.is_file()}
+    build(tmp_path, tuned, data)
+    assert before == {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*") if file.is_file()}
+    with pytest.raises(TraceError, match="shard_rows: there 3, now 4"):
+        build(tmp_path, tuned, data, shard_rows=4)

@@ -107,7 +107,7 @@ def _why(store: GradientStore, checkpoint: int, shard: int) -> str | None:
             if not torch.isfinite(file.tensor("grads")).all():
                 return "it holds gradients that are not finite"
     except TraceError as error:
-        return str(error)
+        return str(error).removeprefix(f"{store.file(checkpoint, shard)} ")
     return None
 
 
