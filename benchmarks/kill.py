@@ -13,7 +13,6 @@ import argparse
 import hashlib
 import json
 import multiprocessing
-import os
 import random
 import signal
 import sys
@@ -22,9 +21,6 @@ import time
 import warnings
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-warnings.filterwarnings("ignore")
 
 import torch
 
@@ -40,6 +36,7 @@ WORDS = ("love", "great", "nice", "happy", "hate", "awful", "terrible", "bad")
 
 def build(path: Path) -> None:
     """Build the store, or what it lacks; the same in every process."""
+    warnings.simplefilter("ignore")  # of libraries, to their programmers
     torch.set_num_threads(1)
     texts = [" ".join(WORDS[(i * 7 + j) % 8] for j in range(1 + i % 9)) + f" {i}" for i in range(ROWS)]
     data = Labelled.make(texts, [LABELS[i % 2] for i in range(ROWS)], label_names=LABELS)
