@@ -17,17 +17,20 @@ import tempfile
 import time
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tracemend.tuning.adapters import Kind
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 warnings.filterwarnings("ignore")
 
-# Rows of a block that stays in a processor's cache.
-BLOCK = 256
+# Bytes of a block that stays in a processor's cache.
+BLOCK = 2**21
 SIZES = {"1 M": 10**6, "1 B": 10**9}
 
 
-def measured(adapter: str, rows: int, repeats: int) -> dict[str, Any]:
+def measured(adapter: Kind, rows: int, repeats: int) -> dict[str, Any]:
     """Build a store and read it back."""
     import torch
 
@@ -62,7 +65,7 @@ def measured(adapter: str, rows: int, repeats: int) -> dict[str, Any]:
 def reading(store: Any, files: list[Path], repeats: int) -> dict[str, float]:
     """Gigabytes a second of ``cat``, of whole shards and of blocks, and their shares of ``cat``."""
     size = sum(file.stat().st_size for file in files)
-    out = store.buffer()
+    out, small = store.buffer(), store.buffer(max(1, BLOCK // (2 * store.width)))
 
     def cat() -> None:
         subprocess.run(["cat", *files], stdout=subprocess.DEVNULL, check=True)
@@ -73,8 +76,8 @@ def reading(store: Any, files: list[Path], repeats: int) -> dict[str, float]:
 
     def blocks() -> None:
         for shard in store.own:
-            for first in range(0, len(store.positions(shard)), BLOCK):
-                store.read(0, shard, out, part=slice(first, first + BLOCK))
+            for _ in store.blocks(0, shard, small):
+                pass
 
     took: dict[str, list[float]] = {"cat": [], "whole": [], "blocks": []}
     for _ in range(repeats + 1):
@@ -85,8 +88,8 @@ def reading(store: Any, files: list[Path], repeats: int) -> dict[str, float]:
     speed = {name: size / statistics.median(seconds[1:]) / 1e9 for name, seconds in took.items()}
     return {
         **{f"{name}_gb_per_second": round(value, 2) for name, value in speed.items()},
-        "read_share_of_cat": round(speed["whole"] / speed["cat"], 3),
-        "block_share_of_cat": round(speed["blocks"] / speed["cat"], 3),
+        "whole_share_of_cat": round(speed["whole"] / speed["cat"], 3),
+        "read_share_of_cat": round(speed["blocks"] / speed["cat"], 3),
     }
 
 
@@ -98,10 +101,10 @@ def table(found: list[dict[str, Any]], price: float) -> str:
     ]
     for one in found:
         for name, n in SIZES.items():
-            hours = n / one["rows_per_second"] / 3600
+            hours, disk = n / one["rows_per_second"] / 3600, n * one["bytes_per_row"] / 1e9
             lines.append(
                 f"| {one['adapter']} | {one['width']:,} | {one['rows_per_second']:,} | {name} "
-                f"| {n * one['bytes_per_row'] / 1e9:,.0f} GB | {hours:,.1f} | {hours / 64:,.2f} | {hours * price:,.0f} |"
+                f"| {disk:,.0f} GB | {hours:,.1f} | {hours / 64:,.2f} | {hours * price:,.0f} |"
             )
     return "\n".join(lines)
 

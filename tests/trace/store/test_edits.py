@@ -105,6 +105,8 @@ def test_a_buffer_is_filled_without_the_dropped_rows(parent, changed, tmp_path: 
         found = child.read(1, shard, out)
         assert found.grads.data_ptr() == out.data_ptr()
         assert torch.equal(found.grads, whole[torch.from_numpy(found.rows)])
+        for block in child.blocks(1, shard, out[:2]):
+            assert torch.equal(block.grads, whole[torch.from_numpy(block.rows)])
 
 
 def test_an_interrupted_edit_goes_on(parent, changed, tmp_path: Path) -> None:

@@ -110,12 +110,20 @@ def test_a_buffer_is_used_again(tmp_path: Path, tuned: Tuned, data: Labelled) ->
         np.testing.assert_allclose(found.norm, squared_norms(found.grads, store.layout).sqrt(), rtol=1e-5)
 
 
-def test_a_part_of_a_shard(tmp_path: Path, tuned: Tuned, data: Labelled) -> None:
+@pytest.mark.parametrize("rows", [1, 2, 3, 5])
+def test_blocks_make_the_shard(tmp_path: Path, tuned: Tuned, data: Labelled, rows: int) -> None:
     store = build(tmp_path, tuned, data)
-    whole, part = store.read(0, 1), store.read(0, 1, store.buffer(), part=slice(1, 3))
-    assert torch.equal(part.grads, whole.grads[1:3])
-    for name in ("rows", "loss", "norm", "logits", "label"):
-        np.testing.assert_array_equal(getattr(part, name), getattr(whole, name)[1:3])
+    out = store.buffer(rows)
+    for shard in range(store.manifest["shards"]):
+        whole, first = store.read(0, shard), 0
+        for block in store.blocks(0, shard, out):
+            here = slice(first, first + len(block))
+            assert block.grads.data_ptr() == out.data_ptr()
+            assert torch.equal(block.grads, whole.grads[here])
+            for name in ("rows", "loss", "norm", "logits", "label"):
+                np.testing.assert_array_equal(getattr(block, name), getattr(whole, name)[here])
+            first += len(block)
+        assert first == len(whole)
 
 
 def test_what_cannot_be_read(tmp_path: Path, tuned: Tuned, data: Labelled) -> None:

@@ -130,8 +130,8 @@ def trainable(traced: Traced) -> dict[str, torch.nn.Parameter]:
     if len(devices) > 1 or devices == ["meta"]:
         raise TraceError(
             f"the adapter's parameters lie on {' and '.join(devices)} (meta: on disk), since device_map spread the "
-            "model so; an adapter that lies on one device can be traced, as a prompt does. Tune a prompt, or load the model "
-            "onto one device."
+            "model so; an adapter that lies on one device can be traced, as a prompt does. Tune a prompt, or load the "
+            "model onto one device."
         )
     return dict(sorted(found.items(), key=lambda item: not item[0].startswith("prompt_encoder.")))
 

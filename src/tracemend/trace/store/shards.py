@@ -57,7 +57,7 @@ def digest(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> str:
     found = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        found.update(_bytes(tensor.detach().cpu().contiguous()))
+        found.update(memory(tensor.detach().cpu().contiguous()))
     return found.hexdigest()
 
 
@@ -97,21 +97,20 @@ class ShardFile:
     def __exit__(self, *_: object) -> None:
         os.close(self._descriptor)
 
-    def into(self, name: str, out: Tensor, places: npt.NDArray[np.int64] | None = None) -> None:
-        """Copy a tensor into ``out`` (contiguous, on the CPU, its dtype), or only the rows at ``places``, ascending."""
-        width = out.nbytes // max(1, len(out))
-        target = _bytes(out)
+    def rows(self, name: str, target: memoryview, places: npt.NDArray[np.int64]) -> None:
+        """Copy the rows of a tensor at ``places``, ascending, into memory that holds just these."""
+        width = len(target) // max(1, len(places))
         offset = self._start + self.tensors[name]["data_offsets"][0]
         done = 0
-        for first, rows in _runs(places) if places is not None else [(0, len(out))]:
-            self._fill(target[done : done + rows * width], offset + first * width)
-            done += rows * width
+        for first, count in _runs(places):
+            self._fill(target[done : done + count * width], offset + first * width)
+            done += count * width
 
     def tensor(self, name: str) -> Tensor:
         """A tensor, whole."""
         facts = self.tensors[name]
         made = torch.empty(facts["shape"], dtype=_CODES[facts["dtype"]][0])
-        self.into(name, made)
+        self._fill(memory(made), self._start + facts["data_offsets"][0])
         return made
 
     def sha256(self) -> str:
@@ -154,14 +153,17 @@ class ShardFile:
         )
 
 
-def _bytes(tensor: Tensor) -> memoryview:
-    """The memory of a contiguous tensor."""
+def memory(tensor: Tensor) -> memoryview:
+    """The bytes of a contiguous tensor on the CPU."""
     raw: Any = tensor.view(-1).view(torch.uint8).numpy()
     return memoryview(raw)
 
 
 def _runs(places: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
     """First place and length of each stretch of places that follow one another."""
+    if len(places) and places[-1] - places[0] == len(places) - 1:  # as in every store without a parent
+        yield int(places[0]), len(places)
+        return
     breaks = np.flatnonzero(np.diff(places) != 1) + 1
     for stretch in np.split(places, breaks):
         if len(stretch):

@@ -26,7 +26,7 @@ from tracemend.trace.gradients.collect import Precision, Way
 from tracemend.trace.store import build, edits
 from tracemend.trace.store.claims import PATIENCE
 from tracemend.trace.store.manifest import SCHEMA, table_hash
-from tracemend.trace.store.shards import DTYPES, Shard, ShardFile
+from tracemend.trace.store.shards import DTYPES, Shard, ShardFile, memory
 from tracemend.tuning import Checkpoint, TextClassifier
 
 Dtype = Literal["bfloat16", "float32"]
@@ -205,37 +205,51 @@ class GradientStore:
                 "it back."
             ) from error
 
-    def buffer(self) -> Tensor:
-        """A tensor that holds the gradients of any shard, to be handed to :meth:`read` again and again."""
-        return torch.empty(int(np.diff(self._bounds).max()), self.width, dtype=self.dtype)
+    def buffer(self, rows: int | None = None) -> Tensor:
+        """A tensor for the gradients of so many rows, by default of any shard; to be used again and again."""
+        rows = rows or int(np.diff(self._bounds).max())
+        # NumPy asks for huge pages where there are any (4 MB and more), into which the kernel copies faster.
+        raw = np.empty(rows * self.width * self.dtype.itemsize, dtype=np.uint8)
+        return torch.from_numpy(raw).view(self.dtype).view(rows, self.width)
 
-    def read(self, checkpoint: int, shard: int, out: Tensor | None = None, *, part: slice = slice(None)) -> Shard:
-        """A shard, or a part of it, its gradients in the stored dtype.
+    def read(self, checkpoint: int, shard: int, out: Tensor | None = None) -> Shard:
+        """A shard, its gradients in the stored dtype.
 
         Args:
             out: where the gradients go [at least n, P], in the stored dtype, contiguous, on the CPU (pinned or not);
                 the result's ``grads`` are its first n rows then. See :meth:`buffer`. Else they get memory of their own.
-            part: which examples of the shard, such as ``slice(0, 256)``: a block that fits a processor's cache is read
-                faster than a whole shard.
 
         Raises:
             TraceError: the shard is missing, damaged or of another store, or ``out`` does not fit.
         """
-        if not 0 <= shard < len(self._bounds) - 1:
-            raise TraceError(f"there is no shard {shard}; {self.path} has {len(self._bounds) - 1}, counted from 0.")
-        table = self._table(shard, part)
-        n = len(table["row"])
-        grads = torch.empty(n, self.width, dtype=self.dtype) if out is None else self._fitting(out, n)
+        out = torch.empty(self._length(shard), self.width, dtype=self.dtype) if out is None else out
+        self._check_buffer(out, self._length(shard))
+        return next(self.blocks(checkpoint, shard, out))
+
+    def blocks(self, checkpoint: int, shard: int, out: Tensor) -> Iterator[Shard]:
+        """A shard, as many rows at a time as ``out`` holds; each block overwrites the one before.
+
+        A buffer of a few megabytes stays in the processor's cache, and is filled faster than memory is written.
+
+        Raises:
+            TraceError: see :meth:`read`.
+
+        Example:
+            >>> out = store.buffer(256)
+            >>> for block in store.blocks(0, 17, out):
+            ...     total += block.grads.float().sum(dim=0)
+        """
+        self._check_buffer(out, 1)
+        rows, places = self.positions(shard), self._of(shard, "place")
+        target, width = memory(out), self.width * self.dtype.itemsize
         with ShardFile(self.file(checkpoint, shard)) as file:
             self._check(file, checkpoint, shard)
-            places = table["place"]
-            small = {}
-            for name in ("loss", "norm", "logits", "label"):
-                kind = torch.int64 if name == "label" else torch.float32
-                small[name] = torch.empty(n, *file.tensors[name]["shape"][1:], dtype=kind)
-                file.into(name, small[name], places)
-            file.into("grads", grads, places)
-        return Shard(table["row"], grads, **{name: tensor.numpy() for name, tensor in small.items()})
+            small = {name: file.tensor(name)[places].numpy() for name in ("loss", "norm", "logits", "label")}
+            for first in range(0, len(rows), len(out)):
+                part = slice(first, min(first + len(out), len(rows)))
+                n = part.stop - first
+                file.rows("grads", target[: n * width], places[part])
+                yield Shard(rows[part], out[:n], **{name: held[part] for name, held in small.items()})
 
     def shards(self, checkpoint: int) -> Iterator[tuple[npt.NDArray[np.int64], Gradients]]:
         """Positions in the data and gradients (float32), shard by shard.
@@ -309,7 +323,7 @@ class GradientStore:
 
     def positions(self, shard: int) -> npt.NDArray[np.int64]:
         """Positions in the data of a shard's examples."""
-        return self._table(shard, slice(None))["row"]
+        return self._of(shard, "row")
 
     @cached_property
     def _columns(self) -> dict[str, npt.NDArray[np.int64]]:
@@ -322,18 +336,21 @@ class GradientStore:
         """Where each shard begins in the table of rows, and where the last one ends."""
         return np.searchsorted(self._columns["shard"], np.arange(self.manifest["shards"] + 1))
 
-    def _table(self, shard: int, part: slice) -> dict[str, npt.NDArray[np.int64]]:
-        here = slice(self._bounds[shard], self._bounds[shard + 1])
-        return {name: self._columns[name][here][part] for name in ("row", "place")}
+    def _of(self, shard: int, column: str) -> npt.NDArray[np.int64]:
+        return self._columns[column][self._bounds[shard] : self._bounds[shard + 1]]
 
-    def _fitting(self, out: Tensor, rows: int) -> Tensor:
+    def _length(self, shard: int) -> int:
+        if not 0 <= shard < self.manifest["shards"]:
+            raise TraceError(f"there is no shard {shard}; {self.path} has {self.manifest['shards']}, counted from 0.")
+        return int(self._bounds[shard + 1] - self._bounds[shard])
+
+    def _check_buffer(self, out: Tensor, rows: int) -> None:
         fits = out.ndim == 2 and out.shape[1] == self.width and len(out) >= rows
         if not (fits and out.dtype == self.dtype and out.is_contiguous() and out.device.type == "cpu"):
             raise TraceError(
                 f"the buffer is {out.dtype} {tuple(out.shape)} on {out.device}; expected contiguous {self.dtype} "
                 f"({rows} or more, {self.width}) on the cpu, as store.buffer() gives it."
             )
-        return out[:rows]
 
     def _check(self, file: ShardFile, checkpoint: int, shard: int) -> None:
         expected = self.facts(checkpoint, shard)
