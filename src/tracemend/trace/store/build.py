@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from safetensors.torch import save
 
-from tracemend.data import Labelled
+from tracemend.data import Examples
 from tracemend.errors import TraceError, did_you_mean
 from tracemend.progress import Progress
 from tracemend.runs import atomic, versions, write_json, write_parquet
@@ -38,7 +38,7 @@ from tracemend.trace.store.manifest import (
 from tracemend.trace.store.ranks import Rank, rank
 from tracemend.trace.store.shards import DTYPES, ShardFile, write_shard
 from tracemend.trace.tracin import at
-from tracemend.tuning import Checkpoint, TextClassifier
+from tracemend.tuning import Adapted, Checkpoint
 
 if TYPE_CHECKING:
     from tracemend.trace.store.store import GradientStore
@@ -57,8 +57,8 @@ Plan = Callable[[], tuple[pd.DataFrame, dict[str, Any]]]
 def build(
     kind: type[GradientStore],
     path: Path,
-    classifier: TextClassifier,
-    data: Labelled,
+    classifier: Adapted,
+    data: Examples,
     checkpoints: Sequence[Checkpoint],
     *,
     dtype: str,
@@ -133,8 +133,8 @@ def begin(kind: type[GradientStore], path: Path, wanted: Mapping[str, Any], plan
 
 def fill(
     store: GradientStore,
-    classifier: TextClassifier,
-    data: Labelled,
+    classifier: Adapted,
+    data: Examples,
     checkpoints: Sequence[Checkpoint],
     *,
     claims: Claims,
@@ -180,7 +180,7 @@ def _patiently() -> Iterator[_Pauses]:
 
 class _Filling:
     def __init__(
-        self, store: GradientStore, classifier: TextClassifier, data: Labelled, claims: Claims, progress: Progress
+        self, store: GradientStore, classifier: Adapted, data: Examples, claims: Claims, progress: Progress
     ) -> None:
         self.store = store
         self.classifier = classifier
@@ -269,7 +269,7 @@ class _Filling:
 
 
 def _way(
-    classifier: TextClassifier, data: Labelled, checkpoint: Checkpoint, method: Way, progress: Progress
+    classifier: Adapted, data: Examples, checkpoint: Checkpoint, method: Way, progress: Progress
 ) -> tuple[Way, Layout]:
     sample = data.take(np.unique(np.linspace(0, len(data) - 1, _SAMPLE).astype(int)))
     rows, _ = classifier.encode(sample.pairs)

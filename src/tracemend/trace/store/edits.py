@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from tracemend.data import Labelled
+from tracemend.data import Examples
 from tracemend.errors import RunError, TraceError
 from tracemend.progress import Progress
 from tracemend.trace.store.build import begin, fill
 from tracemend.trace.store.claims import Claims
 from tracemend.trace.store.manifest import COLUMNS, differences, identity, label_names, lengths, text_hashes
-from tracemend.tuning import Checkpoint, TextClassifier
+from tracemend.tuning import Adapted, Checkpoint
 
 if TYPE_CHECKING:
     from tracemend.trace.store.store import GradientStore
@@ -28,8 +28,8 @@ _SAME = ["uid", "label", "text"]
 def edit(
     parent: GradientStore,
     path: Path,
-    classifier: TextClassifier,
-    data: Labelled,
+    classifier: Adapted,
+    data: Examples,
     checkpoints: Sequence[Checkpoint],
     *,
     patience: float,
@@ -97,7 +97,7 @@ def parent_of(kind: type[GradientStore], path: Path, manifest: Mapping[str, Any]
     return parent
 
 
-def _rows(parent: GradientStore, classifier: TextClassifier, data: Labelled, progress: Progress) -> pd.DataFrame:
+def _rows(parent: GradientStore, classifier: Adapted, data: Examples, progress: Progress) -> pd.DataFrame:
     """First the parents' shards without what was dropped or changed, then own ones, sorted by length."""
     now = pd.DataFrame(
         {"row": range(len(data)), "uid": data.uid, "label": label_names(data), "text": text_hashes(data)}

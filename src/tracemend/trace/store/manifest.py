@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tracemend.data import Labelled
+from tracemend.data import Examples
 from tracemend.errors import TraceError, TuningError
 from tracemend.progress import Progress
 from tracemend.runs import fingerprint
 from tracemend.trace.gradients.collect import Precision, Way
 from tracemend.trace.store.shards import digest
-from tracemend.tuning import Checkpoint, TextClassifier
+from tracemend.tuning import Adapted, Checkpoint
 
 SCHEMA = 2
 COLUMNS = ("row", "uid", "label", "length", "shard", "text", "depth", "origin", "place")
@@ -31,19 +31,19 @@ def hashes(texts: Sequence[str]) -> npt.NDArray[np.int64]:
     return np.frombuffer(raw, dtype="<i8").astype(np.int64)
 
 
-def text_hashes(data: Labelled) -> npt.NDArray[np.int64]:
+def text_hashes(data: Examples) -> npt.NDArray[np.int64]:
     """A hash of each example's texts, never of its label [n]."""
     return hashes([text if reply is None else f"{text}\x1f{reply}" for text, reply in data.pairs])
 
 
-def label_names(data: Labelled) -> list[str]:
+def label_names(data: Examples) -> list[str]:
     """The label of each example [n]; empty where examples have none."""
     return [data.labels[i] if data.labels else "" for i in data.y]
 
 
 def identity(
-    classifier: TextClassifier,
-    data: Labelled,
+    classifier: Adapted,
+    data: Examples,
     checkpoints: Sequence[Checkpoint],
     *,
     dtype: str,
@@ -60,7 +60,7 @@ def identity(
         raise TraceError("a store needs at least one checkpoint; none was given.")
     return {
         "schema": SCHEMA,
-        "loss": "cross-entropy",
+        "loss": classifier.loss,
         "dtype": dtype,
         "precision": precision,
         "batch_size": batch_size,
@@ -104,7 +104,7 @@ def _checkpoints(there: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, 
     return f"checkpoints: other parameters, learning rates or moments at step {', '.join(other)}"
 
 
-def lengths(classifier: TextClassifier, data: Labelled, progress: Progress) -> npt.NDArray[np.int64]:
+def lengths(classifier: Adapted, data: Examples, progress: Progress) -> npt.NDArray[np.int64]:
     """How many tokens each example has [n]."""
     pairs = data.pairs
     found = [
@@ -115,7 +115,7 @@ def lengths(classifier: TextClassifier, data: Labelled, progress: Progress) -> n
     return np.array(found, dtype=np.int64)
 
 
-def row_table(data: Labelled, tokens: npt.NDArray[np.int64], shard_rows: int) -> pd.DataFrame:
+def row_table(data: Examples, tokens: npt.NDArray[np.int64], shard_rows: int) -> pd.DataFrame:
     """The table of rows of a store without a parent: sorted by length, so that a shard makes even batches."""
     order = np.argsort(tokens, kind="stable")
     here = np.arange(len(order))
@@ -155,7 +155,7 @@ def _sha(arrays: Sequence[npt.NDArray[Any]], names: Sequence[str]) -> str:
     return found.hexdigest()[:16]
 
 
-def _adapter(classifier: TextClassifier) -> str:
+def _adapter(classifier: Adapted) -> str:
     config = classifier.network.active_peft_config.to_dict()
     # Where the model lay says nothing of what it is. Sets have no order, and fields may hold objects of PEFT's own.
     for passing in ("base_model_name_or_path", "revision", "peft_version"):
@@ -163,7 +163,7 @@ def _adapter(classifier: TextClassifier) -> str:
     return fingerprint({key: sorted(v) if isinstance(v, set) else str(v) for key, v in config.items()})
 
 
-def _tokenizer(classifier: TextClassifier) -> str:
+def _tokenizer(classifier: Adapted) -> str:
     tokenizer = classifier.language_model.tokenizer
     # What a prompt around a text looks like shows in any text.
     written, _ = classifier.encode([(f"text {i}", reply) for i in range(_WRITTEN) for reply in (None, "reply")])

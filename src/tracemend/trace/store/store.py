@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tracemend.data import Labelled
+from tracemend.data import Examples
 from tracemend.errors import RunError, TraceError
 from tracemend.progress import Progress
 from tracemend.runs import read_json
@@ -27,7 +27,7 @@ from tracemend.trace.store import build, edits
 from tracemend.trace.store.claims import PATIENCE
 from tracemend.trace.store.manifest import SCHEMA, table_hash
 from tracemend.trace.store.shards import DTYPES, Shard, ShardFile, memory
-from tracemend.tuning import Checkpoint, TextClassifier
+from tracemend.tuning import Adapted, Checkpoint
 
 Dtype = Literal["bfloat16", "float32"]
 
@@ -86,8 +86,8 @@ class GradientStore:
     def build(
         cls,
         path: Path | str,
-        classifier: TextClassifier,
-        data: Labelled,
+        classifier: Adapted,
+        data: Examples,
         checkpoints: Sequence[Checkpoint],
         *,
         dtype: Dtype = "bfloat16",
@@ -134,8 +134,8 @@ class GradientStore:
     def edited(
         self,
         path: Path | str,
-        classifier: TextClassifier,
-        data: Labelled,
+        classifier: Adapted,
+        data: Examples,
         checkpoints: Sequence[Checkpoint],
         *,
         patience: float = PATIENCE,
