@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import platform
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -66,20 +67,14 @@ def flush(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def atomic(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Open a temporary file that becomes ``path`` only when the block ends well (fsync, then rename).
+def explained(path: Path) -> Iterator[None]:
+    """Say what to do where ``path`` cannot be written inside the block.
 
     Raises:
-        RunError: the disk is full or not writable; nothing of ``path`` was changed.
+        RunError: the disk is full or not writable.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open(mode, encoding=None if "b" in mode else "utf-8") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise RunError(
@@ -87,8 +82,30 @@ def atomic(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
                 "Free some space and give the same command again; it resumes."
             ) from error
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise RunError(f"{path.parent} cannot be written to ({error.strerror}); choose another --out.") from error
+            raise RunError(
+                f"{path.parent} cannot be written to ({error.strerror}); make it writable and give the same command "
+                "again, or choose another --out."
+            ) from error
         raise
+
+
+@contextlib.contextmanager
+def atomic(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """Open a temporary file that becomes ``path`` only when the block ends well (fsync, then rename).
+
+    Raises:
+        RunError: the disk is full or not writable; nothing of ``path`` was changed.
+    """
+    # Not the process's number: those of two containers on one disk may be the same.
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
+    try:
+        with explained(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open(mode, encoding=None if "b" in mode else "utf-8") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

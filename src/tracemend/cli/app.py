@@ -19,6 +19,7 @@ from tracemend.cli import (
     predict,
     repair,
     report,
+    store,
     trace,
     tune,
     undo,
@@ -38,6 +39,7 @@ app = typer.Typer(
 for module in (demo, repair, tune, predict, trace, detect, report, undo, corrupt, models, methods):
     name = module.__name__.rpartition(".")[2]
     app.command(name)(getattr(module, name))
+app.add_typer(store.store, name="store")
 
 
 def _version(wanted: bool) -> None:

@@ -133,7 +133,7 @@ def trace_run(
         raise TraceError(f"top is {top}; it must be at least 1.")
     splits = read_examples(run)
     predictor = Predictor.load(run, model=model)
-    train, used = _tuned_on(run, predictor, splits)
+    train, used = tuned_on(run, predictor, splits)
     queries = _queries(predictor, splits, query, reply, label)
     found = (tracin or TracIn()).influence(predictor.classifier, train, queries, checkpoints=used, progress=progress)
     rows = _rows(found, top)
@@ -156,7 +156,7 @@ def trace_folder(run: Path, query: str, reply: str | None = None, label: str | N
     return run / "trace" / f"text-{fingerprint(query, reply, label)}"
 
 
-def _tuned_on(run: Path, predictor: Predictor, splits: Splits) -> tuple[Labelled, list[Checkpoint]]:
+def tuned_on(run: Path, predictor: Predictor, splits: Splits) -> tuple[Labelled, list[Checkpoint]]:
     """The training set of the run's classifier, and the checkpoints that led to it."""
     steps = checkpoints(run)
     names = [c.folder.name for c in steps if c.folder is not None]

@@ -121,11 +121,18 @@ def trainable(traced: Traced) -> dict[str, torch.nn.Parameter]:
     """The model's trainable parameters by name, a prompt before the head, as rows hold them.
 
     Raises:
-        TraceError: there are none.
+        TraceError: there are none, or they do not lie together.
     """
     found = traced.trainable()
     if not found:
         raise TraceError("the adapter has no trainable parameter; load it with is_trainable=True to trace it.")
+    devices = sorted({str(p.device) for p in found.values()})
+    if len(devices) > 1 or devices == ["meta"]:
+        raise TraceError(
+            f"the adapter's parameters lie on {' and '.join(devices)} (meta: on disk), since device_map spread the "
+            "model so; an adapter that lies on one device can be traced, as a prompt does. Tune a prompt, or load the "
+            "model onto one device."
+        )
     return dict(sorted(found.items(), key=lambda item: not item[0].startswith("prompt_encoder.")))
 
 
