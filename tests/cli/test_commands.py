@@ -53,11 +53,13 @@ def test_shell_completion_is_offered(run):
 def test_the_values_of_the_options_are_those_of_the_library():
     from tracemend.cli import corrupt, options
     from tracemend.cli import repair as command
+    from tracemend.cli import trace as tracing
     from tracemend.data import KINDS
     from tracemend.mend import ranking
     from tracemend.mend.decide import Policy
     from tracemend.mend.repair import PRESETS
     from tracemend.trace.candidates import Drivers
+    from tracemend.trace.scoring.run import SCORES
     from tracemend.tuning import KINDS as ADAPTERS
 
     assert get_args(options.Adapter) == ADAPTERS
@@ -66,6 +68,7 @@ def test_the_values_of_the_options_are_those_of_the_library():
     assert set(get_args(command.Action)) == set(get_args(Policy))
     assert get_args(command.Rank) == get_args(ranking.Rank)
     assert set(get_args(command.Drivers)) == set(get_args(Drivers))
+    assert set(get_args(tracing.Score)) == set(SCORES)
 
 
 def test_repair_leaves_a_run_that_says_what_was_found(repaired):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from json import loads
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -11,7 +11,9 @@ from rich.console import Console
 from tracemend.cli import options as o
 from tracemend.cli.output import person, print_files, print_json, print_table
 from tracemend.cli.progress import shown
+from tracemend.errors import TraceError
 
+Score = Literal["tracin", "datainf", "ekfac"]
 # Tables printed and rows of each; the file holds all of them.
 QUERIES, ROWS = 3, 10
 
@@ -27,10 +29,20 @@ def trace(
         typer.Option(help="The label that the loss is of (default: as given; for a text, the predicted one)."),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Proponents and opponents a query.")] = 20,
+    store: Annotated[
+        bool,
+        typer.Option("--store", help="Take gradients from RUN/store; it is built where it lacks, and kept."),
+    ] = False,
+    score: Annotated[
+        Score, typer.Option(help="Inner products, or with the curvature of the loss; the latter need --store.")
+    ] = "tracin",
+    dense: Annotated[
+        bool, typer.Option("--dense", help="Keep the score of every pair, as scores.npy; needs --store.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print all rows with metrics and controls as JSON.")] = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """Show the training examples that taught a prediction, and those that pushed against it (TracIn).
+    """Show the training examples that taught a prediction, and those that pushed against it.
 
     Proponents lowered the loss of the query's label, opponents raised it: behind an error stand its opponents.
     Everything is kept in RUN/trace.
@@ -38,11 +50,25 @@ def trace(
     Example:
 
         tracemend trace runs/mine --query errors --top 20
-    """
-    from tracemend.trace.run import trace_folder, trace_run
 
+        tracemend trace runs/mine --store --score datainf
+    """
+    if not store and (dense or score != "tracin"):
+        given = "--dense" if dense else f"--score {score}"
+        raise TraceError(f"{given} works on gradients on disk; give --store too (it builds RUN/store, and keeps it).")
     with shown(quiet) as progress:
-        found = trace_run(run, query, reply=reply, label=label, top=top, progress=progress)
+        if store:
+            from tracemend.trace.scoring.run import named, score_folder, score_run
+
+            folder = score_folder(run, query, score, reply, label)
+            found = score_run(
+                run, query, reply=reply, label=label, top=top, how=named(score), dense=dense, progress=progress
+            )
+        else:
+            from tracemend.trace.run import trace_folder, trace_run
+
+            folder = trace_folder(run, query, reply, label)
+            found = trace_run(run, query, reply=reply, label=label, top=top, progress=progress)
     console: Console = person(json=json)
     rows = found.table()
     uids = list(dict.fromkeys(rows["query_uid"]))
@@ -62,7 +88,9 @@ def trace(
         console.print(f"\n{len(uids) - QUERIES} more queries are in the file.", style="dim")
     for name, value in found.metrics.items():
         console.print(f"{name} {value:.4g}; random examples {found.controls[name]:.4g}", style="dim")
-    print_files(console, {"table": trace_folder(run, query, reply, label) / "rows.csv"})
+    names = {"table": "rows.csv", "by training example": "per_train.csv", "matrix": "scores.npy"}
+    wanted = ("table", *(("by training example",) if store else ()), *(("matrix",) if dense else ()))
+    print_files(console, {name: folder / names[name] for name in wanted})
     if json:
         facts = {"metrics": found.metrics, "controls": found.controls, "config": found.config}
         print_json({**facts, "rows": loads(rows.to_json(orient="records", force_ascii=False))})

@@ -134,7 +134,7 @@ def trace_run(
     splits = read_examples(run)
     predictor = Predictor.load(run, model=model)
     train, used = tuned_on(run, predictor, splits)
-    queries = _queries(predictor, splits, query, reply, label)
+    queries = queries_of(predictor, splits, query, reply, label)
     found = (tracin or TracIn()).influence(predictor.classifier, train, queries, checkpoints=used, progress=progress)
     rows = _rows(found, top)
     means = rows.groupby("side")["score"].mean()
@@ -145,7 +145,7 @@ def trace_run(
         config={"query": query, "reply": reply, "label": label, "top": top, "adapter": predictor.adapter},
         rows=rows,
     )
-    _write_csv(rows, result.save(trace_folder(run, query, reply, label)) / "rows.csv")
+    write_csv(rows, result.save(trace_folder(run, query, reply, label)) / "rows.csv")
     return result
 
 
@@ -171,7 +171,8 @@ def tuned_on(run: Path, predictor: Predictor, splits: Splits) -> tuple[Labelled,
     return relabelled.without(made.loc[made["kind"] == "remove", "uid"]), []
 
 
-def _queries(predictor: Predictor, splits: Splits, query: str, reply: str | None, label: str | None) -> Labelled:
+def queries_of(predictor: Predictor, splits: Splits, query: str, reply: str | None, label: str | None) -> Labelled:
+    """The examples that a query names, with the labels that their loss is about; see :func:`trace_run`."""
     if label is not None and label not in splits.labels:
         raise TraceError(f"label {label!r} is {did_you_mean(label, splits.labels)}")
     if query == "errors":
@@ -211,9 +212,10 @@ def _rows(found: Influence, top: int) -> pd.DataFrame:
 
 def _write_both(table: pd.DataFrame, stem: Path) -> None:
     write_parquet(stem.with_suffix(".parquet"), table)
-    _write_csv(table, stem.with_suffix(".csv"))
+    write_csv(table, stem.with_suffix(".csv"))
 
 
-def _write_csv(table: pd.DataFrame, path: Path) -> None:
+def write_csv(table: pd.DataFrame, path: Path) -> None:
+    """Write a table as CSV, atomically."""
     with atomic(path, "wb") as file:
         file.write(table.to_csv(index=False, lineterminator="\n").encode())
