@@ -10,6 +10,7 @@ from tracemend.trace.influence import Influence
 from tracemend.trace.live import LiveTrace, TraceCallback, query_gradients
 from tracemend.trace.out_of_fold import out_of_fold_probabilities
 from tracemend.trace.scores import flipped_factor, relabel_gain
+from tracemend.trace.scoring import DataInf, EkFac, HeldQueries, Scored, TracedQueries, TracInScore, score
 from tracemend.trace.similarity import embed, nearest_opposite, similarity_scores
 from tracemend.trace.suspect_completions import SuspectCompletions
 from tracemend.trace.tracin import TracIn, self_influence
@@ -18,14 +19,20 @@ from tracemend.trace.trusted import head_inputs, label_free, trusted_probabiliti
 __all__ = [
     "Block",
     "Candidates",
+    "DataInf",
     "Detector",
+    "EkFac",
     "Gradients",
+    "HeldQueries",
     "Influence",
     "Layout",
     "LiveTrace",
+    "Scored",
     "SuspectCompletions",
     "TracIn",
+    "TracInScore",
     "TraceCallback",
+    "TracedQueries",
     "candidates",
     "driver_weights",
     "embed",
@@ -38,6 +45,7 @@ __all__ = [
     "per_example_gradients",
     "query_gradients",
     "relabel_gain",
+    "score",
     "self_influence",
     "similarity_scores",
     "trusted_probabilities",

@@ -19,7 +19,7 @@ from tracemend.trace.gradients.layout import Block, Layout, Part, expand, lay_ou
 # Rows of one product: enough for its full speed, few enough for them to stay in cache.
 ROWS = 512
 # Numbers read together, at most.
-_READ = 16 * 2**20
+_READ = 32 * 2**20
 
 
 class Shard(Protocol):

@@ -82,7 +82,7 @@ def score(
     """Score every stored example for every query.
 
     The store is read once for each block of queries; a curvature score adds its own passes. Memory is bounded by
-    ``memory`` and about 100 MB of rows in flight; besides, the table of rows and 28 bytes for each row's results are
+    ``memory`` and two buffers of at most 64 MB (bfloat16; 128 MB in float32); besides, the table of rows and 28 bytes for each row's results are
     held. The same store, queries and options give the same result.
 
     Args:
