@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from tests.trace.scoring.conftest import LAYOUT, HeldStore, gradients_of, rows_of
-from tracemend.errors import TraceError
+from tracemend.errors import RunError, TraceError
 from tracemend.trace.gradients.layout import expand
 from tracemend.trace.scoring import HeldQueries, TracInScore, score
 from tracemend.trace.scoring.stored import kept
@@ -150,6 +151,26 @@ def test_a_matrix_of_something_else_is_left_alone(store: HeldStore, queries: Hel
     with pytest.raises(TraceError, match="not written by a scoring"):
         score(store, queries, dense=tmp_path / "mine.npy")
     assert path.read_bytes() == before and (tmp_path / "mine.npy").read_bytes() == b"mine"
+
+
+def test_a_full_disk_is_told_before_anything_is_scored(
+    store: HeldStore, queries: HeldQueries, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.posix_fallocate", full)
+        with pytest.raises(RunError, match="cannot be written"):
+            score(store, queries, dense=tmp_path / "s.npy")
+    assert list(tmp_path.iterdir()) == [] and store.reads == []
+    assert score(store, queries, dense=tmp_path / "s.npy").matrix().shape == (25, 6)
+
+
+def test_rows_that_are_not_those_of_the_data_are_an_error(store: HeldStore, queries: HeldQueries) -> None:
+    store.rows["row"] += 1
+    with pytest.raises(TraceError, match="not numbered from 0 to 24"):
+        score(store, queries)
 
 
 def test_what_cannot_be_scored_is_an_error(store: HeldStore, queries: HeldQueries) -> None:

@@ -82,8 +82,8 @@ def score(
     """Score every stored example for every query.
 
     The store is read once for each block of queries; a curvature score adds its own passes. Memory is bounded by
-    ``memory`` and two buffers of at most 64 MB (bfloat16; 128 MB in float32); besides, the table of rows and 28 bytes for each row's results are
-    held. The same store, queries and options give the same result.
+    ``memory`` and two buffers of at most 64 MB (bfloat16; 128 MB in float32); besides, the table of rows and 28 bytes
+    for each row's results are held. The same store, queries and options give the same result.
 
     Args:
         store: complete at the checkpoints that the score uses.
@@ -113,7 +113,7 @@ def score(
     numbers = how.numbers(store)
     shards = complete(store, numbers)
     n, q = len(store.rows), len(queries.uid)
-    if sorted(store.rows["row"]) != list(range(n)):
+    if not np.array_equal(np.sort(store.rows["row"].to_numpy()), np.arange(n)):
         raise TraceError(f"the rows of {store.path} are not numbered from 0 to {n - 1}; verify the store.")
     matrix = None
     if dense is not None:
