@@ -135,7 +135,7 @@ def step(prepared: Prepared) -> Callable[[], object]:
             parameter.grad = None
         with classifier.precision(precision):
             losses, _ = classifier.measure(classifier.batch(prepared.rows), prepared.y)
-        losses.sum().backward()  # type: ignore[no-untyped-call]
+        losses.sum().backward()
 
     return once
 

@@ -10,13 +10,16 @@ import peft
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+from transformers.utils import logging as _logging
 
 from tracemend.data import demo
 from tracemend.models import LanguageModel, load, tiny
 from tracemend.tuning import TextClassifier
+from tracemend.tuning.adapted import twin
 from tracemend.tuning.adapters import attach
-from tracemend.tuning.classifier import twin
 from tracemend.tuning.pooled import PooledClassifier
+
+logging: Any = _logging
 
 LABELS = ("safe", "unsafe")
 VIRTUAL_TOKENS = 20
@@ -92,9 +95,9 @@ class Wrapped(torch.nn.Module):
         Nothing is padded here, so that the outputs stay the same.
         """
         self.masked = False
-        base = self.network.get_base_model()
+        base: Any = self.network.get_base_model()
         if isinstance(base, PooledClassifier):
-            base.encoder = Unmasked(base.encoder)
+            base.add_module("encoder", Unmasked(base.encoder))
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         given = {"input_ids": ids, "attention_mask": mask if self.masked else None}
@@ -157,6 +160,7 @@ class Prepared:
 def prepare(case: Case) -> Prepared:
     """Build the case: the same weights, adapter and examples under the same versions, whatever process asks."""
     torch.set_num_threads(case.threads)
+    logging.set_verbosity_error()  # texts are strung together beyond a model's window, and cut afterwards
     model = (
         tiny(case.model.removeprefix("tiny-"))
         if case.model.startswith("tiny-")

@@ -18,7 +18,7 @@ from benchmarks.peers.case import Prepared
 from benchmarks.peers.protocol import Work, serve
 
 
-class _Summed(Task):
+class _Summed(Task):  # type: ignore[misc] # it has no types here
     """The summed loss over the modules that own a trainable parameter."""
 
     def __init__(self, prepared: Prepared) -> None:
@@ -64,7 +64,8 @@ def work(prepared: Prepared, request: dict[str, Any]) -> Work:
             score_args=ScoreArguments(),
             overwrite_output_dir=True,
         )
-        return analyzer.load_self_scores("self")["all_modules"]
+        scores: Tensor = analyzer.load_self_scores("self")["all_modules"]
+        return scores
 
     return Work(once=once, squares=lambda found: found)
 

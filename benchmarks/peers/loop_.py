@@ -20,7 +20,7 @@ def work(prepared: Prepared, request: dict[str, Any]) -> Work:
         for i in range(len(prepared.ids)):
             one = slice(i, i + 1)
             outputs = prepared.model(prepared.ids[one], prepared.mask[one])
-            prepared.losses(outputs, prepared.targets[one]).sum().backward()  # type: ignore[no-untyped-call]
+            prepared.losses(outputs, prepared.targets[one]).sum().backward()
             rows.append(torch.cat([p.grad.flatten() for p in parameters if p.grad is not None]))
             prepared.model.zero_grad(set_to_none=True)
         return torch.stack(rows)
