@@ -212,21 +212,23 @@ class GradientStore:
         raw = np.empty(rows * self.width * self.dtype.itemsize, dtype=np.uint8)
         return torch.from_numpy(raw).view(self.dtype).view(rows, self.width)
 
-    def read(self, checkpoint: int, shard: int, out: Tensor | None = None) -> Shard:
-        """A shard, its gradients in the stored dtype.
+    def read(self, checkpoint: int, shard: int, out: Tensor | None = None, *, part: slice = slice(None)) -> Shard:
+        """A shard, or a part of it, its gradients in the stored dtype.
 
         Args:
             out: where the gradients go [at least n, P], in the stored dtype, contiguous, on the CPU (pinned or not);
                 the result's ``grads`` are its first n rows then. See :meth:`buffer`. Else they get memory of their own.
+            part: which of the shard's rows.
 
         Raises:
             TraceError: the shard is missing, damaged or of another store, or ``out`` does not fit.
         """
-        out = torch.empty(self._length(shard), self.width, dtype=self.dtype) if out is None else out
-        self._check_buffer(out, self._length(shard))
-        return next(self.blocks(checkpoint, shard, out))
+        n = len(self.positions(shard)[part])
+        out = torch.empty(n, self.width, dtype=self.dtype) if out is None else out
+        self._check_buffer(out, n)
+        return next(self.blocks(checkpoint, shard, out, part=part))
 
-    def blocks(self, checkpoint: int, shard: int, out: Tensor) -> Iterator[Shard]:
+    def blocks(self, checkpoint: int, shard: int, out: Tensor, *, part: slice = slice(None)) -> Iterator[Shard]:
         """A shard, as many rows at a time as ``out`` holds; each block overwrites the one before.
 
         A buffer of a few megabytes stays in the processor's cache, and is filled faster than memory is written.
@@ -240,16 +242,16 @@ class GradientStore:
             ...     total += block.grads.float().sum(dim=0)
         """
         self._check_buffer(out, 1)
-        rows, places = self.positions(shard), self._of(shard, "place")
+        rows, places = self.positions(shard)[part], self._of(shard, "place")[part]
         target, width = memory(out), self.width * self.dtype.itemsize
         with ShardFile(self.file(checkpoint, shard)) as file:
             self._check(file, checkpoint, shard)
             small = {name: file.tensor(name)[places].numpy() for name in ("loss", "norm", "logits", "label")}
             for first in range(0, len(rows), len(out)):
-                part = slice(first, min(first + len(out), len(rows)))
-                n = part.stop - first
-                file.rows("grads", target[: n * width], places[part])
-                yield Shard(rows[part], out[:n], **{name: held[part] for name, held in small.items()})
+                block = slice(first, min(first + len(out), len(rows)))
+                n = block.stop - first
+                file.rows("grads", target[: n * width], places[block])
+                yield Shard(rows[block], out[:n], **{name: held[block] for name, held in small.items()})
 
     def shards(self, checkpoint: int) -> Iterator[tuple[npt.NDArray[np.int64], Gradients]]:
         """Positions in the data and gradients (float32), shard by shard.
@@ -338,11 +340,6 @@ class GradientStore:
 
     def _of(self, shard: int, column: str) -> npt.NDArray[np.int64]:
         return self._columns[column][self._bounds[shard] : self._bounds[shard + 1]]
-
-    def _length(self, shard: int) -> int:
-        if not 0 <= shard < self.manifest["shards"]:
-            raise TraceError(f"there is no shard {shard}; {self.path} has {self.manifest['shards']}, counted from 0.")
-        return int(self._bounds[shard + 1] - self._bounds[shard])
 
     def _check_buffer(self, out: Tensor, rows: int) -> None:
         fits = out.ndim == 2 and out.shape[1] == self.width and len(out) >= rows
