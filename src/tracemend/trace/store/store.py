@@ -107,7 +107,9 @@ class GradientStore:
         Args:
             dtype: of the stored gradients; losses, norms and logits are float32 always.
             shard_rows: examples a shard; default as many as make 64 MB.
-            method, batch_size, precision: see :func:`tracemend.trace.per_example_gradients`.
+            method: see :func:`tracemend.trace.per_example_gradients`.
+            batch_size: likewise.
+            precision: likewise.
             patience: seconds after which the work of a process that gives no sign of life is taken over.
 
         Raises:
@@ -148,7 +150,8 @@ class GradientStore:
         Args:
             path: a folder of its own; one that is there goes on.
             data: with other labels, fewer examples or more of them.
-            classifier, checkpoints: those that this store was built with.
+            classifier: that this store was built with.
+            checkpoints: likewise.
 
         Raises:
             TraceError: model, adapter, tokenizer or checkpoints are other ones, or this store is not complete.
@@ -339,6 +342,8 @@ class GradientStore:
         return np.searchsorted(self._columns["shard"], np.arange(self.manifest["shards"] + 1))
 
     def _of(self, shard: int, column: str) -> npt.NDArray[np.int64]:
+        if not 0 <= shard < self.manifest["shards"]:
+            raise TraceError(f"there is no shard {shard}; {self.path} has {self.manifest['shards']}, counted from 0.")
         return self._columns[column][self._bounds[shard] : self._bounds[shard + 1]]
 
     def _check_buffer(self, out: Tensor, rows: int) -> None:
