@@ -126,6 +126,16 @@ def test_blocks_make_the_shard(tmp_path: Path, tuned: Tuned, data: Labelled, row
         assert first == len(whole)
 
 
+def test_a_part_of_a_shard(tmp_path: Path, tuned: Tuned, data: Labelled) -> None:
+    store = build(tmp_path, tuned, data)
+    whole, part = store.read(0, 1), store.read(0, 1, store.buffer(2), part=slice(1, 3))
+    assert torch.equal(part.grads, whole.grads[1:3])
+    for name in ("rows", "loss", "norm", "logits", "label"):
+        np.testing.assert_array_equal(getattr(part, name), getattr(whole, name)[1:3])
+    with pytest.raises(TraceError, match=r"part slice\(3, None, None\) of shard 1 holds no row; it has 3"):
+        store.read(0, 1, part=slice(3, None))
+
+
 def test_what_cannot_be_read(tmp_path: Path, tuned: Tuned, data: Labelled) -> None:
     store = build(tmp_path, tuned, data)
     with pytest.raises(TraceError, match=r"there is no shard 3; .* has 3, counted from 0"):

@@ -226,7 +226,10 @@ class GradientStore:
         Raises:
             TraceError: the shard is missing, damaged or of another store, or ``out`` does not fit.
         """
-        n = len(self.positions(shard)[part])
+        rows = self.positions(shard)
+        n = len(rows[part])
+        if not n:
+            raise TraceError(f"the part {part} of shard {shard} holds no row; it has {len(rows)}.")
         out = torch.empty(n, self.width, dtype=self.dtype) if out is None else out
         self._check_buffer(out, n)
         return next(self.blocks(checkpoint, shard, out, part=part))
