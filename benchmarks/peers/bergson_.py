@@ -38,7 +38,7 @@ def work(prepared: Prepared, request: dict[str, Any]) -> Work:
     index.partial_run_path.mkdir(parents=True)
     model, modules = setup_model_and_peft(index)
     processor = create_processor(model, index, modules)
-    data = Dataset.from_dict({"input_ids": [list(row) for row in prepared.rows]})
+    data = Dataset.from_dict({"input_ids": prepared.ids.tolist()})
     everything = [list(range(len(data)))]
 
     def once() -> InMemoryCollector:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ from transformers.utils import logging as _logging
 
 from tracemend.data import demo
 from tracemend.models import LanguageModel, load, tiny
-from tracemend.tuning import TextClassifier
+from tracemend.tuning import CompletionModel, TextClassifier
 from tracemend.tuning.adapted import twin
 from tracemend.tuning.adapters import attach
 from tracemend.tuning.pooled import PooledClassifier
@@ -59,16 +59,6 @@ class Case:
         return asdict(self)
 
 
-class Language(TextClassifier):
-    """Traced by the mean loss of an example's next tokens, as libraries for causal language models do it."""
-
-    def measure(
-        self, batch: Mapping[str, Tensor], y: Tensor, *, call: Callable[..., Any] | None = None
-    ) -> tuple[Tensor, Tensor]:
-        logits = (call or self.network)(**batch).logits[:, -batch["input_ids"].shape[1] : -1]
-        return next_token_losses(logits, batch["input_ids"]).double(), logits[:, -1].detach()
-
-
 def next_token_losses(logits: Tensor, ids: Tensor) -> Tensor:
     """Mean loss of each example [B] from logits at all positions but the last [B, S - 1, V]."""
     flat = cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
@@ -82,10 +72,11 @@ class Wrapped(torch.nn.Module):
     last position; it gives the logits of the label words there, or of all words in all positions but the last.
     """
 
-    def __init__(self, classifier: TextClassifier, task: str) -> None:
+    def __init__(self, classifier: TextClassifier | CompletionModel, task: str) -> None:
         super().__init__()
         self.network = classifier.network
-        self.words = None if classifier.verbaliser is None else list(classifier.verbaliser.tokens)
+        verbaliser = classifier.verbaliser if isinstance(classifier, TextClassifier) else None
+        self.words = None if verbaliser is None else list(verbaliser.tokens)
         self.task = task
         self.masked = True
 
@@ -130,16 +121,16 @@ class Prepared:
     """A case with its tensors.
 
     Attributes:
-        classifier: eval mode; its trainable parameters were moved off their start by a seeded draw, since where LoRA's
-            B is zero half of the gradients vanish.
+        classifier: what Tracemend traces, in eval mode; its trainable parameters were moved off their start by a seeded
+            draw, since where LoRA's B is zero half of the gradients vanish.
         model: ``classifier.network`` for libraries that want tensors.
-        rows: token ids, each row of ``case.length``.
-        ids: the same [B, S], and ``mask`` of ones.
+        rows: what it is given for each example, ``case.length`` tokens.
+        ids: the token ids [B, S], and ``mask`` of ones.
         targets: what ``losses`` takes: labels [B], or the ids.
     """
 
     case: Case
-    classifier: TextClassifier
+    classifier: TextClassifier | CompletionModel
     model: Wrapped
     rows: Sequence[Sequence[int]]
     y: Tensor
@@ -166,14 +157,11 @@ def prepare(case: Case) -> Prepared:
         if case.model.startswith("tiny-")
         else load(case.model, attention=case.attention)
     )
-    kind = Language if case.task == "language" else TextClassifier
-    made = kind(
-        model,
-        LABELS,
-        kind=case.adapter,  # type: ignore[arg-type]
-        virtual_tokens=VIRTUAL_TOKENS,
-        rank=RANK,
-        max_length=case.length,
+    options: dict[str, Any] = {"kind": case.adapter, "virtual_tokens": VIRTUAL_TOKENS, "rank": RANK}
+    made = (
+        CompletionModel(model, max_length=case.length, **options)
+        if case.task == "language"
+        else TextClassifier(model, LABELS, max_length=case.length, **options)
     )
     if case.adapter == "lora":
         made.network = _everywhere(model)
@@ -183,7 +171,8 @@ def prepare(case: Case) -> Prepared:
         for parameter in made.trainable().values():
             parameter.add_(0.02 * torch.randn(parameter.shape, generator=generator))
     rows = _rows(made, case)
-    ids = torch.tensor(rows)
+    # A token that is not learnt stands as its complement.
+    ids = torch.tensor([[token if token >= 0 else ~token for token in row] for row in rows])
     return Prepared(
         case=case,
         classifier=made,
@@ -210,7 +199,7 @@ def _everywhere(model: LanguageModel) -> Any:
     return attach(PooledClassifier(base, len(LABELS)) if encoder else base, config, seed=0)
 
 
-def _rows(classifier: TextClassifier, case: Case) -> list[list[int]]:
+def _rows(classifier: TextClassifier | CompletionModel, case: Case) -> list[list[int]]:
     """Examples of exactly the length asked for, out of the demo set: several texts strung together, then cut."""
     texts = [text for text, _ in demo().train.pairs]
     # Each starts elsewhere, and is longer than any length asked for.
