@@ -245,7 +245,7 @@ def test_batches_cover_every_example_once(make: Make, data: Labelled) -> None:
     ("change", "message"),
     [
         (lambda d: d.take([]), "no examples"),
-        (lambda d: Labelled.make(["a", "b"], ["x", "y"]), "labels x, y and the classifier safe, unsafe"),
+        (lambda d: Labelled.make(["a", "b"], ["x", "y"]), "labels x, y and the model safe, unsafe"),
     ],
 )
 def test_data_that_does_not_fit_is_refused(
