@@ -48,7 +48,11 @@ def work(prepared: Prepared, request: dict[str, Any]) -> Work:
         CollectorComputer(model, data, collector=collector, batches=everything, cfg=index).run_with_collector_hooks()
         return collector
 
-    return Work(once=once, squares=lambda collector: squared_norms(collector.gradients.values()))
+    return Work(
+        once=once,
+        squares=lambda collector: squared_norms(collector.gradients.values()),
+        note="it loads a causal language model and takes the loss of the next tokens",
+    )
 
 
 if __name__ == "__main__":

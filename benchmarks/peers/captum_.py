@@ -46,7 +46,11 @@ def work(prepared: Prepared, request: dict[str, Any]) -> Work:
         sample_wise_grads_per_batch=hooks,
     )
     batch = (prepared.ids, prepared.mask, prepared.targets)
-    return Work(once=lambda: tracin.self_influence(batch), squares=lambda found: found)
+    return Work(
+        once=lambda: tracin.self_influence(batch),
+        squares=lambda found: found,
+        note="its hooks know linear and convolutional layers" if hooks else "",
+    )
 
 
 if __name__ == "__main__":
