@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,7 @@ def test_a_case_is_the_same_in_every_process_and_of_the_length_asked_for() -> No
     ("model", "task"), [("tiny-bert", "classify"), ("tiny-llama", "classify"), ("tiny-llama", "language")]
 )
 def test_drivers_are_compared_with_the_reference(model: str, task: str, adapter: str) -> None:
-    case = replace(SMALL, model=model, adapter=adapter, task=task, length=40)  # type: ignore[arg-type]
+    case = replace(SMALL, model=model, adapter=adapter, task=task, length=40)
     for work in (loop, vmap):
         todo, answer = protocol._start("loop", work, {"case": case.spec})
         assert todo is not None and answer["status"] == "ok" and answer["error"] < 1e-3, answer
@@ -76,7 +77,12 @@ def test_an_error_of_a_peer_is_its_reason() -> None:
 
 def test_turns_begin_elsewhere_each_time_and_a_driver_times_itself() -> None:
     order: list[str] = []
-    work = {name: lambda name=name: order.append(name) or 7.0 for name in "abc"}
+
+    def turn(name: str) -> float:
+        order.append(name)
+        return 7.0
+
+    work = {name: partial(turn, name) for name in "abc"}
     found = speed.take_turns(work, 2, timed={"c"})
     assert "".join(order) == "abc" + "abc" + "bca"
     assert found["c"] == [7.0, 7.0] and max(found["a"]) < 1.0

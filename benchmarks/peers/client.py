@@ -91,7 +91,10 @@ class Driver:
 
     def seconds(self) -> float:
         """Time it once more."""
-        return float(self._ask({"repeats": 1})["seconds"][0])
+        answer = self._ask({"repeats": 1})
+        if "seconds" not in answer:
+            raise RuntimeError(f"{self.peer.name} worked once and then failed: {answer.get('reason')}")
+        return float(answer["seconds"][0])
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         process = self._process

@@ -263,6 +263,26 @@ def test_a_broken_network_is_refused(make: Make, data: Labelled) -> None:
         per_example_gradients(classifier, data)
 
 
+def test_a_batch_without_room_is_halved(make: Make, data: Labelled, monkeypatch: pytest.MonkeyPatch) -> None:
+    classifier = make("bert", "lora")
+    expected = per_example_gradients(classifier, data, batch_size=2)
+    right, sizes, most = Batched.__call__, [], 2
+
+    def narrow(self: Batched, rows: Any, y: Any) -> Any:
+        sizes.append(len(rows))
+        if len(rows) > most:
+            raise torch.OutOfMemoryError("no room")
+        return right(self, rows, y)
+
+    monkeypatch.setattr(Batched, "__call__", narrow)
+    found = per_example_gradients(classifier, data, batch_size=7, check=False)
+    torch.testing.assert_close(found.grads, expected.grads)
+    assert max(sizes) == 7 and found.uid == expected.uid
+    most = 0
+    with pytest.raises(TraceError, match="no room for the gradient of one example"):
+        per_example_gradients(classifier, data, batch_size=7, check=False)
+
+
 def test_an_unknown_method_is_refused(make: Make, data: Labelled) -> None:
     with pytest.raises(TraceError, match="did you mean 'fast'"):
         per_example_gradients(make("bert", "head"), data, method="fasst")

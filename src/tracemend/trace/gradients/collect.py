@@ -14,7 +14,7 @@ from torch import Tensor
 from tracemend.data import Examples
 from tracemend.errors import TraceError, did_you_mean
 from tracemend.progress import Progress
-from tracemend.trace.gradients.engine import Batched, Engine, Loop, evaluation
+from tracemend.trace.gradients.engine import Batched, Engine, Loop, Pass, evaluation
 from tracemend.trace.gradients.layout import Block, Layout, Part, expand, lay_out, squared_norms
 from tracemend.trace.gradients.selftest import agreement
 from tracemend.trace.gradients.traced import Traced
@@ -183,10 +183,12 @@ def gradient_batches(
     uid = np.array(data.uid, dtype=object)
     with evaluation(classifier.network):
         engine = choose(classifier, rows, y, method=method, check=check, progress=progress)
-    for part in progress.track(classifier.buckets(rows, batch_size), task=task):
-        # Entered for each batch: a consumer that stops half-way must not leave the network in another mode.
-        with evaluation(classifier.network), classifier.precision(precision):
-            found = engine([rows[i] for i in part], y[torch.as_tensor(part, device=y.device)])
+    passes = (
+        one
+        for part in progress.track(classifier.buckets(rows, batch_size), task=task)
+        for one in _passes(engine, classifier, rows, y, part, precision)
+    )
+    for part, found in passes:
         finite = torch.isfinite(found.gradients).all(dim=1).cpu().numpy()
         if not finite.all():
             raise TraceError(
@@ -205,6 +207,27 @@ def gradient_batches(
                 layout,
             ),
         )
+
+
+def _passes(
+    engine: Engine, traced: Traced, rows: list[list[int]], y: Tensor, part: npt.NDArray[np.int64], precision: Precision
+) -> Iterator[tuple[npt.NDArray[np.int64], Pass]]:
+    """One pass over a batch, or over its halves where the device has no room for the whole."""
+    try:
+        # Entered for each batch: a consumer that stops half-way must not leave the network in another mode.
+        with evaluation(traced.network), traced.precision(precision):
+            found = engine([rows[i] for i in part], y[torch.as_tensor(part, device=y.device)])
+    except torch.OutOfMemoryError as error:
+        if len(part) == 1:
+            raise TraceError(
+                f"{traced.device} has no room for the gradient of one example of {len(rows[part[0]])} tokens; tune "
+                "with a smaller --max-length, or name another device in TRACEMEND_DEVICE."
+            ) from error
+    else:
+        yield part, found
+        return
+    for half in np.array_split(part, 2):
+        yield from _passes(engine, traced, rows, y, half, precision)
 
 
 def choose(
