@@ -156,21 +156,28 @@ def finished(out: Path) -> Iterator[dict[str, Any]]:
 
 
 def table(out: Path, sets: Sequence[str]) -> str:
-    """The table of docs/results.md: means over seeds, share of the gap with its interval."""
+    """The tables of docs/results.md, one a set: means over seeds, share of the gap with its interval."""
     import numpy as np
 
     from tracemend.evaluate import recovered_share
 
-    lines = [
-        "| set | seeds | AP clean | AP corrupted | arm | AP repaired | share recovered (95 % interval) "
-        "| detection AP | precision of acted |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+    lines: list[str] = []
     results = list(finished(out))
     for name in sets:
         mine = [r for r in results if r["set"] == name]
         if not mine:
             continue
+        every = {
+            key: np.mean([next(iter(r["metrics"].values()))[f"ap_{key}"] for r in mine])
+            for key in ("clean", "corrupted")
+        }
+        lines += [
+            f"**{name}**, {len(mine)} seed{'s' if len(mine) > 1 else ''}: AP clean {every['clean']:.3f}, corrupted "
+            f"{every['corrupted']:.3f}",
+            "",
+            "| arm | AP repaired | share recovered (95 % interval) | detection AP | precision of acted |",
+            "|---|---|---|---|---|",
+        ]
         for arm in (*ARMS, VALIDATION_ONLY):
             rows = [r["metrics"][arm] for r in mine if arm in r["metrics"]]
             if not rows:
@@ -183,10 +190,9 @@ def table(out: Path, sets: Sequence[str]) -> str:
                 told = f"{share.share:.2f} ({interval})"
             precision = [row["acted_precision"] for row in rows if row["acted_precision"] is not None]
             detected = [row["detection_ap"] for row in rows if row["detection_ap"] is not None]
-            head = f"| {name} | {len(rows)} | {ap['clean'].mean():.3f} | {ap['corrupted'].mean():.3f} "
             means = [f"{np.mean(values):.2f}" if values else "" for values in (detected, precision)]
-            figures = f"{ap['repaired'].mean():.3f} | {told} | {means[0]} | {means[1]}"
-            lines.append(f"{head}| {arm} | {figures} |")
+            lines.append(f"| {arm} | {ap['repaired'].mean():.3f} | {told} | {means[0]} | {means[1]} |")
+        lines.append("")
     return "\n".join(lines)
 
 
