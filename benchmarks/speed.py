@@ -47,17 +47,18 @@ def main() -> None:
     for case in cases(given):
         _say(given, case)
         found["rows"].append(row(case, given.repeats))
+        _keep(given, found)
     if given.peers:
         for case in peer_cases(given):
             _say(given, case)
             found["peers"] += peer_rows(case, given.repeats, given.only)
+            _keep(given, found)
     found |= summary(found["rows"])
     if not given.no_scoring:
         found["scoring_share_of_matmul"] = _other("scoring.py", "share_of_matmul")
         if not given.quick:
             found["live_overhead"] = _other("live.py", "live_overhead")
-    if given.out is not None:
-        given.out.write_text(json.dumps(found, indent=2) + "\n")
+    _keep(given, found)
     print(json.dumps(found, indent=2) if given.json else "\n".join(tables(found)))
 
 
@@ -275,6 +276,12 @@ def _other(file: str, key: str) -> float | None:
         print(f"{file} ended with code {done.returncode}, so that {key} is not known", file=sys.stderr)
         return None
     return float(json.loads(done.stdout)[key])
+
+
+def _keep(given: argparse.Namespace, found: Mapping[str, Any]) -> None:
+    """What was measured so far, in case the rest is not."""
+    if given.out is not None:
+        given.out.write_text(json.dumps(found, indent=2) + "\n")
 
 
 def _machine(threads: int) -> dict[str, str]:

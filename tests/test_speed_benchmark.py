@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from dataclasses import replace
 from functools import partial
@@ -102,6 +103,11 @@ def test_a_driver_answers_and_takes_its_turns() -> None:
     with Driver(Peer("loop", "loop"), SMALL) as driver:
         assert driver.able, driver.answer
         assert driver.seconds() > 0
+        assert driver._process is not None
+        driver._process.kill()
+        driver._process.wait()
+        assert math.isnan(driver.seconds()) and not driver.able
+        assert "ended with code -9" in driver.answer["reason"]
 
 
 def test_a_peer_that_is_not_installed_says_what_to_do() -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -90,21 +91,26 @@ class Driver:
         return self.answer.get("status") == "ok"
 
     def seconds(self) -> float:
-        """Time it once more."""
-        answer = self._ask({"repeats": 1})
-        if "seconds" not in answer:
-            raise RuntimeError(f"{self.peer.name} worked once and then failed: {answer.get('reason')}")
-        return float(answer["seconds"][0])
+        """Time it once more; NaN where it has failed since, and then it is able no longer."""
+        if self.able:
+            answer = self._ask({"repeats": 1})
+            if "seconds" in answer:
+                return float(answer["seconds"][0])
+            self.answer |= {"status": "cannot", "reason": f"worked once, then {answer.get('reason')}"}
+        return float("nan")
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         process = self._process
         if process is None or process.stdin is None or process.stdout is None:
             raise RuntimeError(f"{self.peer.name} does not run: {self.answer.get('reason')}")
-        process.stdin.write(json.dumps(request) + "\n")
-        process.stdin.flush()
-        line = process.stdout.readline()
-        while line and not line.startswith("{"):  # what a library prints while it is imported
+        line = ""
+        # A process that has ended closes its pipes.
+        with suppress(BrokenPipeError):
+            process.stdin.write(json.dumps(request) + "\n")
+            process.stdin.flush()
             line = process.stdout.readline()
+            while line and not line.startswith("{"):  # what a library prints while it is imported
+                line = process.stdout.readline()
         if not line:
             return {"status": "cannot", "reason": f"its process ended with code {process.wait()}"}
         found: dict[str, Any] = json.loads(line)
@@ -113,7 +119,8 @@ class Driver:
     def close(self) -> None:
         """End the driver's process, which ends with its input."""
         if self._process is not None and self._process.stdin is not None:
-            self._process.stdin.close()
+            with suppress(BrokenPipeError):
+                self._process.stdin.close()
             self._process.wait()
 
     def __enter__(self) -> Self:
