@@ -43,14 +43,7 @@ class HeadTap(Tap):
         return cls(modules) if modules else None
 
     def hook(self) -> list[RemovableHandle]:
-        def capture(where: str) -> Any:
-            def after(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-                self.inputs.append((where, args[0].detach()))
-                self.roots.append(output)
-
-            return after
-
-        return [module.register_forward_hook(capture(where)) for where, module in self.modules.items()]
+        return self.listen(self.modules)
 
     def rows(self, gradients: Sequence[Tensor], batch: int) -> Tensor:
         found: dict[str, Tensor] = {}

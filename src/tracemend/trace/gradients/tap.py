@@ -51,6 +51,18 @@ class Tap(ABC):
     def rows(self, gradients: Sequence[Tensor], batch: int) -> Tensor:
         """Per-example gradients [batch, P of this tap], float32, from the gradients of the roots."""
 
+    def listen(self, modules: Mapping[str, torch.nn.Linear]) -> list[RemovableHandle]:
+        """Hooks that keep what enters these layers as inputs, and what they give as roots."""
+
+        def capture(where: str) -> Any:
+            def after(module: torch.nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+                self.inputs.append((where, args[0].detach()))
+                self.roots.append(output)
+
+            return after
+
+        return [module.register_forward_hook(capture(where)) for where, module in modules.items()]
+
     @contextmanager
     def attached(self) -> Iterator[None]:
         """Hooks are on inside the block; the model is as before after it."""
