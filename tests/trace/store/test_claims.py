@@ -32,6 +32,29 @@ def test_an_error_gives_it_back(tmp_path: Path) -> None:
         assert claims.void("a")
 
 
+@pytest.mark.parametrize("step", ["open", "write", "close"])
+def test_ctrl_c_while_a_claim_is_taken(tmp_path: Path, monkeypatch, step: str) -> None:
+    real = getattr(os, step)
+
+    def interrupted(*args):
+        # As a signal does it: the call is done, and its caller never hears of it.
+        done = real(*args)
+        if step != "open" or str(args[0]).endswith("a"):
+            raise KeyboardInterrupt
+        return done
+
+    def work() -> None:
+        with Claims(tmp_path) as claims, monkeypatch.context() as patch:
+            patch.setattr(os, step, interrupted)
+            with claims.held("a"):
+                pytest.fail("it was interrupted before")
+
+    with Claims(tmp_path) as other, other.held("b"):
+        with pytest.raises(KeyboardInterrupt):
+            work()
+        assert [path.name for path in tmp_path.iterdir()] == ["b"], "what others hold is theirs"
+
+
 def _hold(folder: Path) -> None:
     with Claims(folder) as claims, claims.held("a"):
         time.sleep(60)

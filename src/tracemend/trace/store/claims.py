@@ -42,13 +42,18 @@ class Claims:
         self.folder = folder
         self.patience = patience
         self._held: set[Path] = set()
+        # Files that may be this process's: also one whose making was interrupted before its maker knew.
+        self._tried: set[Path] = set()
         self._lock = threading.Lock()
+        self._me = ""
         self._stop = threading.Event()
         self._beating: threading.Thread | None = None
 
     def __enter__(self) -> Self:
         with explained(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
+        self._me = json.dumps({**_machine(), "pid": os.getpid(), "started": _started(os.getpid()), "time": time.time()})
+        self._tried.clear()
         self._stop.clear()
         self._beating = threading.Thread(target=self._beat, name="tracemend-claims", daemon=True)
         self._beating.start()
@@ -58,6 +63,11 @@ class Claims:
         self._stop.set()
         if self._beating is not None:
             self._beating.join()
+        # Ctrl-C may strike between any two steps of taking a claim; what that leaves would hold others up.
+        for path in self._tried:
+            with contextlib.suppress(OSError):
+                if path.read_text("utf-8") in ("", self._me):
+                    path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def held(self, name: str) -> Iterator[bool]:
@@ -80,6 +90,7 @@ class Claims:
                 self._held.discard(path)
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
+            self._tried.discard(path)
 
     def void(self, name: str) -> bool:
         """Whether nobody alive holds the claim."""
@@ -98,14 +109,15 @@ class Claims:
         return self._now() - refreshed > self.patience
 
     def _create(self, path: Path) -> bool:
-        me = {**_machine(), "pid": os.getpid(), "started": _started(os.getpid()), "time": time.time()}
+        self._tried.add(path)
         with explained(path):
             try:
                 descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
             except FileExistsError:
+                self._tried.discard(path)
                 return False
             try:
-                os.write(descriptor, json.dumps(me).encode())
+                os.write(descriptor, self._me.encode())
             except OSError:
                 path.unlink(missing_ok=True)
                 raise
@@ -122,8 +134,8 @@ class Claims:
         # By the clock that stamps the claims: on a shared disk that is not this machine's.
         probe = self.folder / f".clock-{uuid.uuid4().hex[:12]}"
         with explained(probe):
-            probe.touch()
             try:
+                probe.touch()
                 return probe.stat().st_mtime
             finally:
                 probe.unlink(missing_ok=True)
