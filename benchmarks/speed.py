@@ -55,7 +55,7 @@ def main() -> None:
             _keep(given, found)
     found |= summary(found["rows"])
     if not given.no_scoring:
-        found["scoring_share_of_matmul"] = _other("scoring.py", "share_of_matmul")
+        found["scoring_share_of_matmul"] = _other("scoring.py", "share_of_matmul", "--share")
         if not given.quick:
             found["live_overhead"] = _other("live.py", "live_overhead")
     _keep(given, found)
@@ -266,12 +266,13 @@ def _ratio(seconds: Sequence[float], base: Sequence[float]) -> dict[str, float]:
     }
 
 
-def _other(file: str, key: str) -> float | None:
+def _other(file: str, key: str, *options: str) -> float | None:
     """A figure of another benchmark, run in a process of its own; None where that is not there or fails."""
     if not (HERE / file).exists():
         print(f"{file} is not there, so that {key} is not measured", file=sys.stderr)
         return None
-    done = subprocess.run([sys.executable, str(HERE / file), "--json"], stdout=subprocess.PIPE, text=True, check=False)
+    command = [sys.executable, str(HERE / file), "--json", *options]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode != 0:
         print(f"{file} ended with code {done.returncode}, so that {key} is not known", file=sys.stderr)
         return None

@@ -16,7 +16,7 @@ from tracemend.progress import Progress
 from tracemend.trace.gradients import gradient_batches, per_example_gradients
 from tracemend.trace.gradients.engine import Batched, Loop
 from tracemend.trace.gradients.layout import expand
-from tracemend.trace.gradients.linear import LinearTap
+from tracemend.trace.gradients.lora import LoraTap
 from tracemend.trace.gradients.selftest import agreement
 from tracemend.tuning import TextClassifier
 from tracemend.tuning.adapters import attach
@@ -202,8 +202,8 @@ def test_variants_of_lora_fall_back_to_the_loop_and_say_so(make: Make, data: Lab
 
 def test_the_self_test_catches_a_wrong_fast_way(make: Make, data: Labelled, monkeypatch: pytest.MonkeyPatch) -> None:
     classifier = make("bert", "lora")
-    right = LinearTap.rows
-    monkeypatch.setattr(LinearTap, "rows", lambda self, g, batch: right(self, g, batch).roll(1, dims=0))
+    right = LoraTap.rows
+    monkeypatch.setattr(LoraTap, "rows", lambda self, g, batch: right(self, g, batch).roll(1, dims=0))
     rows, _ = classifier.encode(data.pairs)
     fault = agreement(Batched(classifier), rows, torch.tensor(data.y))
     assert fault is not None and "cosine" in fault

@@ -30,6 +30,12 @@ def build(
         int | None, typer.Option(min=1, help="Examples a shard, the unit of work (default: as many as make 64 MB).")
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Examples a backward pass.")] = 16,
+    project: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Keep so many numbers of a matrix's long side, by a seeded random projection (default: all)."
+        ),
+    ] = None,
     quiet: o.Quiet = False,
 ) -> None:
     """Compute the gradients of the run's training examples and keep them in RUN/store.
@@ -52,6 +58,7 @@ def build(
             checkpoints=checkpoints,
             shard_rows=shard_rows,
             batch_size=batch_size,
+            project=project,
             progress=progress,
         )
     person(json=False).print(str(found.path), markup=False)

@@ -5,5 +5,6 @@
 
 from tracemend.trace.gradients.collect import Gradients, gradient_batches, per_example_gradients
 from tracemend.trace.gradients.layout import Block, Layout
+from tracemend.trace.gradients.projection import Projection
 
-__all__ = ["Block", "Gradients", "Layout", "gradient_batches", "per_example_gradients"]
+__all__ = ["Block", "Gradients", "Layout", "Projection", "gradient_batches", "per_example_gradients"]

@@ -15,13 +15,16 @@ from tracemend.trace.gradients.head import HeadTap
 from tracemend.trace.gradients.ia3 import Ia3Tap
 from tracemend.trace.gradients.layout import Layout, Part, group_of, lay_out
 from tracemend.trace.gradients.linear import LinearTap
+from tracemend.trace.gradients.lora import LoraTap
 from tracemend.trace.gradients.prefix import PrefixTap
 from tracemend.trace.gradients.prompt import PromptTap
 from tracemend.trace.gradients.tap import Tap
 from tracemend.trace.gradients.traced import Traced
 
-# In the order they are asked; each takes what it can answer for, the next ones see the rest.
-TAPS: tuple[type[Tap], ...] = (PromptTap, PrefixTap, Ia3Tap, HeadTap, LinearTap)
+# In the order they are asked; each takes what it can answer for, the next ones see the rest. The ones that may listen
+# to another's training passes as well, and those for passes of our own.
+LISTENING: tuple[type[Tap], ...] = (PromptTap, PrefixTap, Ia3Tap, HeadTap, LinearTap)
+TAPS: tuple[type[Tap], ...] = (*LISTENING[:-1], LoraTap, LinearTap)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,15 +74,18 @@ class Loop:
 class Batched:
     """The fast way: one backward pass a batch, through the taps that fit the adapter.
 
+    Args:
+        kinds: of taps, in the order they are asked.
+
     Raises:
         TraceError: no tap answers for some of the trainable parameters; the message names one.
     """
 
-    def __init__(self, traced: Traced) -> None:
+    def __init__(self, traced: Traced, kinds: Sequence[type[Tap]] = TAPS) -> None:
         self.traced = traced
         free: dict[str, torch.nn.Parameter] = dict(trainable(traced))
         self.taps: list[Tap] = []
-        for kind in TAPS:
+        for kind in kinds:
             tap = kind.claim(traced.network, free)
             if tap is not None:
                 self.taps.append(tap)

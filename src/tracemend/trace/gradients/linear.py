@@ -59,14 +59,14 @@ class LinearTap(Tap):
             x = x.reshape(batch, -1, x.shape[-1]).to(g.dtype)
             g = g.reshape(batch, -1, g.shape[-1])
             # A layer may be called more than once in a pass (shared weights): its gradients add up.
-            for kind, gradient in (("weight", _outer_sums(g, x)), ("bias", g.float().sum(1))):
+            for kind, gradient in (("weight", outer_sums(g, x)), ("bias", g.float().sum(1))):
                 name = f"{where}.{kind}"
                 if name in self.names:
                     found[name] = found[name] + gradient if name in found else gradient
         return torch.cat([found[part.name].flatten(1) for part in self.parts], dim=1)
 
 
-def _outer_sums(g: Tensor, x: Tensor) -> Tensor:
+def outer_sums(g: Tensor, x: Tensor) -> Tensor:
     r""":math:`\sum_s g_{is} x_{is}^T` [batch, out, in], float32.
 
     The narrow side comes first: with 8 against 384 columns the other order takes four times as long on a CPU.

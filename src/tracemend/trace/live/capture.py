@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from tracemend.errors import TraceError
-from tracemend.trace.gradients.engine import Batched
+from tracemend.trace.gradients.engine import LISTENING, Batched
 from tracemend.trace.gradients.layout import Layout
 from tracemend.trace.gradients.tap import Tap
 from tracemend.tuning import Adapted
@@ -69,7 +69,7 @@ class Capture:
     def __init__(self, classifier: Adapted) -> None:
         self.classifier = classifier
         try:
-            batched = Batched(classifier)
+            batched = Batched(classifier, LISTENING)
         except TraceError as error:
             raise TraceError(
                 f"the examples of a training batch cannot be told apart here ({error}); leave gradients=True out and "

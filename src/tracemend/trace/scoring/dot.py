@@ -7,8 +7,10 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
+from tracemend.errors import TraceError
 from tracemend.progress import Progress
 from tracemend.trace.gradients.layout import Layout
+from tracemend.trace.gradients.projection import Projection
 from tracemend.trace.scores import adam_metric
 from tracemend.trace.scoring.score import Fitted, Score
 from tracemend.trace.scoring.stored import Stored, written_out
@@ -48,10 +50,15 @@ class TracInScore(Score):
         """Read the second moments for Adam's metric.
 
         Raises:
-            TraceError: the store kept none for a part of its rows.
+            TraceError: the store kept none for a part of its rows, or its rows are projected.
         """
         if self.optimizer == "sgd":
             return None
+        if Projection.of(store.manifest) is not None:
+            raise TraceError(
+                f"the gradients in {store.path} are projected, and Adam's metric is one number a parameter; score with "
+                "optimizer sgd, or build a store without a projection."
+            )
         _, layout = self._blocks(store)
         step = int(store.manifest["checkpoints"][checkpoint]["step"])
         return _Adam(adam_metric(written_out(layout), store.second_moments(checkpoint), step=step))

@@ -14,6 +14,7 @@ from tracemend.errors import TraceError
 from tracemend.progress import Progress
 from tracemend.trace.gradients import Gradients
 from tracemend.trace.gradients.layout import Layout, Part, expand, lay_out
+from tracemend.trace.gradients.projection import Projection
 from tracemend.trace.scores import norms
 from tracemend.trace.scoring.product import Segment, factored, weighed
 from tracemend.trace.scoring.stored import Stored, kept
@@ -95,18 +96,24 @@ class Score(ABC):
         Raises:
             TraceError: the queries were traced in another way than the store.
         """
+        projection = Projection.of(store.manifest)
+        # Norms are those of the whole gradients, as the store's are.
+        own = query.only(self.parts) if self.parts else query
+        length = torch.from_numpy(own.norms)
+        if projection is not None:
+            query = projection.gradients(query)
         if query.layout != store.layout:
             raise TraceError(
                 f"the queries were traced in another way than the store {store.path} "
                 f"({len(query.layout)} and {len(store.layout)} blocks of parameters); trace them at the store's "
                 "checkpoints, with the same method and compact=True."
             )
-        own = query.only(self.parts) if self.parts else query
+        if projection is not None:
+            own = projection.gradients(own)
         blocks = kept(store.layout, self.parts)
         weight = float(store.manifest["checkpoints"][checkpoint]["lr_sum"])
         if fitted is None:
-            scale = self._scale(weight, torch.from_numpy(own.norms))
-            return Operand(factored(blocks, own.grads, scale), whole=not self.parts)
+            return Operand(factored(blocks, own.grads, self._scale(weight, length)), whole=not self.parts)
         dense, layout = expand(own.grads, own.layout)
         changed, metric = fitted.weigh(dense, layout, progress=progress)
         length = norms(changed) if metric is None else norms(dense, metric)

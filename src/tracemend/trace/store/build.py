@@ -22,6 +22,7 @@ from tracemend.runs import atomic, versions, write_json, write_parquet
 from tracemend.trace.gradients.collect import Precision, Way, choose, gradient_batches
 from tracemend.trace.gradients.engine import Batched, Loop, evaluation
 from tracemend.trace.gradients.layout import Layout
+from tracemend.trace.gradients.projection import Projection
 from tracemend.trace.gradients.vmap import Vmap
 from tracemend.trace.store.claims import Claims
 from tracemend.trace.store.manifest import (
@@ -66,6 +67,7 @@ def build(
     method: Way,
     batch_size: int,
     precision: Precision,
+    projection: Projection | None,
     patience: float,
     progress: Progress,
 ) -> Any:
@@ -80,11 +82,19 @@ def build(
     if not len(data):
         raise TraceError("there are no examples to trace.")
     wanted = identity(
-        classifier, data, checkpoints, dtype=dtype, precision=precision, batch_size=batch_size, method=method
+        classifier,
+        data,
+        checkpoints,
+        dtype=dtype,
+        precision=precision,
+        batch_size=batch_size,
+        method=method,
+        projection=projection,
     )
 
     def plan() -> tuple[pd.DataFrame, dict[str, Any]]:
         way, layout = _way(classifier, data, checkpoints[-1], method, progress)
+        layout = layout if projection is None else projection.layout(layout)
         width = sum(block.size for block in layout)
         size = shard_rows or max(1, _SHARD_BYTES // (width * DTYPES[dtype].itemsize))
         rows = row_table(data, lengths(classifier, data, progress), size)
@@ -253,7 +263,9 @@ class _Filling:
             compact=True,
             progress=self.progress,
         )
-        for where, found in batches:
+        projection = Projection.of(manifest)
+        for where, whole in batches:
+            found = whole if projection is None else projection.gradients(whole)
             if found.layout != self.store.layout:
                 raise TraceError(
                     f"shard {shard} was traced in another way than the store's first examples; build it with "
@@ -262,7 +274,7 @@ class _Filling:
             at_rows = torch.as_tensor(where)
             tensors["grads"][at_rows] = found.grads.to(self.store.dtype)
             tensors["loss"][at_rows] = torch.from_numpy(found.losses)
-            tensors["norm"][at_rows] = torch.from_numpy(found.norms)
+            tensors["norm"][at_rows] = torch.from_numpy(whole.norms)
             tensors["logits"][at_rows] = torch.from_numpy(found.logits)
         self.checked = True
         return tensors

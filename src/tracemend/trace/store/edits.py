@@ -13,6 +13,7 @@ import pandas as pd
 from tracemend.data import Examples
 from tracemend.errors import RunError, TraceError
 from tracemend.progress import Progress
+from tracemend.trace.gradients.projection import Projection
 from tracemend.trace.store.build import begin, fill
 from tracemend.trace.store.claims import Claims
 from tracemend.trace.store.manifest import COLUMNS, differences, identity, label_names, lengths, text_hashes
@@ -41,7 +42,7 @@ def edit(
     if path.resolve() in [store.path.resolve() for store in parent.chain]:
         raise TraceError(f"{path} is the store that is edited, or one it was edited from; name another folder.")
     made = {key: parent.manifest[key] for key in ("dtype", "precision", "batch_size", "method")}
-    wanted = identity(classifier, data, checkpoints, **made)
+    wanted = identity(classifier, data, checkpoints, projection=Projection.of(parent.manifest), **made)
     own_data = {**parent.manifest["fingerprints"], "data": wanted["fingerprints"]["data"]}
     found = differences({**parent.manifest, "fingerprints": own_data}, wanted)
     if found:

@@ -15,6 +15,7 @@ from tracemend.errors import TraceError, TuningError
 from tracemend.progress import Progress
 from tracemend.runs import fingerprint
 from tracemend.trace.gradients.collect import Precision, Way
+from tracemend.trace.gradients.projection import Projection
 from tracemend.trace.store.shards import digest
 from tracemend.tuning import Adapted, Checkpoint
 
@@ -50,6 +51,7 @@ def identity(
     precision: Precision,
     batch_size: int,
     method: Way,
+    projection: Projection | None = None,
 ) -> dict[str, Any]:
     """All that the numbers in a store depend on.
 
@@ -65,6 +67,7 @@ def identity(
         "precision": precision,
         "batch_size": batch_size,
         "method": method,
+        **({} if projection is None else {"projection": projection.config}),
         "labels": list(classifier.labels),
         "fingerprints": {
             "model": classifier.language_model.fingerprint,

@@ -25,6 +25,7 @@ def build_run(
     checkpoints: Literal["all", "last"] = "all",
     shard_rows: int | None = None,
     batch_size: int = 16,
+    project: int | None = None,
     model: LanguageModel | None = None,
     progress: Progress = Progress(),
 ) -> GradientStore:
@@ -34,7 +35,7 @@ def build_run(
         run: a finished tune, repair, detect or demo. Of a repair, its recommended classifier is traced, on the training
             set that it was tuned on; its one state counts with weight one.
         checkpoints: ``all`` that led to the classifier, or the ``last`` alone.
-        dtype, shard_rows, batch_size: see :meth:`GradientStore.build`.
+        dtype, shard_rows, batch_size, project: see :meth:`GradientStore.build`.
         model: the run's model, where it is at hand.
 
     Raises:
@@ -60,5 +61,6 @@ def build_run(
         dtype=dtype,
         shard_rows=shard_rows,
         batch_size=batch_size,
+        project=project,
         progress=progress,
     )

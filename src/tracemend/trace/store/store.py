@@ -23,6 +23,7 @@ from tracemend.progress import Progress
 from tracemend.runs import read_json
 from tracemend.trace.gradients import Block, Gradients, Layout
 from tracemend.trace.gradients.collect import Precision, Way
+from tracemend.trace.gradients.projection import Projection
 from tracemend.trace.store import build, edits
 from tracemend.trace.store.claims import PATIENCE
 from tracemend.trace.store.manifest import SCHEMA, table_hash
@@ -95,6 +96,8 @@ class GradientStore:
         method: Way = "auto",
         batch_size: int = 16,
         precision: Precision = "fp32",
+        project: int | None = None,
+        seed: int = 0,
         patience: float = PATIENCE,
         progress: Progress = Progress(),
     ) -> Self:
@@ -110,6 +113,9 @@ class GradientStore:
             method: see :func:`tracemend.trace.per_example_gradients`.
             batch_size: likewise.
             precision: likewise.
+            project: numbers kept of a matrix's long side, see :class:`tracemend.trace.gradients.Projection`; None
+                keeps all. Losses and norms are those of the whole gradients.
+            seed: of the projection.
             patience: seconds after which the work of a process that gives no sign of life is taken over.
 
         Raises:
@@ -128,6 +134,7 @@ class GradientStore:
             method=method,
             batch_size=batch_size,
             precision=precision,
+            projection=None if project is None else Projection(width=project, seed=seed),
             patience=patience,
             progress=progress,
         )

@@ -1,0 +1,161 @@
+"""The true label as a hidden variable: a classifier, the noise and the labels, estimated together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold
+
+from tracemend.errors import TraceError
+
+Floats = npt.NDArray[np.floating[Any]]
+Doubles = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
+
+# Iterations of the noise rates for given predictions; they settle in a few.
+_SETTLE = 10
+# A label's weight below this adds nothing to a fit but time.
+_NEGLIGIBLE = 1e-3
+# Counts that stand for what was never seen: no label is impossible under any other.
+_PRIOR = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class TrueLabels:
+    """What is believed of the true labels.
+
+    Attributes:
+        posterior: probability of each true label given text and given label [n, C].
+        predicted: the same given the text alone, by models that did not see the example [n, C].
+        transition: probability of a given label (column) where another is true (row) [C, C].
+    """
+
+    posterior: Doubles
+    predicted: Doubles
+    transition: Doubles
+
+    def wrong(self, y: Indices) -> Doubles:
+        """Probability that each given label is wrong [n]."""
+        found: Doubles = 1.0 - self.posterior[np.arange(len(y)), y]
+        return found
+
+
+def true_labels(
+    features: Floats,
+    y: Indices,
+    trusted_features: Floats,
+    trusted_y: Indices,
+    labels: int,
+    *,
+    rounds: int = 4,
+    folds: int = 5,
+    weight: float = 3.0,
+    strength: float = 10.0,
+    seed: int = 0,
+) -> TrueLabels:
+    r"""Posterior of the true labels by expectation and maximisation, beginning with what is trusted.
+
+    With the true label t, the given one y and the text x, and noise that depends on the true label alone,
+
+    .. math:: P(t \mid x, y) \propto P(t \mid x) \, P(y \mid t)
+
+    P(y | t) is the table of expected counts. P(t | x) is a logistic regression: first on the trusted examples alone,
+    then on them (with ``weight``) and on the others with their posterior as soft labels, each example judged by a fit
+    without its fold, so that no label vouches for itself. After Raykar et al. 2010 (JMLR 11) and Bekker and Goldberger
+    2016, with folds and a trusted set.
+
+    Args:
+        features: of the examples in question, unit length or of that order [n, D].
+        y: their given label indices [n].
+        trusted_features: of examples whose labels are right [m, D].
+        trusted_y: their label indices [m].
+        labels: how many labels there are.
+        rounds: fits after the first.
+        folds: at most; fewer where a label has fewer examples.
+        weight: of a trusted example beside one in question.
+        strength: scikit-learn's C.
+        seed: of the folds.
+
+    Raises:
+        TraceError: the trusted set has one label only, or shapes differ.
+
+    Example:
+        >>> found = true_labels(embed(model, train.pairs), train.y, embed(model, valid.pairs), valid.y, 2)
+        >>> found.wrong(train.y).argmax()
+        17
+    """
+    if len(features) != len(y) or len(trusted_features) != len(trusted_y):
+        raise TraceError(
+            f"{len(features)} and {len(trusted_features)} rows of features, {len(y)} and {len(trusted_y)} labels; "
+            "give one label a row."
+        )
+    if len(np.unique(trusted_y)) < 2:
+        raise TraceError("the validation set has one label only; it needs two at least to judge labels by.")
+    predicted = _fit(trusted_features, np.eye(labels)[trusted_y], np.ones(len(trusted_y)), strength, features)
+    found = _settled(predicted, y, labels)
+    for number in range(rounds):
+        predicted = np.zeros((len(y), labels))
+        for learn, judge in _folds(y, folds, seed + number):
+            x = np.concatenate([features[learn], trusted_features])
+            soft = np.concatenate([found.posterior[learn], np.eye(labels)[trusted_y]])
+            weights = np.concatenate([np.ones(len(learn)), np.full(len(trusted_y), weight)])
+            predicted[judge] = _fit(x, soft, weights, strength, features[judge])
+        found = _settled(predicted, y, labels)
+    return found
+
+
+def posterior(predicted: Floats, transition: Floats, y: Indices) -> Doubles:
+    """Probability of each true label given prediction, noise and given label [n, C].
+
+    Args:
+        predicted: of each label given the text alone [n, C].
+        transition: probability of a given label (column) where another is true (row) [C, C].
+        y: given label indices [n].
+
+    Example:
+        >>> posterior(np.array([[0.2, 0.8]]), np.array([[0.7, 0.3], [0.3, 0.7]]), np.array([0])).round(2)
+        array([[0.37, 0.63]])
+    """
+    joint = np.maximum(np.asarray(predicted, dtype=np.float64), 1e-9) * np.asarray(transition)[:, y].T
+    found: Doubles = joint / joint.sum(axis=1, keepdims=True)
+    return found
+
+
+def _settled(predicted: Doubles, y: Indices, labels: int) -> TrueLabels:
+    """Noise rates and posterior that agree with each other, for these predictions."""
+    given = np.eye(labels)[y]
+    transition = predicted.T @ given + _PRIOR
+    for _ in range(_SETTLE):
+        transition /= transition.sum(axis=1, keepdims=True)
+        believed = posterior(predicted, transition, y)
+        transition = believed.T @ given + _PRIOR
+    transition /= transition.sum(axis=1, keepdims=True)
+    return TrueLabels(posterior(predicted, transition, y), predicted, transition)
+
+
+def _fit(x: Floats, soft: Doubles, weights: Doubles, strength: float, asked: Floats) -> Doubles:
+    """Logistic regression on soft labels: each example counts under each label by its share."""
+    row, label = np.nonzero(soft * weights[:, None] > _NEGLIGIBLE)
+    fit = LogisticRegression(C=strength, max_iter=500)
+    fit.fit(x[row], label, sample_weight=(soft * weights[:, None])[row, label])
+    found = np.zeros((len(asked), soft.shape[1]))
+    found[:, fit.classes_] = fit.predict_proba(asked)
+    return found
+
+
+def _folds(y: Indices, folds: int, seed: int) -> list[tuple[Indices, Indices]]:
+    counts = np.bincount(y)
+    least = int(counts[counts > 0].min())
+    number = max(2, min(folds, least))
+    if len(y) < number:
+        return [(np.zeros(0, dtype=np.int64), np.arange(len(y)))]
+    if least < number:
+        rng = np.random.default_rng(seed)
+        parts = np.array_split(rng.permutation(len(y)), number)
+        return [(np.setdiff1d(np.arange(len(y)), part), part) for part in parts]
+    cut = StratifiedKFold(number, shuffle=True, random_state=seed)
+    return list(cut.split(np.zeros(len(y)), y))
