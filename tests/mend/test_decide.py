@@ -4,11 +4,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from tracemend.errors import TraceError
-from tracemend.mend.decide import candidates_per_round, confident_joint, decide, gains, noise_estimate, suggest
+from tracemend.mend.decide import candidates_per_round, decide, gains, suggest
 
 
 def softmax(logits: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -121,51 +119,6 @@ def test_bad_input() -> None:
         decide(good, [0], [0.1], suggested=[0])
     with pytest.raises(TraceError, match="0 to 1"):
         gains(good, [0], [0.1], certainty=[1.5])
-
-
-def noisy(classes: int, n: int, rate: float, seed: int, strength: float = 3.0) -> tuple[Any, Any, Any]:
-    rng = np.random.default_rng(seed)
-    truth = rng.integers(0, classes, n)
-    p = softmax(rng.normal(size=(n, classes)) + strength * np.eye(classes)[truth])
-    flip = rng.random(n) < rate
-    y = np.where(flip, (truth + rng.integers(1, classes, n)) % classes, truth)
-    return y, p, flip
-
-
-@pytest.mark.parametrize("classes", [2, 4])
-@pytest.mark.parametrize("rate", [0.0, 0.1, 0.3])
-def test_noise_estimate_is_near_the_truth(classes: int, rate: float) -> None:
-    y, p, flip = noisy(classes, 4000, rate, seed=1, strength=5.0)
-    assert noise_estimate(y, p) == pytest.approx(flip.mean(), abs=0.04)
-
-
-@pytest.mark.parametrize("classes", [2, 3, 5])
-@pytest.mark.parametrize("rate", [0.0, 0.1, 0.3])
-@pytest.mark.parametrize("strength", [1.0, 3.0])
-def test_the_joint_agrees_with_cleanlab(classes: int, rate: float, strength: float) -> None:
-    count = pytest.importorskip("cleanlab.count")
-    y, p, _ = noisy(classes, 400, rate, seed=classes, strength=strength)
-    theirs = count.compute_confident_joint(y, p, calibrate=True)
-    ours = confident_joint(y, p)
-    # Cleanlab rounds its calibrated counts to whole examples.
-    np.testing.assert_allclose(ours * len(y), theirs, atol=1.0)
-    issues = count.num_label_issues(y, p, estimation_method="off_diagonal_calibrated")
-    assert min(0.5, issues / len(y)) == pytest.approx(noise_estimate(y, p), abs=classes / len(y))
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.integers(2, 5), st.integers(1, 40), st.integers(0, 10_000))
-def test_noise_estimate_is_bounded_and_the_joint_keeps_the_given_shares(classes: int, n: int, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    p, y = rng.dirichlet(np.full(classes, 0.3), n), rng.integers(0, classes, n)
-    joint = confident_joint(y, p)
-    np.testing.assert_allclose(joint.sum(axis=1), np.bincount(y, minlength=classes) / n)
-    assert 0.0 <= noise_estimate(y, p) <= 0.5
-
-
-def test_a_label_nobody_was_given_is_never_the_truth() -> None:
-    joint = confident_joint([0, 0, 1], [[0.1, 0.1, 0.8], [0.9, 0.1, 0.0], [0.1, 0.9, 0.0]])
-    assert joint[:, 2].tolist() == [0.0, 0.0, 0.0]
 
 
 def test_candidates_per_round() -> None:

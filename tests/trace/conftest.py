@@ -8,8 +8,9 @@ from typing import TypeVar
 import pytest
 import torch
 
-from tracemend.data import Labelled
+from tracemend.data import Labelled, Splits
 from tracemend.models import tiny
+from tracemend.trace.detectors import Loss
 from tracemend.tuning import Adapted, TextClassifier
 
 LABELS = ("safe", "unsafe")
@@ -29,6 +30,12 @@ REPLIES = [None, "thanks", None, "no why", None, None, "yes"]
 def data() -> Labelled:
     labels = ["safe", "unsafe", "safe", "unsafe", "unsafe", "safe", "safe"]
     return Labelled.make(TEXTS, labels, replies=REPLIES, label_names=LABELS)
+
+
+def made() -> tuple[TextClassifier, Splits]:
+    """A classifier tuned on 24 messages, a quarter of the labels wrong, and its splits."""
+    _, classifier, splits = Loss.tiny()
+    return classifier, splits
 
 
 A = TypeVar("A", bound=Adapted)

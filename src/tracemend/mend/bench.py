@@ -11,13 +11,12 @@ import numpy.typing as npt
 
 from tracemend.data import Labelled, Splits
 from tracemend.evaluate import threshold
-from tracemend.mend.decide import noise_estimate
 from tracemend.mend.ranking import Arm, by_chance, by_influence, by_similarity, softmax
 from tracemend.mend.rounds import ArmResult, measure, repair_arm
 from tracemend.mend.verdict import Verdict, verdict
 from tracemend.models import LanguageModel
 from tracemend.progress import Progress
-from tracemend.trace import embed, nearest_opposite, out_of_fold_probabilities
+from tracemend.trace import embed, nearest_opposite, noise_estimate, out_of_fold_probabilities
 from tracemend.tuning import Tuned, tune
 from tracemend.tuning.checkpoints import save_checkpoint
 from tracemend.tuning.tune import resolve_precision

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tracemend.errors import TraceError, did_you_mean
+from tracemend.trace.confident import checked
 
 Policy = Literal["remove", "relabel", "auto"]
 Similarity = Literal["dot", "cosine"]
@@ -50,7 +51,7 @@ def suggest(probabilities: npt.ArrayLike, y: npt.ArrayLike) -> Ints:
         >>> suggest([[0.7, 0.1, 0.2], [0.3, 0.6, 0.1]], [0, 0]).tolist()
         [2, 1]
     """
-    p, given = _checked(probabilities, y)
+    p, given = checked(probabilities, y)
     others = p.copy()
     others[np.arange(len(given)), given] = -np.inf
     found: Ints = others.argmax(axis=1).astype(np.int64)
@@ -107,7 +108,7 @@ def gains(
     """
     if similarity not in get_args(Similarity):
         raise TraceError(f"similarity {similarity!r} is {did_you_mean(similarity, get_args(Similarity))}")
-    p, given = _checked(probabilities, y)
+    p, given = checked(probabilities, y)
     rows = np.arange(len(given))
     score = _vector("influence", influence, len(given))
     residual = np.clip(1.0 - p[rows, given], _SMALLEST_RESIDUAL, 1.0)
@@ -148,7 +149,7 @@ def decide(
     """
     if policy not in get_args(Policy):
         raise TraceError(f"policy {policy!r} is {did_you_mean(policy, get_args(Policy))}")
-    p, given = _checked(probabilities, y)
+    p, given = checked(probabilities, y)
     new = _labels("suggested", suggested, given, p) if suggested is not None else suggest(p, given)
     remove, relabel = gains(p, given, influence, similarity=similarity, suggested=new, certainty=certainty)
     kind: list[Literal["remove", "label", "keep"]]
@@ -161,47 +162,6 @@ def decide(
         kind = ["remove" if policy == "remove" else "label"] * len(given)
     label = np.where(np.array(kind, dtype=object) == "label", new, -1).astype(np.int64)
     return Actions(kind=kind, label=label, suggested=new, gain_remove=remove, gain_relabel=relabel)
-
-
-def confident_joint(y: npt.ArrayLike, probabilities: npt.ArrayLike) -> Floats:
-    """Estimated joint distribution of given (rows) and true (columns) labels [C, C], summing to 1.
-
-    Confident learning (Northcutt, Jiang and Chuang 2021, Journal of Artificial Intelligence Research 70): an example
-    counts as truly j where its probability of j is at least the mean probability of j among the examples labelled j
-    (the likeliest such j; none: it does not count). Rows are then scaled to how often each label was given.
-
-    Args:
-        y: given label indices [n].
-        probabilities: out of fold [n, C]; in-sample ones underestimate the noise.
-
-    Raises:
-        TraceError: shapes differ or a value is out of range.
-    """
-    p, given = _checked(probabilities, y)
-    classes = p.shape[1]
-    share = np.bincount(given, minlength=classes) / len(given)
-    # A label nobody was given has no threshold, so nothing can confidently be it.
-    thresholds = np.array([p[given == j, j].mean() if share[j] else np.inf for j in range(classes)])
-    confident = np.where(p >= thresholds - 1e-12, p, -np.inf)
-    counted = np.isfinite(confident).any(axis=1)
-    joint = np.zeros((classes, classes))
-    np.add.at(joint, (given[counted], confident[counted].argmax(axis=1)), 1.0)
-    # Each label has at least one right example: where nothing was confident, the row says "no noise found".
-    np.fill_diagonal(joint, np.maximum(joint.diagonal(), 1.0))
-    scaled: Floats = joint / joint.sum(axis=1, keepdims=True) * share[:, None]
-    return scaled
-
-
-def noise_estimate(y: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
-    """Estimated share of wrong labels: what lies off the diagonal of the confident joint, at most 0.5.
-
-    Over one half no method could tell the wrong from the right, so the estimate ends there.
-
-    Example:
-        >>> noise_estimate([0, 0, 0, 1, 1, 1], [[0.9, 0.1]] * 2 + [[0.1, 0.9]] * 4)
-        0.1666...
-    """
-    return float(np.clip(1.0 - np.trace(confident_joint(y, probabilities)), 0.0, 0.5))
 
 
 def candidates_per_round(noise: float, n: int, rounds: int) -> int:
@@ -219,19 +179,6 @@ def candidates_per_round(noise: float, n: int, rounds: int) -> int:
     return max(1, round(noise * n / rounds))
 
 
-def _checked(probabilities: npt.ArrayLike, y: npt.ArrayLike) -> tuple[Floats, Ints]:
-    p = np.asarray(probabilities, dtype=np.float64)
-    given = np.asarray(y)
-    if p.ndim != 2 or p.shape[1] < 2 or given.shape != p.shape[:1] or not len(p):
-        raise TraceError(f"probabilities have shape {p.shape} and labels {given.shape}; expected [n, C >= 2] and [n].")
-    # The tolerance lets bfloat16 softmaxes through, not logits.
-    if not np.isfinite(p).all() or p.min() < 0 or np.abs(p.sum(axis=1) - 1).max() > 1e-2:
-        raise TraceError("probabilities must be finite, at least 0 and sum to 1 in a row; give a softmax, no logits.")
-    if not np.issubdtype(given.dtype, np.integer) or given.min() < 0 or given.max() >= p.shape[1]:
-        raise TraceError(f"labels must be whole numbers from 0 to {p.shape[1] - 1}, one for each column.")
-    return p, given.astype(np.int64)
-
-
 def _vector(name: str, values: npt.ArrayLike, n: int) -> Floats:
     found = np.asarray(values, dtype=np.float64)
     if found.shape != (n,) or not np.isfinite(found).all():
@@ -240,7 +187,7 @@ def _vector(name: str, values: npt.ArrayLike, n: int) -> Floats:
 
 
 def _labels(name: str, labels: npt.ArrayLike, given: Ints, p: Floats) -> Ints:
-    found = _checked(p, labels)[1]
+    found = checked(p, labels)[1]
     if (found == given).any():
         raise TraceError(f"{name} holds the label that candidate {int((found == given).argmax())} already has.")
     return found

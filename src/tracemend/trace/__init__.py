@@ -3,8 +3,11 @@
 Per-example gradients, influence scores, the candidates they point to, and detectors of wrong labels.
 """
 
+from tracemend.trace.calibration import calibrated
 from tracemend.trace.candidates import Candidates, candidates, driver_weights
+from tracemend.trace.confident import confident_joint, label_quality, noise_estimate, pruned
 from tracemend.trace.detectors import Detector
+from tracemend.trace.dynamics import Dynamics, dynamics
 from tracemend.trace.gradients import Block, Gradients, Layout, gradient_batches, per_example_gradients
 from tracemend.trace.influence import Influence
 from tracemend.trace.live import LiveTrace, TraceCallback, query_gradients
@@ -21,6 +24,7 @@ __all__ = [
     "Candidates",
     "DataInf",
     "Detector",
+    "Dynamics",
     "EkFac",
     "Gradients",
     "HeldQueries",
@@ -33,16 +37,22 @@ __all__ = [
     "TracInScore",
     "TraceCallback",
     "TracedQueries",
+    "calibrated",
     "candidates",
+    "confident_joint",
     "driver_weights",
+    "dynamics",
     "embed",
     "flipped_factor",
     "gradient_batches",
     "head_inputs",
     "label_free",
+    "label_quality",
     "nearest_opposite",
+    "noise_estimate",
     "out_of_fold_probabilities",
     "per_example_gradients",
+    "pruned",
     "query_gradients",
     "relabel_gain",
     "score",

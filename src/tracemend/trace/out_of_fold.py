@@ -25,9 +25,14 @@ def out_of_fold_probabilities(
         y: label indices [n].
 
     Raises:
-        TraceError: a label has fewer than two examples.
+        TraceError: a label has fewer than two examples, or all examples have one label.
     """
     counts = np.bincount(y, minlength=labels)
+    if (counts > 0).sum() < 2:
+        raise TraceError(
+            "all examples have the same label, so nothing can be learnt that judges it out of fold; give examples of "
+            "two labels at least."
+        )
     least = int(counts[counts > 0].min())
     if least < 2:
         raise TraceError("a label with one example cannot be judged out of fold; give at least two of each label.")

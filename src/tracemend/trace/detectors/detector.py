@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,24 +17,70 @@ from tracemend.evaluate import detection
 from tracemend.methods import Method, MethodResult
 from tracemend.models import tiny
 from tracemend.progress import Progress
+from tracemend.trace.calibration import calibrated, trusted_wrong
+from tracemend.trace.dynamics import Dynamics, dynamics
+from tracemend.trace.out_of_fold import out_of_fold_probabilities
+from tracemend.trace.similarity import embed
 from tracemend.tuning import Checkpoint, TextClassifier, Tuned, Tuning, tune
 
 Floats = npt.NDArray[np.floating]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
 class Subject:
     """What a detector looks at.
 
+    What several detectors need is computed once and kept, so run them on one subject; make another when the classifier
+    has been tuned on.
+
     Attributes:
         classifier: tuned on ``splits.train``.
         checkpoints: of its tuning, earliest first; none where only the classifier is known.
         splits: ``train`` holds the labels in question, ``validation`` those that are trusted.
+
+    Example:
+        >>> subject = Subject(tuned.classifier, tuned.until_best(), splits)
+        >>> tables = [detector.run(subject, splits).table() for detector in (Aum(), DataMaps(), Forgetting())]
     """
 
     classifier: TextClassifier
     checkpoints: Sequence[Checkpoint]
     splits: Splits
+    _kept: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
+
+    def embedded(self, part: Literal["train", "validation"], progress: Progress = Progress()) -> Floats:
+        """Unit sentence embeddings of a part by the untuned model [n, D]."""
+        data = self.splits.train if part == "train" else self.splits.validation
+        model, length = self.classifier.language_model, self.classifier.max_length
+        return self._once(part, lambda: embed(model, data.pairs, max_length=length, progress=progress))
+
+    def logits(self, progress: Progress = Progress()) -> Floats:
+        """Of the training examples under the classifier [n, C]."""
+        return self._once("logits", lambda: self.classifier.predict(self.splits.train.pairs, progress=progress))
+
+    def dynamics(self, progress: Progress = Progress()) -> Dynamics:
+        """Predictions on the training examples at each checkpoint."""
+        train = self.splits.train
+        return self._once("dynamics", lambda: dynamics(self.classifier, train, self.checkpoints, progress=progress))
+
+    def out_of_fold(self, folds: int, seed: int, progress: Progress = Progress()) -> Floats:
+        """Probabilities of the training labels by logistic regression on frozen embeddings, out of fold [n, C]."""
+        features, train = self.embedded("train", progress), self.splits.train
+        return self._once(
+            ("out of fold", folds, seed),
+            lambda: out_of_fold_probabilities(features, train.y, len(train.labels), folds=folds, seed=seed),
+        )
+
+    def wrong(self, progress: Progress = Progress()) -> Floats:
+        """Probability by trusted evidence that each training label is wrong [n]: what scores are calibrated on."""
+        return self._once("wrong", lambda: trusted_wrong(self, progress))
+
+    def _once(self, what: Any, make: Callable[[], T]) -> T:
+        if what not in self._kept:
+            self._kept[what] = make()
+        found: T = self._kept[what]
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,11 +91,14 @@ class Suspicion:
         scores: [n], higher is more suspicious.
         evidence: a sentence an example [n].
         probabilities: of each label [n, C], by whom the suggestion is made; None asks the classifier.
+        wrong: probability that each label is wrong [n], where the detector itself says so; None leaves it to
+            :func:`tracemend.trace.calibrated`.
     """
 
     scores: Floats
     evidence: Sequence[str]
     probabilities: Floats | None = None
+    wrong: Floats | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,13 +106,16 @@ class Detector(Method[MethodResult]):
     """Base of the detectors: a subclass says how suspicious each training label is.
 
     The result's table has one row a training example, the most suspicious first: rank, uid, text, label, suggested,
-    score, evidence. Its metrics:
+    score, probability (that the label is wrong; NaN where the validation set cannot tell), evidence. Equal scores stand
+    in the order of the data. Its metrics:
 
     - ``denied``: share of the top ``share`` whose label the classifier does not predict;
     - ``detection_ap``, ``detection_auroc``, ``precision_at_k``, where the truth is known
-      (see :func:`tracemend.evaluate.detection`).
+      (see :func:`tracemend.evaluate.detection`);
+    - ``brier``, likewise: mean squared error of the probability.
 
-    The controls are the same figures for a random order.
+    The controls are the same figures for a random order; of ``brier``, for the true share of wrong labels given as the
+    probability of every example.
 
     Attributes:
         share: of the training set that counts as its top, in (0, 1].
@@ -82,16 +134,19 @@ class Detector(Method[MethodResult]):
         """Rank the training labels by suspicion.
 
         Args:
-            model: a :class:`TextClassifier`, or a :class:`Tuned` whose checkpoints are traced as well.
+            model: a :class:`TextClassifier`, a :class:`Tuned` whose checkpoints are traced as well, or a
+                :class:`Subject` of the same splits.
             data: the splits it was tuned on.
 
         Raises:
-            TraceError: another kind of model or data, or ``share`` out of range.
+            TraceError: another kind of model or data, other labels than the model's, fewer than two of them, no
+                training example, ``share`` out of range, or a score that is not finite.
         """
         subject = self._subject(model, data)
         train = subject.splits.train
-        logits = subject.classifier.predict(train.pairs, progress=progress)
-        found = self.suspicion(subject, progress)
+        logits = subject.logits(progress)
+        found = self._checked(self.suspicion(subject, progress), train)
+        wrong = calibrated(found.scores, subject.wrong(progress)) if found.wrong is None else found.wrong
         order = np.argsort(-found.scores, kind="stable")
         judged = (logits if found.probabilities is None else found.probabilities).astype(np.float64)
         judged[np.arange(len(train)), train.y] = -np.inf
@@ -104,6 +159,7 @@ class Detector(Method[MethodResult]):
                 "label": train.frame["label"].to_numpy()[order],
                 "suggested": names[judged.argmax(axis=1)][order],
                 "score": found.scores[order].astype(np.float64),
+                "probability": wrong[order].astype(np.float64),
                 "evidence": np.array(found.evidence, dtype=object)[order],
             }
         )
@@ -114,6 +170,8 @@ class Detector(Method[MethodResult]):
         if train.has_truth:
             known = detection(found.scores, train.wrong)
             metrics, controls = metrics | known.metrics, controls | known.controls
+            metrics["brier"] = float(np.mean((wrong - train.wrong) ** 2))
+            controls["brier"] = float(train.wrong.mean() * (1 - train.wrong.mean()))
         return MethodResult(metrics=metrics, controls=controls, config=self.config, rows=table)
 
     def _subject(self, model: Any, data: Any) -> Subject:
@@ -124,11 +182,45 @@ class Detector(Method[MethodResult]):
             )
         if not 0 < self.share <= 1:
             raise TraceError(f"share is {self.share}; expected a number above 0 and at most 1.")
-        if isinstance(model, Tuned):
-            return Subject(model.classifier, model.until_best(), data)
-        if isinstance(model, TextClassifier):
-            return Subject(model, (), data)
-        raise TraceError(f"{self.name} takes a TextClassifier or a Tuned, not {type(model).__name__}; tune one first.")
+        if isinstance(model, Subject):
+            if model.splits is not data:
+                raise TraceError("the subject is of other splits than those given; give subject.splits.")
+            subject = model
+        elif isinstance(model, Tuned):
+            subject = Subject(model.classifier, model.until_best(), data)
+        elif isinstance(model, TextClassifier):
+            subject = Subject(model, (), data)
+        else:
+            raise TraceError(
+                f"{self.name} takes a TextClassifier or a Tuned, not {type(model).__name__}; tune one first."
+            )
+        known = subject.classifier.labels
+        if data.labels != known or data.validation.labels != known:
+            raise TraceError(
+                f"the data has the labels {', '.join(data.labels)} (validation: {', '.join(data.validation.labels)}) "
+                f"and the model {', '.join(known)}; they must be the same, in the same order."
+            )
+        if len(known) < 2 or not len(data.train):
+            raise TraceError(
+                f"there are {len(data.train)} training examples and {len(known)} labels; a label can be wrong only "
+                "where there is an example, and another label to take its place."
+            )
+        return subject
+
+    def _checked(self, found: Suspicion, train: Labelled) -> Suspicion:
+        for what, values in (("scores", found.scores), ("probabilities of a wrong label", found.wrong)):
+            if values is None:
+                continue
+            if values.shape != (len(train),):
+                raise TraceError(f"{self.name} gave {what} of shape {values.shape} for {len(train)} examples.")
+            bad = np.flatnonzero(~np.isfinite(values))
+            if len(bad):
+                raise TraceError(
+                    f"{self.name} gives {values[bad[0]]} for {len(bad)} of {len(train)} {what} (first: example "
+                    f"{train.uid[bad[0]]}), and what is not finite cannot be ranked; tune with a lower "
+                    "--learning-rate, or name another --method."
+                )
+        return found
 
     @classmethod
     def tiny(cls) -> tuple[Self, Any, Any]:

@@ -24,7 +24,8 @@ class Loss(Detector):
     def suspicion(self, subject: Subject, progress: Progress) -> Suspicion:
         """Cross-entropy of each example under its own label."""
         train = subject.splits.train
-        p = subject.classifier.probabilities(train.pairs, progress=progress)
-        own = p[np.arange(len(train)), train.y]
+        logits = subject.logits(progress).astype(np.float64)
+        p = np.exp(logits - logits.max(axis=1, keepdims=True))
+        own = p[np.arange(len(train)), train.y] / p.sum(axis=1)
         evidence = [f"the tuned model gives the label a probability of {value:.2f}" for value in own]
         return Suspicion(-np.log(np.maximum(own, 1e-12)), evidence)

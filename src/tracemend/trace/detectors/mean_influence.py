@@ -2,48 +2,81 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 
+from tracemend.data import Labelled
+from tracemend.errors import TraceError, did_you_mean
 from tracemend.progress import Progress
 from tracemend.trace.candidates import Drivers, candidates, driver_weights
 from tracemend.trace.detectors.detector import Detector, Subject, Suspicion
 from tracemend.trace.tracin import TracIn
 
+Kernel = Literal["cosine", "dot", "renormalised"]
+# Which side is divided by its norm: training, query.
+_NORMALISED: Mapping[Kernel, tuple[bool, bool]] = {
+    "cosine": (True, True),
+    "dot": (False, False),
+    "renormalised": (True, False),
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class MeanInfluence(Detector):
-    """Rank training labels by minus their mean TracIn score on the validation set.
+    r"""Rank training labels by minus their mean TracIn score on the validation set.
+
+    .. math:: score_i = - \sum_v w_v \sum_c \eta_c \langle g_i^c, q_v^c \rangle \Big/ \sum_v w_v
+
+    Pruthi et al. 2020 (arXiv 2002.08484). Plain products follow the few examples with a large loss, on either side;
+    Hammoudeh and Lowd 2022 (arXiv 2201.10055) divide by the norms. With both sides divided that is their gradient
+    aggregated similarity (GAS), here ``cosine``.
 
     Attributes:
         driver: validation examples that count, see :func:`tracemend.trace.driver_weights`.
-        cosine: normalise both gradients.
+        kernel: ``cosine`` divides both gradients by their norms; ``renormalised`` the training example's alone, so that
+            a validation example counts the more, the more wrong the model is on it; ``dot`` neither.
 
     Example:
-        >>> MeanInfluence().run(tuned, splits).table().head()
+        >>> MeanInfluence(kernel="renormalised").run(tuned, splits).table().head()
     """
 
     name = "trace.tracin"
     capabilities: ClassVar[frozenset[str]] = Detector.capabilities | {"gradients", "validation"}
 
     driver: Drivers = "all"
-    cosine: bool = True
+    kernel: Kernel = "cosine"
 
     def suspicion(self, subject: Subject, progress: Progress) -> Suspicion:
-        """Minus the weighted mean of the scores."""
-        tracin = TracIn(normalise_train=self.cosine, normalise_query=self.cosine)
+        """Minus the weighted mean of the scores.
+
+        Raises:
+            TraceError: no such kernel or driver, or no validation example counts.
+        """
+        if self.kernel not in get_args(Kernel):
+            raise TraceError(f"the kernel {self.kernel!r} is {did_you_mean(self.kernel, get_args(Kernel))}")
+        of_train, of_query = _NORMALISED[self.kernel]
         validation = subject.splits.validation
-        found = tracin.influence(
+        found = TracIn(normalise_train=of_train, normalise_query=of_query).influence(
             subject.classifier, subject.splits.train, validation, checkpoints=subject.checkpoints, progress=progress
         )
         weights = driver_weights(found.query_logits, validation.y, self.driver)
         ranked = candidates(found.scores, weights=weights, rule="weighted")
-        against = (found.scores < 0).sum(axis=1)
-        strongest, text = found.scores.argmin(axis=1), list(validation.frame["text"])
-        evidence = [
-            f"opposes {count} of {len(validation)} validation examples, most of all {text[query][:80]!r}"
-            for count, query in zip(against, strongest, strict=True)
-        ]
-        return Suspicion(ranked.harm / max(float(np.sum(weights)), 1e-12), evidence)
+        return Suspicion(ranked.harm / max(float(np.sum(weights)), 1e-12), opposed(found.scores, validation))
+
+
+def opposed(scores: npt.NDArray[np.floating], validation: Labelled) -> list[str]:
+    """A sentence a training example about the validation examples that it opposes.
+
+    Args:
+        scores: influence [n, m], negative for opponents.
+    """
+    against = (scores < 0).sum(axis=1)
+    strongest, text = scores.argmin(axis=1), list(validation.frame["text"])
+    return [
+        f"opposes {count} of {len(validation)} validation examples, most of all {text[query][:80]!r}"
+        for count, query in zip(against, strongest, strict=True)
+    ]

@@ -8,8 +8,6 @@ import numpy as np
 
 from tracemend.progress import Progress
 from tracemend.trace.detectors.detector import Detector, Subject, Suspicion
-from tracemend.trace.out_of_fold import out_of_fold_probabilities
-from tracemend.trace.similarity import embed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +29,7 @@ class OutOfFoldLoss(Detector):
     def suspicion(self, subject: Subject, progress: Progress) -> Suspicion:
         """Cross-entropy of each example under its own label, out of fold."""
         train = subject.splits.train
-        classifier = subject.classifier
-        features = embed(classifier.language_model, train.pairs, max_length=classifier.max_length, progress=progress)
-        p = out_of_fold_probabilities(features, train.y, len(train.labels), folds=self.folds, seed=self.seed)
+        p = subject.out_of_fold(self.folds, self.seed, progress)
         own = p[np.arange(len(train)), train.y]
         evidence = [f"a model that has not seen it gives the label a probability of {value:.2f}" for value in own]
         return Suspicion(-np.log(np.maximum(own, 1e-12)), evidence, p)

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from tracemend.progress import Progress
 from tracemend.trace.detectors.detector import Detector, Subject, Suspicion
-from tracemend.trace.similarity import embed, nearest_opposite, similarity_scores
+from tracemend.trace.similarity import nearest_opposite, similarity_scores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,9 +23,7 @@ class Similarity(Detector):
     def suspicion(self, subject: Subject, progress: Progress) -> Suspicion:
         """Minus the mean of the signed cosines."""
         train, validation = subject.splits.train, subject.splits.validation
-        model, length = subject.classifier.language_model, subject.classifier.max_length
-        ours = embed(model, train.pairs, max_length=length, progress=progress)
-        theirs = embed(model, validation.pairs, max_length=length, progress=progress)
+        ours, theirs = subject.embedded("train", progress), subject.embedded("validation", progress)
         signed = similarity_scores(ours, train.y, theirs, validation.y)
         where, cosine = nearest_opposite(ours, train.y, among=theirs, among_y=validation.y)
         text, label = list(validation.frame["text"]), list(validation.frame["label"])

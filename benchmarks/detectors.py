@@ -1,0 +1,170 @@
+"""How well every registered detector finds flipped labels, on the two development sets.
+
+    python benchmarks/detectors.py                          # both sets, one seed; resumes what is there
+    python benchmarks/detectors.py --sets hatecheck --seeds 3 --adapter prompt
+    python benchmarks/detectors.py --table                  # only print what is finished
+
+Each (set, seed) draws 300 training and 150 clean validation examples, flips 30 % of the training labels, tunes once and
+shows the same classifier to all detectors. The sets are those that settings may be chosen on; published comparisons are
+made on others. Rows lie in ``benchmarks/out/detectors``, one JSON file a set, seed, adapter and detector.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tracemend.data import Labelled, Splits
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+warnings.filterwarnings("ignore")
+
+OUT = Path(__file__).parent / "out" / "detectors"
+TRAIN, VALIDATION, RATE = 300, 150, 0.3
+
+
+def uci(folder: Path) -> Labelled:
+    """Sentences from three kinds of reviews, positive or negative."""
+    from tracemend.data import Labelled
+
+    lines = [line for file in sorted(folder.glob("*_labelled.txt")) for line in file.read_text("utf-8").split("\n")]
+    rows = [line.rsplit("\t", 1) for line in lines if line.strip()]
+    return Labelled.make(
+        [text.strip() for text, _ in rows],
+        ["positive" if label.strip() == "1" else "negative" for _, label in rows],
+        positive="positive",
+    )
+
+
+def hatecheck(folder: Path) -> Labelled:
+    """Functional tests of hate speech; a group is a template, whose cases differ in one name alone."""
+    import pandas as pd
+
+    from tracemend.data import Labelled
+
+    table = pd.read_csv(folder / "test_suite_cases.csv", dtype=str, keep_default_na=False)
+    return Labelled.make(
+        table["test_case"].str.strip(), table["label_gold"], groups="template-" + table["templ_id"], positive="hateful"
+    )
+
+
+SETS: dict[str, Callable[[Path], Labelled]] = {"uci_sentiment_sentences": uci, "hatecheck": hatecheck}
+
+
+def parts(whole: Labelled, seed: int) -> Splits:
+    """Training and clean validation examples; 30 % of the training labels flipped."""
+    from dataclasses import replace
+
+    from tracemend.data import corrupt, make_splits
+    from tracemend.data.splits import sample
+
+    made = make_splits(whole, seed=seed, validation_share=0.3, test_share=0.0)
+    train = corrupt(sample(made.train, TRAIN, seed=seed), kind="symmetric", rate=RATE, seed=seed)
+    return replace(made, train=train, validation=sample(made.validation, VALIDATION, seed=seed))
+
+
+def unit(name: str, seed: int, adapter: Any, model: str, epochs: int) -> None:
+    """One (set, seed): what is finished is kept, the rest is run on one tuning."""
+    from tracemend.models import load
+    from tracemend.runs import write_json
+    from tracemend.trace.detectors import Subject
+    from tracemend.trace.run import detectors
+    from tracemend.tuning import Tuning, tune
+
+    files = {
+        kind: OUT / f"{name}-{seed}-{model}-{adapter}-{epochs}-{kind.removeprefix('trace.')}.json"
+        for kind in detectors()
+    }
+    missing = {kind: file for kind, file in files.items() if not file.exists()}
+    if not missing:
+        return
+    folder = Path(os.environ.get("TRACEMEND_DATA", "../shared/data")) / name
+    if not folder.is_dir():
+        sys.exit(f"{folder} is not there; set TRACEMEND_DATA to the folder that holds {name}/.")
+    splits = parts(SETS[name](folder), seed)
+    tuning = Tuning(adapter=adapter, epochs=epochs, patience=0, max_length=64, seed=seed)
+    tuned = tune(load(model), splits.train, splits.validation, tuning)
+    subject = Subject(tuned.classifier, tuned.until_best(), splits)
+    subject.wrong()  # what all share is not charged to the first
+    subject.logits()
+    for kind, file in missing.items():
+        began = time.monotonic()
+        found = detectors()[kind](seed=seed).run(subject, splits)
+        row = {"set": name, "seed": seed, "detector": kind, "adapter": adapter, "model": model, "epochs": epochs}
+        row |= {"metrics": found.metrics, "controls": found.controls, "seconds": time.monotonic() - began}
+        row |= {"mean_probability": float(found.table()["probability"].mean()), "n": len(splits.train)}
+        row |= {"checkpoints": len(subject.checkpoints)}
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, row)
+        print(f"{name} {seed} {kind}: AP {found.metrics['detection_ap']:.3f}", flush=True)
+
+
+def table(sets: list[str], adapter: str, model: str, epochs: int) -> str:
+    """Mean over the seeds of each detector, best first; the control is a random order."""
+    import pandas as pd
+
+    rows = [json.loads(file.read_text("utf-8")) for file in sorted(OUT.glob("*.json"))]
+    rows = [
+        row
+        for row in rows
+        if (row["adapter"], row["model"], row["epochs"]) == (adapter, model, epochs) and row["set"] in sets
+    ]
+    if not rows:
+        return "nothing is finished yet"
+    frame = pd.DataFrame(
+        {
+            "set": [row["set"] for row in rows],
+            "detector": [row["detector"] for row in rows],
+            **{
+                figure: [row["metrics"][figure] for row in rows]
+                for figure in ("detection_ap", "detection_auroc", "brier")
+            },
+        }
+    )
+    wide = frame.pivot_table(index="detector", columns="set", values=["detection_ap", "detection_auroc", "brier"])
+    order = wide["detection_ap"].mean(axis=1).sort_values(ascending=False, kind="stable").index
+    head = ["detector", *(f"{name} AP (AUROC), Brier" for name in sets)]
+    lines = [head, ["---"] * len(head)]
+    for detector in order:
+        cells = [
+            f"{wide.loc[detector, ('detection_ap', name)]:.3f} ({wide.loc[detector, ('detection_auroc', name)]:.3f}), "
+            f"{wide.loc[detector, ('brier', name)]:.3f}"
+            for name in sets
+        ]
+        lines.append([f"`{detector}`", *cells])
+    control = rows[0]["controls"]
+    chance = f"{control['detection_ap']:.3f} ({control['detection_auroc']:.3f}), {control['brier']:.3f}"
+    lines.append(["control: a random order, the true rate", *[chance] * len(sets)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def main() -> None:
+    """Run what is missing and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--adapter", default="lora")
+    parser.add_argument("--model", default="minilm")
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--table", action="store_true", help="only print what is finished")
+    given = parser.parse_args()
+    if not given.table:
+        import torch
+
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+        for name in given.sets:
+            for seed in range(given.seeds):
+                unit(name, seed, given.adapter, given.model, given.epochs)
+    print(table(given.sets, given.adapter, given.model, given.epochs))
+
+
+if __name__ == "__main__":
+    main()
