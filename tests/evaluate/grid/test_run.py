@@ -112,6 +112,15 @@ def test_packing_keeps_every_row_and_what_is_finished(results):
     assert len(results.rows()) == 8 and results.finished() == {c.fingerprint for c in grid("p", "q")}
 
 
+def test_forgotten_cells_are_run_again_whether_packed_or_not(results):
+    run_cells(grid("p"), constant, results)
+    results.pack()
+    run_cells(grid("q"), constant, results)
+    assert results.forget([*grid("p", seeds=1), *grid("q"), *grid("r")]) == 3
+    assert results.rows()[["arm", "seed"]].drop_duplicates().values.tolist() == [["p", 1]]
+    assert [c.arm for c in results.waiting(grid("p", "q"))] == ["p", "q", "q"]
+
+
 def test_a_kill_between_packing_and_tidying_up_doubles_nothing(results):
     run_cells(grid("p"), constant, results)
     single = {path: path.read_bytes() for path in results.folder.iterdir()}

@@ -99,6 +99,21 @@ class Results:
             found[path.stem] = Failure(**{**facts, "cell": Cell.of(facts["cell"])})
         return found
 
+    def forget(self, cells: Iterable[Cell]) -> int:
+        """Delete the rows of these cells, so that they are run again; how many cells had any.
+
+        A fingerprint knows of settings, not of code: after a method was changed, its rows are forgotten by hand.
+        """
+        names = {cell.fingerprint for cell in cells} & self.finished()
+        packed = self.folder / PACKED
+        if packed.exists():
+            table = _read(packed)
+            if table["cell"].isin(names).any():
+                write_parquet(packed, table[~table["cell"].isin(names)])
+        for name in names:
+            (self.folder / f"{name}.parquet").unlink(missing_ok=True)
+        return len(names)
+
     def waiting(self, cells: Iterable[Cell]) -> list[Cell]:
         """Those of ``cells`` that neither are finished nor failed, in order, each once."""
         done = self.finished() | {path.stem for path in self.failed_folder.glob("*.json")}

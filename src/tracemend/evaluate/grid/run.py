@@ -71,14 +71,15 @@ def run_cells(
         try:
             results.keep(cell, work(cell), seconds=time.monotonic() - start)
             done += 1
+            event, facts = "cell", {}
         except Exception as error:
             # Whatever a method raises is that cell's result; the others must not be lost over it.
             results.fail(cell, error)
             failed += 1
-            progress.note("cell failed", cell=cell.fingerprint, unit=cell.unit.name, arm=cell.arm, error=str(error))
-        else:
-            spent = round(time.monotonic() - start, 1)
-            progress.note("cell", cell=cell.fingerprint, unit=cell.unit.name, arm=cell.arm, seconds=spent)
+            event, facts = "cell failed", {"error": f"{type(error).__name__}: {error}"}
+        left = len(waiting) - at - 1
+        minutes = round((time.monotonic() - began) / (at + 1) * left / 60, 1)
+        progress.note(event, unit=cell.unit.name, arm=cell.arm, left=left, minutes_left=minutes, **facts)
     return Outcome(done=done, failed=failed, left=[])
 
 

@@ -180,4 +180,6 @@ class _Pace:
         for name in (*sorted(done), *sorted(failed)):
             cell = self.waiting[name]
             facts = {"unit": cell.unit.name, "arm": cell.arm, "left": left, "minutes_left": minutes}
+            if name in failed:
+                facts["error"] = self.results.failures()[name].error
             self.progress.note("cell" if name in done else "cell failed", **facts)

@@ -82,7 +82,8 @@ class Detector(Method[MethodResult]):
         """Rank the training labels by suspicion.
 
         Args:
-            model: a :class:`TextClassifier`, or a :class:`Tuned` whose checkpoints are traced as well.
+            model: a :class:`TextClassifier`, a :class:`Tuned` whose checkpoints are traced as well, or a
+                :class:`Subject` of the same splits.
             data: the splits it was tuned on.
 
         Raises:
@@ -124,6 +125,10 @@ class Detector(Method[MethodResult]):
             )
         if not 0 < self.share <= 1:
             raise TraceError(f"share is {self.share}; expected a number above 0 and at most 1.")
+        if isinstance(model, Subject):
+            if model.splits is not data:
+                raise TraceError("the subject is of other splits than those given; give subject.splits.")
+            return model
         if isinstance(model, Tuned):
             return Subject(model.classifier, model.until_best(), data)
         if isinstance(model, TextClassifier):
