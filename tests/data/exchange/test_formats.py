@@ -124,13 +124,13 @@ def test_label_studio_tasks_have_the_documented_parts():
 
 def test_the_configuration_names_what_tasks_and_answers_use():
     root = ElementTree.fromstring(configuration(suspects()))
-    choices = root.find("Choices")
+    choices = next(root.iter("Choices"))
     assert (choices.get("name"), choices.get("toName")) == ("label", "text")
     assert [c.get("value") for c in choices] == ["safe", "unsafe", REMOVE]
     assert [t.get("name") for t in root.findall("Text")] == ["text"]
     odd = Suspects.of(suspects(reply=["why", None, None]).frame, ('a"<&>', "b"), "x")
     root = ElementTree.fromstring(configuration(odd))
-    assert root.find("Choices")[0].get("value") == 'a"<&>'
+    assert next(root.iter("Choices"))[0].get("value") == 'a"<&>'
     assert [t.get("value") for t in root.findall("Text")] == ["$text", "$reply"]
 
 
@@ -168,12 +168,11 @@ def test_a_file_goes_out_and_comes_back(tmp_path, target):
         table.to_csv(path, index=False)
     else:
         content = json.loads(path.read_text("utf-8"))
-        empty = [{}, {}] if target == "argilla" else [[], []]
         if target == "argilla":
             said = {"label": [{"value": "unsafe", "user_id": "Ada"}], "comment": [{"value": "rude", "user_id": "Ada"}]}
-            content = answered(content, said, *empty)
+            content = answered(content, said, {}, {})
         else:
-            content = annotated(content, [choice("unsafe", "Ada", comment="rude")], *empty)
+            content = annotated(content, [choice("unsafe", "Ada", comment="rude")], [], [])
         path.write_text(json.dumps(content), "utf-8")
     assert read_answers(path) == [Answer(uid="aaaaaaaaaaaa-0", value="unsafe", reviewer="Ada", comment="rude")]
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -20,7 +21,7 @@ WORKER = Path(__file__).with_name("worker.py")
 
 class Notes(Progress):
     def __init__(self) -> None:
-        self.all: list[tuple[str, dict]] = []
+        self.all: list[tuple[str, dict[str, Any]]] = []
 
     def note(self, event, **facts):
         self.all.append((event, facts))
@@ -162,7 +163,7 @@ def test_units_run_side_by_side_and_tell_how_long_it_takes(results, monkeypatch)
     assert (found.done, found.failed, found.left) == (4, 2, [])
     table = results.rows()
     assert table["ap"].tolist() == [0.0, 0.0, 0.1, 0.1]
-    assert set(table["threads"]) == {str(max(1, os.cpu_count() // 2))}
+    assert set(table["threads"]) == {str(max(1, (os.cpu_count() or 1) // 2))}
     assert sorted(event for event, _ in notes.all) == ["cell"] * 4 + ["cell failed"] * 2
     assert notes.all[-1][1]["left"] == 0 and notes.all[-1][1]["minutes_left"] == 0
 

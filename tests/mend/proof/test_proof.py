@@ -52,11 +52,10 @@ def test_every_arm_of_the_repair(job, folders):
     assert rows["ap_clean"].nunique() == rows["ap_corrupted"].nunique() == 1
     budget = rows.loc["default", "acted"]
     assert rows.loc["random", "acted"] == rows.loc["best-other", "acted"] == budget > 0
-    wrong = round(rows.loc["oracle", "wrong_before"] * 60)
-    assert rows.loc["oracle", "acted"] == min(budget, wrong) and rows.loc["oracle", "acted_right"] == 1
-    assert rows.loc["oracle", "wrong_after"] == pytest.approx(
-        rows.loc["oracle", "wrong_before"] - min(budget, wrong) / 60, abs=0.01
-    )
+    oracle = rows.loc["oracle"]
+    n = round(oracle["acted"] / oracle["touched"])
+    assert oracle["acted"] == min(budget, round(oracle["wrong_before"] * n)) and oracle["acted_right"] == 1
+    assert oracle["wrong_after"] == pytest.approx(oracle["wrong_before"] - oracle["acted"] / n)
     assert rows.loc["validation-added", "wrong_after"] < rows.loc["nothing", "wrong_after"]
     assert np.isnan(rows.loc["validation-only", "wrong_after"]) and rows.loc["validation-only", "ap"] > 0.5
     assert rows.loc["best-other", "detector"] == "trace.out-of-fold-loss"

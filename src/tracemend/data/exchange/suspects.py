@@ -63,7 +63,8 @@ class Suspects:
 
     def __iter__(self) -> Iterator[Mapping[str, Any]]:
         """The rows as mappings."""
-        yield from self.frame.to_dict("records")
+        for row in self.frame.to_dict("records"):
+            yield {str(name): value for name, value in row.items()}
 
     @property
     def answers(self) -> tuple[str, ...]:

@@ -84,8 +84,8 @@ def planned(
             continue
         draws = tuple(range(most if seeds is None else min(most, seeds)))
         about = {"part": part, **(settings or {})}
-        axes = {"datasets": datasets, "noises": (noise,), "rates": (rate,), "seeds": draws, "arms": chosen}
-        cells += Grid(**axes, settings=about).cells()
+        grid = Grid(datasets=datasets, noises=(noise,), rates=(rate,), seeds=draws, arms=chosen, settings=about)
+        cells += grid.cells()
     if part == "repair" and other is not None:
         cells = [_with(cell, other) if cell.arm == "best-other" else cell for cell in cells]
     return cells

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,10 +38,12 @@ def tables(rows: pd.DataFrame, part: str, *, default: str | None = None) -> str:
         known = rows["detector"].notna()
         rows = rows.assign(arm=rows["arm"].where(~known, rows["arm"] + " (" + rows["detector"].astype(str) + ")"))
     order = {"none": 0, "symmetric": 1, "confusable": 2, "trolls": 3, "annotator": 4}
-    groups = rows.groupby(["noise", "rate"], sort=False)
+    kinds = rows[["noise", "rate"]].drop_duplicates()
+    found = [(str(noise), float(rate)) for noise, rate in zip(kinds["noise"], kinds["rate"], strict=True)]
     blocks = []
-    for (noise, rate), block in sorted(groups, key=lambda item: (order.get(str(item[0][0]), 9), item[0][1])):
-        title = {"none": "no noise", "annotator": "one annotator's vote"}.get(str(noise), f"{noise}, {100 * rate:g} %")
+    for noise, rate in sorted(found, key=lambda kind: (order.get(kind[0], 9), kind[1])):
+        block = rows[(rows["noise"] == noise) & (rows["rate"] == rate)]
+        title = {"none": "no noise", "annotator": "one annotator's vote"}.get(noise, f"{noise}, {100 * rate:g} %")
         make = _detection if part == "detection" else _repair
         blocks.append(f"**{title}** ({_draws(block)})\n\n{make(block, default)}")
     return "\n\n".join(blocks) + "\n"
@@ -165,7 +167,7 @@ def _rule(block: pd.DataFrame, arms: Sequence[str], default: str, *, apart: tupl
 
 
 def _draws(block: pd.DataFrame) -> str:
-    seeds: Mapping[str, int] = block.groupby("dataset")["seed"].nunique().to_dict()
+    seeds = {name: block[block["dataset"] == name]["seed"].nunique() for name in dict.fromkeys(block["dataset"])}
     few, many = min(seeds.values()), max(seeds.values())
     count = f"{many} seed{'s' if many > 1 else ''}" if few == many else f"{few} to {many} seeds"
     return f"{', '.join(seeds)}; {count}" + (" each" if len(seeds) > 1 else "")
