@@ -120,6 +120,7 @@ def test_forgotten_cells_are_run_again_whether_packed_or_not(results):
     assert results.forget([*grid("p", seeds=1), *grid("q"), *grid("r")]) == 3
     assert results.rows()[["arm", "seed"]].drop_duplicates().values.tolist() == [["p", 1]]
     assert [c.arm for c in results.waiting(grid("p", "q"))] == ["p", "q", "q"]
+    assert results.forget(grid("p")) == 1 and not len(results.rows())
 
 
 def test_a_kill_between_packing_and_tidying_up_doubles_nothing(results):

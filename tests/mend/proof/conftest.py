@@ -17,7 +17,7 @@ WORDS = {
 }
 
 
-def made(n: int = 140) -> Labelled:
+def made(n: int = 168) -> Labelled:
     rng = np.random.default_rng(0)
     labels = [("safe", "unsafe")[i % 2] for i in range(n)]
     texts = [f"{' '.join(rng.choice(WORDS[y], 3))} {rng.integers(10**9)}" for y in labels]
@@ -43,7 +43,7 @@ def job(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatc
         model.network.save_pretrained(folder)
         model.tokenizer.save_pretrained(folder)
     monkeypatch.setattr(sets, "reference", lambda name: made())
-    return Job(model=str(folder), adapter="head", epochs=3, max_length=20, train=60, validation=40, test=30)
+    return Job(model=str(folder), adapter="head", epochs=15, max_length=20, train=60, validation=40, test=30)
 
 
 @pytest.fixture

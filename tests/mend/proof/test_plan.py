@@ -114,5 +114,5 @@ def test_noise_that_a_set_cannot_carry_and_sets_that_are_too_small(job):
         draw(Unit("sst2", "trolls", 0.3, 0), **SIZES)
     with pytest.raises(DataError, match="not one of: none, symmetric"):
         draw(Unit("sst2", "symetric", 0.3, 0), **SIZES)
-    with pytest.raises(DataError, match="has 140 rows; 500"):
+    with pytest.raises(DataError, match="has 168 rows; 500"):
         draw(Unit("sst2", "symmetric", 0.3, 0))

@@ -21,7 +21,7 @@ def test_detection_gives_one_row_a_detector_and_resumes(job, folders):
     wanted = cells("detection", job, arms=CHOSEN)
     found = prove(wanted, workers=0, **folders)
     results = results_of("detection", **folders)
-    assert (found.done, found.failed) == (4, 0), results.failures()
+    assert (found.done, found.failed) == (4, 0), [failure.details for failure in results.failures().values()]
     rows = results.rows().set_index("arm")
     assert rows["chance"].unique().tolist() == [pytest.approx(0.3, abs=0.01)]
     assert rows.loc[CEILING, "ap"] > rows.loc["trace.random", "ap"] + 0.2
@@ -96,7 +96,8 @@ def test_workers_do_the_same_on_a_real_set(tmp_path):
     wanted = cells("detection", job, sets=["uci_sentiment_sentences"], arms=["trace.random", "trace.loss"])
     folders = {"rows": tmp_path / "rows", "out": tmp_path / "out"}
     found = prove(wanted, workers=1, **folders)
-    assert (found.done, found.failed) == (2, 0), (tmp_path / "out" / "logs").glob("*")
+    failures = results_of("detection", **folders).failures().values()
+    assert (found.done, found.failed) == (2, 0), [failure.details for failure in failures]
     by_worker = results_of("detection", **folders).rows()[["arm", "ap"]]
     here = {"rows": tmp_path / "rows-2", "out": tmp_path / "out-2"}
     prove(wanted, workers=0, **here)

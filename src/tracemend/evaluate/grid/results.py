@@ -108,8 +108,11 @@ class Results:
         packed = self.folder / PACKED
         if packed.exists():
             table = _read(packed)
-            if table["cell"].isin(names).any():
-                write_parquet(packed, table[~table["cell"].isin(names)])
+            kept = table[~table["cell"].isin(names)]
+            if not len(kept):
+                packed.unlink()
+            elif len(kept) < len(table):
+                write_parquet(packed, kept)
         for name in names:
             (self.folder / f"{name}.parquet").unlink(missing_ok=True)
         return len(names)

@@ -68,8 +68,7 @@ def draw(unit: Unit, *, train: int = 500, validation: int = VALIDATION, test: in
         seed=unit.seed,
         validation_share=validation / total,
         test_share=measured / total,
-        verdict_share=0.1,
-    )
+    )  # its verdict goes back to the validation: no verdict is read here
     trusted = joined(parts.validation, parts.verdict)
     splits = Splits(parts.train, trusted, parts.test or parts.verdict, None, parts.notes)
     return splits.with_train(_noisy(parts.train, unit, votes))
