@@ -127,11 +127,13 @@ def test_the_configuration_names_what_tasks_and_answers_use():
     choices = next(root.iter("Choices"))
     assert (choices.get("name"), choices.get("toName")) == ("label", "text")
     assert [c.get("value") for c in choices] == ["safe", "unsafe", REMOVE]
-    assert [t.get("name") for t in root.findall("Text")] == ["text"]
+    assert [t.get("name") for t in root.findall("Text")] == ["text", "given", "evidence"]
     odd = Suspects.of(suspects(reply=["why", None, None]).frame, ('a"<&>', "b"), "x")
     root = ElementTree.fromstring(configuration(odd))
     assert next(root.iter("Choices"))[0].get("value") == 'a"<&>'
-    assert [t.get("value") for t in root.findall("Text")] == ["$text", "$reply"]
+    shown = [t.get("value") for t in root.findall("Text")]
+    assert shown == ["$text", "$reply", "$given", "$evidence"]
+    assert {value[1:] for value in shown} <= set(to_label_studio(odd)[0]["data"])  # each names a part of the data
 
 
 def test_label_studio_annotations_come_back():

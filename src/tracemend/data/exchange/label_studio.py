@@ -35,7 +35,9 @@ def configuration(suspects: Suspects) -> str:
         "<View>\n"
         f'  <Text name="{TEXT}" value="$text"/>\n'
         f"{reply}"
-        '  <Header value="Given label: $given. $evidence"/>\n'
+        '  <Header value="Given label, and why it is suspect"/>\n'
+        '  <Text name="given" value="$given"/>\n'
+        '  <Text name="evidence" value="$evidence"/>\n'
         f'  <Choices name="{CHOICE}" toName="{TEXT}" choice="single" showInLine="true">\n'
         f"{choices}\n"
         "  </Choices>\n"
