@@ -17,7 +17,21 @@ import pytest
 from tests.cli.conftest import FAST, repair_of
 from tracemend.cli import app
 
-COMMANDS = ("demo", "repair", "tune", "predict", "trace", "detect", "report", "undo", "corrupt", "models", "methods")
+COMMANDS = (
+    "demo",
+    "repair",
+    "tune",
+    "predict",
+    "trace",
+    "detect",
+    "report",
+    "export",
+    "review",
+    "undo",
+    "corrupt",
+    "models",
+    "methods",
+)
 
 
 def test_help_takes_under_a_second() -> None:

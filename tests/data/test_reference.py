@@ -11,6 +11,8 @@ FACTS = {
     "diasafety": (11206, "Unsafe", None),
     "hatemoji": (5912, "hateful", None),
     "convabuse": (4185, "abusive", 339 + 110 + 128),
+    "uci_sentiment_sentences": (3000, "positive", 1500),
+    "hatecheck": (3728, "hateful", 2563),
 }
 
 
@@ -42,6 +44,12 @@ def test_convabuse_votes_are_real_noise():
     data = needed("convabuse")
     noisy = corrupt(data, kind="annotator", votes=[f"annotator_{n}" for n in range(1, 9)])
     assert 0.03 < noisy.wrong.mean() < 0.07
+
+
+def test_hatecheck_votes_are_real_noise():
+    data = needed("hatecheck")
+    noisy = corrupt(data, kind="annotator", votes=[f"annotator_{n}" for n in range(1, 11)])
+    assert 0.01 < noisy.wrong.mean() < 0.08
 
 
 def test_splits_of_surge():

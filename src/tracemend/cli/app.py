@@ -11,14 +11,17 @@ import typer
 
 import tracemend
 from tracemend.cli import (
+    bench,
     corrupt,
     demo,
     detect,
+    export,
     methods,
     models,
     predict,
     repair,
     report,
+    review,
     store,
     trace,
     tune,
@@ -36,10 +39,11 @@ app = typer.Typer(
     help="Find the training labels behind a classifier's errors, repair them, and show what that recovered.",
 )
 
-for module in (demo, repair, tune, predict, trace, detect, report, undo, corrupt, models, methods):
+for module in (demo, repair, tune, predict, trace, detect, report, export, review, undo, corrupt, models, methods):
     name = module.__name__.rpartition(".")[2]
     app.command(name)(getattr(module, name))
 app.add_typer(store.store, name="store")
+app.add_typer(bench.bench, name="bench")
 
 
 def _version(wanted: bool) -> None:

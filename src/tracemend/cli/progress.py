@@ -49,12 +49,19 @@ def _round(facts: Mapping[str, Any]) -> str:
     return f"{facts['arm']}, round {facts['round']}: {facts['acted']} acted on{shown}"
 
 
+def _cell(facts: Mapping[str, Any]) -> str:
+    failed = f" failed: {facts['error']}" if "error" in facts else " done"
+    return f"{facts['unit']} {facts['arm']}{failed}; {facts['left']} left, about {facts['minutes_left']:g} minutes"
+
+
 _LINES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "cut": lambda f: f"{f['texts']} training texts are cut to {f['tokens']} tokens",
     "dropped empty texts": lambda f: f"dropped {f['rows']} rows without text ({f['where']})",
     "epoch": lambda f: f"epoch {f['epoch']}: loss {f['loss']:.3f}, validation AP {f['validation_ap']:.3f}",
     "arm": lambda f: f"{f['arm']}: up to {f['candidates']} examples a round",
     "round": _round,
+    "cell": _cell,
+    "cell failed": _cell,
 }
 
 

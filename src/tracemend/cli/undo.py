@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,7 +16,7 @@ def undo(
     uid: Annotated[str, typer.Argument(metavar="UID", help="The example, as changes.md names it.", show_default=False)],
     json: o.Json = False,
 ) -> None:
-    """Take back what was decided on one example, and write the repaired set and the report again.
+    """Take back what was decided on one example, and write the repaired set again, and the report of a repair.
 
     Example:
 
@@ -23,12 +24,21 @@ def undo(
     """
     from tracemend.data.examples import read_examples
     from tracemend.mend import undo as work
-    from tracemend.report import write_report
 
     paths = work(run, uid, read_examples(run).train)
-    write_report(run)
+    report_again(run)
     console = person(json=json)
     console.print(f"{uid} is as it was; written again:", markup=False)
     print_files(console, paths)
     if json:
         print_result(run)
+
+
+def report_again(run: Path) -> None:
+    """Write the report again where the run has one: that of a repair."""
+    from tracemend.report import write_report
+    from tracemend.report.run import COMMANDS
+    from tracemend.runs import read_result
+
+    if read_result(run)["command"] in COMMANDS:
+        write_report(run)

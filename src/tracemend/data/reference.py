@@ -25,8 +25,9 @@ def reference(name: str) -> Labelled:
 
     Args:
         name: surge-toxicity, hate_stormfront, openai-moderation (positive: any flag), sst2, diasafety (context and
-            response, group: context), hatemoji (group: an entry and its contrast twins) or convabuse (agent and user
-            turn; label: majority; columns annotator_1 to annotator_8 hold the votes; group: conversation).
+            response, group: context), hatemoji (group: an entry and its contrast twins), convabuse (agent and user
+            turn; label: majority; columns annotator_1 to annotator_8 hold the votes; group: conversation),
+            uci_sentiment_sentences, or hatecheck (columns annotator_1 to annotator_10 hold the votes; group: template).
 
     Raises:
         DataError: unknown name, or the files are not there.
@@ -133,6 +134,33 @@ def _convabuse(folder: Path) -> Labelled:
     )
 
 
+def _uci_sentiment_sentences(folder: Path) -> Labelled:
+    rows = []
+    for part in ("amazon_cells", "imdb", "yelp"):
+        # Not splitlines: one file holds other line breaks within its sentences.
+        for line in (folder / f"{part}_labelled.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n"):
+            sentence, _, label = line.rpartition("\t")
+            rows.append((sentence.strip(), "positive" if label.strip() == "1" else "negative", part))
+    frame = pd.DataFrame(rows, columns=["text", "label", "part"])
+    return read(frame, text="text", label="label", positive="positive")
+
+
+def _hatecheck(folder: Path) -> Labelled:
+    frame = pd.read_csv(folder / "test_suite_cases.csv", dtype=object)
+    votes = pd.read_csv(folder / "all_annotations.csv", dtype=object).drop_duplicates("case_id").set_index("case_id")
+    found = {f"annotator_{n}": votes[f"label_{n}"].reindex(frame["case_id"]).to_numpy() for n in range(1, 11)}
+    table = pd.DataFrame(
+        {
+            "text": frame["test_case"],
+            "label": frame["label_gold"],
+            "group": "template " + frame["templ_id"],
+            "functionality": frame["functionality"],
+            **{name: [None if pd.isna(vote) else vote for vote in column] for name, column in found.items()},
+        }
+    )
+    return read(table, text="text", label="label", group="group", positive="hateful")
+
+
 def _severity_vote(frame: pd.DataFrame, annotator: int) -> list[str | None]:
     """One annotator's vote on each row: abusive where the severity is negative, None where there is none."""
     severities = (1, 0, -1, -2, -3)
@@ -161,4 +189,6 @@ REFERENCES: dict[str, Callable[[Path], Labelled]] = {
     "diasafety": _diasafety,
     "hatemoji": _hatemoji,
     "convabuse": _convabuse,
+    "uci_sentiment_sentences": _uci_sentiment_sentences,
+    "hatecheck": _hatecheck,
 }

@@ -6,6 +6,7 @@ Every comparison is paired and carries its interval; what the interval does not 
 from __future__ import annotations
 
 from tracemend.evaluate.bootstrap import Comparison, Share, paired_bootstrap, recovered_share
+from tracemend.evaluate.compare import Difference, holm, paired_difference
 from tracemend.evaluate.curve import curve_figure
 from tracemend.evaluate.detection import Detection, detection
 from tracemend.evaluate.metrics import METRICS, average_precision, predictions, scores, threshold
@@ -14,11 +15,14 @@ __all__ = [
     "METRICS",
     "Comparison",
     "Detection",
+    "Difference",
     "Share",
     "average_precision",
     "curve_figure",
     "detection",
+    "holm",
     "paired_bootstrap",
+    "paired_difference",
     "predictions",
     "recovered_share",
     "scores",

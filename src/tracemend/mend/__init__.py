@@ -8,6 +8,7 @@ from tracemend.mend.job import repair
 from tracemend.mend.ledger import Decision, Ledger
 from tracemend.mend.repair import Repair
 from tracemend.mend.result import RepairResult, load_result
+from tracemend.mend.review import Reviewed, export_suspects, review
 from tracemend.mend.verdict import Verdict, verdict
 
 __all__ = [
@@ -15,11 +16,14 @@ __all__ = [
     "Ledger",
     "Repair",
     "RepairResult",
+    "Reviewed",
     "Verdict",
     "apply",
     "export",
+    "export_suspects",
     "load_result",
     "repair",
+    "review",
     "undo",
     "verdict",
 ]

@@ -138,13 +138,24 @@ def undo(
     if not path.exists():
         raise RunError(f"{path} does not exist; name the directory of a finished repair.")
     folder = Path(run_dir if directory is None else directory)
-    settings = read_json(folder / _SETTINGS) if (folder / _SETTINGS).exists() else {}
     with Ledger(path) as ledger:
         state = ledger.state()
         apply(data, state)  # other data must not cost the user a decision
         if uid in state or not any(d.uid == uid and d.kind in ACTS for d in ledger.decisions()):
             ledger.undo(uid, actor=actor)
-        return export(data, ledger, folder, formats=settings.get("formats", FORMATS), names=settings.get("names"))
+        return export_again(folder, data, ledger)
+
+
+def export_again(directory: Path, data: Labelled, ledger: Ledger) -> dict[str, Path]:
+    """Write the same files as :func:`export` did there before, from the ledger as it is now.
+
+    Where nothing was exported yet, all formats are written, with canonical column names.
+
+    Raises:
+        DataError: see :func:`export`.
+    """
+    settings = read_json(directory / _SETTINGS) if (directory / _SETTINGS).exists() else {}
+    return export(data, ledger, directory, formats=settings.get("formats", FORMATS), names=settings.get("names"))
 
 
 def _changes(data: Labelled, ledger: Ledger) -> pd.DataFrame:

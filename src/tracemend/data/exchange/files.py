@@ -1,0 +1,103 @@
+"""Suspects to a file and answers from one, whichever tool is in between."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import pandas as pd
+
+from tracemend.data.exchange.answers import Answer
+from tracemend.data.exchange.argilla import from_argilla, to_argilla
+from tracemend.data.exchange.label_studio import configuration, from_label_studio, to_label_studio
+from tracemend.data.exchange.suspects import Suspects
+from tracemend.errors import DataError, did_you_mean
+from tracemend.runs import atomic, write_json
+
+Target = Literal["argilla", "label-studio", "csv"]
+TARGETS: tuple[Target, ...] = get_args(Target)
+# What a reviewer fills in of a table.
+ANSWER, REVIEWER, COMMENT = "answer", "reviewer", "comment"
+
+
+def write_suspects(suspects: Suspects, path: Path | str, target: Target) -> dict[str, Path]:
+    """Write the suspects for a tool.
+
+    ``argilla`` and ``label-studio`` write JSON, the latter its labelling configuration beside it (``.xml``); ``csv``
+    writes a table with the empty columns ``answer``, ``reviewer`` and ``comment``.
+
+    Returns:
+        What each file is -> its path.
+
+    Raises:
+        DataError: an unknown target, or an ending that is not the format's.
+        RunError: the disk is full or not writable.
+    """
+    path = Path(path)
+    if target not in TARGETS:
+        raise DataError(f"target {target!r} is {did_you_mean(target, TARGETS)}")
+    ending = ".csv" if target == "csv" else ".json"
+    if path.suffix.lower() != ending:
+        raise DataError(f"--out {path}: for {target} name a file that ends in {ending}.")
+    if target == "csv":
+        table = suspects.frame.assign(**{ANSWER: "", REVIEWER: "", COMMENT: ""})
+        with atomic(path, "wb") as file:
+            file.write(table.dropna(axis=1, how="all").to_csv(index=False, lineterminator="\n").encode())
+        return {"suspects": path}
+    if target == "argilla":
+        write_json(path, to_argilla(suspects))
+        return {"records": path}
+    write_json(path, to_label_studio(suspects))
+    config = path.with_suffix(".xml")
+    with atomic(config) as file:
+        file.write(configuration(suspects))
+    return {"tasks": path, "configuration": config}
+
+
+def read_answers(path: Path | str) -> list[Answer]:
+    """The answers in a reviewed file: Argilla records, Label Studio's JSON export, or the table filled in.
+
+    Raises:
+        DataError: the file is missing, damaged or none of these.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path} does not exist; name the file that was reviewed.")
+    if path.suffix.lower() == ".csv":
+        return _from_table(path)
+    try:
+        content: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise DataError(
+            f"{path} is not JSON ({error}); give what Argilla or Label Studio exported, or a .csv."
+        ) from error
+    first = content[0] if isinstance(content, list) and content else None
+    if isinstance(first, dict) and "fields" in first:
+        return from_argilla(content, where=path.name)
+    if isinstance(first, dict) and "data" in first:
+        return from_label_studio(content, where=path.name)
+    raise DataError(
+        f"{path} holds neither Argilla records nor Label Studio tasks. Of Argilla give what dataset.records.to_json "
+        "wrote, of Label Studio an export as JSON (not JSON-MIN)."
+    )
+
+
+def _from_table(path: Path) -> list[Answer]:
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (ValueError, OSError) as error:
+        raise DataError(f"{path} is not a CSV table in UTF-8 ({error}).") from error
+    missing = [name for name in ("uid", ANSWER) if name not in table]
+    if missing:
+        raise DataError(f"{path} lacks the columns {', '.join(missing)}; fill in the file that tracemend exported.")
+    filled = table[table[ANSWER].str.strip() != ""]
+    return [
+        Answer(
+            uid=row["uid"],
+            value=row[ANSWER].strip(),
+            reviewer=str(row.get(REVIEWER, "")).strip(),
+            comment=str(row.get(COMMENT, "")).strip(),
+        )
+        for row in filled.to_dict("records")
+    ]

@@ -1,0 +1,118 @@
+"""The proof as one job: run what is missing, side by side, and keep the rows."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tracemend.evaluate.grid import Cell, Outcome, Results, Unit, run_cells, run_side_by_side
+from tracemend.mend.proof.arms import repaired
+from tracemend.mend.proof.detection import detected
+from tracemend.mend.proof.sets import VALIDATION
+from tracemend.mend.proof.unit import Shared
+from tracemend.models import LanguageModel, load
+from tracemend.progress import Progress
+from tracemend.runs import fingerprint
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What all cells of a proof have in common.
+
+    Attributes:
+        model: an embedded name, a folder or a hub id.
+        adapter: kind of adapter.
+        epochs: of the first tuning; it stops at none of them early.
+        max_length: tokens of an example.
+        train: training examples.
+        validation: examples with trusted labels.
+        test: examples to measure on; None takes 500, of surge-toxicity 200.
+    """
+
+    model: str = "minilm"
+    adapter: str = "prompt"
+    epochs: int = 8
+    max_length: int = 64
+    train: int = 500
+    validation: int = VALIDATION
+    test: int | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """For :func:`tracemend.mend.proof.planned`."""
+        return asdict(self)
+
+
+class Proof:
+    """Measures a cell; what the cells of a unit share is done once.
+
+    Args:
+        out: folder of the units' runs: checkpoints, repairs. Large, and not needed once the rows are there.
+    """
+
+    def __init__(self, out: Path, progress: Progress = Progress()) -> None:
+        self.out, self.progress = out, progress
+        self._models: dict[str, LanguageModel] = {}
+        self._shared: tuple[str, Shared] | None = None
+
+    def __call__(self, cell: Cell) -> pd.DataFrame:
+        """The rows of a cell."""
+        settings = {k: v for k, v in cell.settings.items() if k != "part"}
+        shared = self._of(cell.unit, settings)
+        shared.settings = settings
+        return detected(shared, cell.arm) if cell.settings["part"] == "detection" else repaired(shared, cell.arm)
+
+    def _of(self, unit: Unit, settings: dict[str, Any]) -> Shared:
+        common = {k: v for k, v in settings.items() if k != "detector"}
+        folder = self.out / "units" / f"{unit.name}-{fingerprint(common)[:8]}"
+        if self._shared is None or self._shared[0] != str(folder):
+            name = settings["model"]
+            model = self._models.setdefault(name, self._models.get(name) or load(name))
+            self._shared = str(folder), Shared(unit, settings, model, folder, self.progress)
+        return self._shared[1]
+
+
+def results_of(part: str, rows: Path, out: Path) -> Results:
+    """Where the rows and the errors of a part lie."""
+    return Results(rows / part, out / "failed" / part)
+
+
+def prove(
+    cells: Sequence[Cell],
+    *,
+    rows: Path,
+    out: Path,
+    workers: int = 2,
+    minutes: float | None = None,
+    retry: bool = False,
+    progress: Progress = Progress(),
+) -> Outcome:
+    """Run the cells of one part that are missing.
+
+    Args:
+        cells: of :func:`tracemend.mend.proof.planned`.
+        rows: folder of the rows, to be kept.
+        out: folder of everything else.
+        workers: processes side by side; 0 runs in this one.
+        minutes: no cell is started after so many.
+        retry: also run the cells that failed before.
+
+    Returns:
+        How many came to an end, and which are left.
+    """
+    if not cells:
+        return Outcome(done=0, failed=0, left=[])
+    part = str(cells[0].settings["part"])
+    results = results_of(part, rows, out)
+    seconds = None if minutes is None else 60 * minutes
+    if not workers:
+        return run_cells(cells, Proof(out), results, retry=retry, seconds=seconds, progress=progress)
+    command = [sys.executable, "-m", "tracemend.mend.proof.worker", part, str(rows), str(out)]
+    return run_side_by_side(
+        cells, command, results, logs=out / "logs", workers=workers, retry=retry, seconds=seconds, progress=progress
+    )

@@ -1,0 +1,88 @@
+"""One draw of a reference set: its parts, and the noise in the training labels."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pandas as pd
+
+from tracemend.data import Labelled, Splits, corrupt, make_splits, reference, sample
+from tracemend.errors import DataError, did_you_mean
+from tracemend.evaluate.grid import Unit
+
+# What is published. No setting was chosen on these.
+JUDGED = ("surge-toxicity", "hate_stormfront", "openai-moderation", "sst2")
+# Real noise: each row carries the votes of several annotators; and its groups stand in for users.
+VOTED = ("convabuse",)
+# Settings may be chosen on these, and figures of them are never published as results.
+DEVELOPMENT = ("uci_sentiment_sentences", "hatecheck")
+WITH_GROUPS = ("convabuse", "hatecheck", "hatemoji", "diasafety")
+WITH_VOTES = ("convabuse", "hatecheck")
+NOISES = ("none", "symmetric", "confusable", "trolls", "annotator")
+
+VALIDATION, TEST = 300, 500
+# A set of 1,000 rows: its test part is what training and validation leave.
+_SMALL_TEST = {"surge-toxicity": 200}
+_FLIP = 0.8  # share of its labels that a troll flips (SafetyMix)
+
+
+def check(name: str, noise: str) -> None:
+    """Refuse noise that the set cannot carry.
+
+    Raises:
+        DataError: no such kind of noise, or the set has no groups or votes.
+    """
+    if noise not in NOISES:
+        raise DataError(f"noise {noise!r} is {did_you_mean(noise, NOISES)}")
+    for kind, sets in (("trolls", WITH_GROUPS), ("annotator", WITH_VOTES)):
+        if noise == kind and name not in sets:
+            raise DataError(f"{name} carries no noise of kind {kind!r}; sets that do: {', '.join(sets)}.")
+
+
+def draw(unit: Unit, *, train: int = 500, validation: int = VALIDATION, test: int | None = None) -> Splits:
+    """The parts of one unit: validation clean, training labels corrupted, the test part in the verdict's place.
+
+    The test examples rank, fit and stop nothing; the repair's own verdict is read on them and chooses nothing here.
+
+    Args:
+        unit: set, noise, rate and seed. With ``trolls`` the rate is the expected share of wrong labels: a share
+            of rate / 0.8 of the groups flips 0.8 of its labels. ``annotator`` has the rate it has.
+        train: examples to tune on.
+        validation: examples with trusted labels.
+        test: examples to measure on; by default 500, of surge-toxicity 200.
+
+    Raises:
+        DataError: the set is not there or cannot carry the noise.
+    """
+    check(unit.dataset, unit.noise)
+    whole = reference(unit.dataset)
+    votes = tuple(c for c in whole.frame.columns if c.startswith("annotator_"))
+    if unit.noise == "annotator":
+        whole = whole.take(whole.frame[list(votes)].notna().any(axis=1).to_numpy().nonzero()[0])
+    measured = test if test is not None else _SMALL_TEST.get(unit.dataset, TEST)
+    total = train + validation + measured
+    if total > len(whole):
+        raise DataError(f"{unit.dataset} has {len(whole)} rows; {train} + {validation} + {measured} were asked for.")
+    parts = make_splits(
+        sample(whole, total, seed=unit.seed),
+        seed=unit.seed,
+        validation_share=validation / total,
+        test_share=measured / total,
+    )  # its verdict goes back to the validation: no verdict is read here
+    trusted = joined(parts.validation, parts.verdict)
+    splits = Splits(parts.train, trusted, parts.test or parts.verdict, None, parts.notes)
+    return splits.with_train(_noisy(parts.train, unit, votes))
+
+
+def _noisy(train: Labelled, unit: Unit, votes: tuple[str, ...]) -> Labelled:
+    if unit.noise == "annotator":
+        return corrupt(train, kind="annotator", votes=votes, seed=unit.seed)
+    if unit.noise == "trolls":
+        return corrupt(train, kind="trolls", troll_share=min(1.0, unit.rate / _FLIP), flip_share=_FLIP, seed=unit.seed)
+    kind = "symmetric" if unit.noise == "none" else unit.noise
+    return corrupt(train, kind=kind, rate=0.0 if unit.noise == "none" else unit.rate, seed=unit.seed)
+
+
+def joined(first: Labelled, second: Labelled) -> Labelled:
+    """Both sets one after the other; they are parts of one, so that no uid occurs twice."""
+    return replace(first, frame=pd.concat([first.frame, second.frame], ignore_index=True))

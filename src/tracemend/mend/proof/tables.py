@@ -1,0 +1,178 @@
+"""The tables of the proof as Markdown, from the stored rows alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from tracemend.evaluate import Difference, holm, paired_difference, recovered_share
+from tracemend.mend.proof.plan import ARMS, CEILING, DEFAULT_DETECTOR
+
+KEY = ["dataset", "seed"]
+DEFAULT_ARM = "default"
+# What a person must know to read an interval; printed under every table.
+RULE = (
+    "Difference: {default} minus the row, over the same draws; 95 % bootstrap interval, {how}. p: two-sided, "
+    'Holm-adjusted over the {m} comparisons of this table. "not shown": the interval\'s lower end is not above 0.'
+)
+
+
+def tables(rows: pd.DataFrame, part: str, *, default: str | None = None) -> str:
+    """Every table of a part, one for each kind and rate of noise.
+
+    Args:
+        rows: :meth:`tracemend.evaluate.grid.Results.rows`.
+        part: ``detection`` or ``repair``.
+        default: the arm that the others are compared with; ``trace.consensus`` and ``default``.
+
+    Returns:
+        Markdown; a sentence where there are no rows.
+    """
+    if not len(rows):
+        return f"No row of {part} is there yet."
+    default = default or (DEFAULT_DETECTOR if part == "detection" else DEFAULT_ARM)
+    if "detector" in rows:  # two detectors that stood in for the best other one are two arms
+        known = rows["detector"].notna()
+        rows = rows.assign(arm=rows["arm"].where(~known, rows["arm"] + " (" + rows["detector"].astype(str) + ")"))
+    order = {"none": 0, "symmetric": 1, "confusable": 2, "trolls": 3, "annotator": 4}
+    kinds = rows[["noise", "rate"]].drop_duplicates()
+    found = [(str(noise), float(rate)) for noise, rate in zip(kinds["noise"], kinds["rate"], strict=True)]
+    blocks = []
+    for noise, rate in sorted(found, key=lambda kind: (order.get(kind[0], 9), kind[1])):
+        block = rows[(rows["noise"] == noise) & (rows["rate"] == rate)]
+        title = {"none": "no noise", "annotator": "one annotator's vote"}.get(noise, f"{noise}, {100 * rate:g} %")
+        make = _detection if part == "detection" else _repair
+        blocks.append(f"**{title}** ({_draws(block)})\n\n{make(block, default)}")
+    return "\n\n".join(blocks) + "\n"
+
+
+@dataclass(frozen=True)
+class _Row:
+    arm: str
+    against: Difference | None
+    adjusted: float
+
+    @property
+    def cells(self) -> tuple[str, str]:
+        """The difference with its interval, and the adjusted p."""
+        if self.against is None:
+            return "", ""
+        found = self.against
+        if np.isnan(found.low):
+            return f"{found.difference:+.3f} (one draw)", ""
+        shown = "" if found.shown else ", not shown"
+        p = "< 0.001" if self.adjusted < 0.001 else f"{self.adjusted:.3f}"
+        return f"{found.difference:+.3f} ({found.low:+.3f} to {found.high:+.3f}){shown}", p
+
+
+def _detection(block: pd.DataFrame, default: str) -> str:
+    mean = block.groupby("arm")["ap"].mean()
+    arms = [arm for arm in mean.sort_values(ascending=False).index if arm != CEILING]
+    arms += [CEILING] if CEILING in mean.index else []
+    sets = list(dict.fromkeys(block["dataset"]))
+    head = ["detector", *(sets if len(sets) > 1 else []), "mean AP", "difference", "p", "AUROC", "precision", "seconds"]
+    lines = []
+    for row in _compared(block, arms, default, apart=(CEILING,)):
+        own = block[block["arm"] == row.arm]
+        each = [_mean(own[own["dataset"] == name]["ap"]) for name in sets] if len(sets) > 1 else []
+        name = f"**{row.arm}**" if row.arm == default else row.arm
+        figures = [_mean(own["auroc"]), _mean(own["precision"]), _mean(own["seconds"], 1)]
+        lines.append([name, *each, f"{_over_sets(own, 'ap'):.3f}", *row.cells, *figures])
+    chance = f"Chance: AP and precision {block['chance'].mean():.3f}, AUROC 0.5. "
+    return "\n\n".join([_markdown(head, lines), chance + _rule(block, arms, default, apart=(CEILING,))])
+
+
+def _repair(block: pd.DataFrame, default: str) -> str:
+    arms = sorted(set(block["arm"]), key=lambda arm: (ARMS.index(arm.split(" ")[0]), arm))
+    sets = list(dict.fromkeys(block["dataset"]))
+    head = ["arm", *(sets if len(sets) > 1 else []), "mean AP", "difference", "p", "share recovered", "touched",
+            "right", "wrong after", "loop AP", "loop / first tuning"]  # fmt: skip
+    lines = []
+    for row in _compared(block, arms, default, apart=("oracle",)):
+        own = block[block["arm"] == row.arm]
+        each = [_mean(own[own["dataset"] == name]["ap"]) for name in sets] if len(sets) > 1 else []
+        cost = own["loop_seconds"] / own["tuning_seconds"] if "loop_seconds" in own else pd.Series(dtype=float)
+        figures = [
+            _mean(own.get("acted_right"), 2),
+            _mean(own["wrong_after"]),
+            _mean(own.get("loop_ap")),
+            _mean(cost, 1),
+        ]
+        name = f"**{row.arm}**" if row.arm == default else row.arm
+        cells = [f"{_over_sets(own, 'ap'):.3f}", *row.cells, _share(own), f"{100 * own['touched'].mean():.1f} %"]
+        lines.append([name, *each, *cells, *figures])
+    first = block.drop_duplicates(KEY)
+    harm = ""
+    if default in arms:
+        own = block[block["arm"] == default]
+        change = _paired(own["ap"].to_numpy(), own["ap_corrupted"].to_numpy(), own["dataset"])
+        harm = f"Change of AP by {default}: {_Row('', change, 1.0).cells[0].removesuffix(', not shown')}. "
+    clean, corrupted = (_over_sets(first, f"ap_{name}") for name in ("clean", "corrupted"))
+    facts = (
+        f"AP after tuning on clean labels {clean:.3f}, on these {corrupted:.3f}; "
+        f"{100 * first['wrong_before'].mean():.1f} % of the labels are wrong. {harm}"
+    )
+    return "\n\n".join([_markdown(head, lines), facts + _rule(block, arms, default, apart=("oracle",))])
+
+
+def _compared(block: pd.DataFrame, arms: Sequence[str], default: str, *, apart: tuple[str, ...]) -> list[_Row]:
+    """Each arm against the default; what is ``apart`` (it knows the truth) is compared but claims nothing."""
+    found = {arm: None if arm == default or default not in arms else _against(block, default, arm) for arm in arms}
+    family = [arm for arm in arms if found[arm] is not None and arm not in apart]
+    adjusted = dict(zip(family, holm([_p(found[arm]) for arm in family]), strict=True))
+    return [_Row(arm, found[arm], float(adjusted.get(arm, np.nan))) for arm in arms]
+
+
+def _p(found: Difference | None) -> float:
+    return float("nan") if found is None else found.p
+
+
+def _against(block: pd.DataFrame, default: str, arm: str) -> Difference | None:
+    """Default minus arm over the draws that both have."""
+    both = block[block["arm"] == default].merge(block[block["arm"] == arm], on=KEY, suffixes=("", "_other"))
+    both = both[both["ap"].notna() & both["ap_other"].notna()]
+    return _paired(both["ap"].to_numpy(), both["ap_other"].to_numpy(), both["dataset"]) if len(both) else None
+
+
+def _paired(first: np.ndarray, second: np.ndarray, sets: Iterable[str]) -> Difference:
+    return paired_difference(first, second, clusters=list(sets))
+
+
+def _share(own: pd.DataFrame) -> str:
+    share = recovered_share(own["ap_clean"], own["ap_corrupted"], own["ap"])
+    if np.isnan(share.share):
+        return "gap within seed noise"
+    return f"{share.share:.2f}" + ("" if np.isnan(share.low) else f" ({share.low:.2f} to {share.high:.2f})")
+
+
+def _over_sets(own: pd.DataFrame, column: str) -> float:
+    """Mean of the sets' means, so that every set counts alike."""
+    return float(own.groupby("dataset")[column].mean().mean())
+
+
+def _mean(values: pd.Series | None, digits: int = 3) -> str:
+    known = pd.Series(dtype=float) if values is None else values.dropna()
+    return f"{known.mean():.{digits}f}" if len(known) else ""
+
+
+def _rule(block: pd.DataFrame, arms: Sequence[str], default: str, *, apart: tuple[str, ...]) -> str:
+    if default not in arms:
+        return f"No row of {default} is there yet, so nothing is compared."
+    sets = block["dataset"].nunique()
+    how = "sets drawn first, then seeds within them" if sets > 1 else "seeds drawn"
+    return RULE.format(default=default, how=how, m=sum(arm != default and arm not in apart for arm in arms))
+
+
+def _draws(block: pd.DataFrame) -> str:
+    seeds = {name: block[block["dataset"] == name]["seed"].nunique() for name in dict.fromkeys(block["dataset"])}
+    few, many = min(seeds.values()), max(seeds.values())
+    count = f"{many} seed{'s' if many > 1 else ''}" if few == many else f"{few} to {many} seeds"
+    return f"{', '.join(seeds)}; {count}" + (" each" if len(seeds) > 1 else "")
+
+
+def _markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rows = [head, ["---"] * len(head), *lines]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

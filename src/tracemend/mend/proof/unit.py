@@ -1,0 +1,142 @@
+"""What all arms of one unit share: the draw, the tunings on corrupted and on clean labels, the default repair."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tracemend.data import Labelled
+from tracemend.evaluate.grid import Unit
+from tracemend.mend.job import configured
+from tracemend.mend.proof.sets import draw
+from tracemend.mend.repair import Repair
+from tracemend.mend.result import RepairResult
+from tracemend.mend.rounds import measure
+from tracemend.models import LanguageModel
+from tracemend.progress import EventLog, Progress
+from tracemend.runs import RunDirectory
+from tracemend.trace import embed
+from tracemend.trace.detectors import Subject
+from tracemend.tuning import Tuned, Tuning, tune
+
+Figures = Mapping[str, float]
+
+
+class Shared:
+    """One unit in its run folder: whatever two arms need is done once, and read back after a stop.
+
+    Args:
+        unit: set, noise, rate and seed.
+        settings: see :class:`tracemend.mend.proof.Job`.
+        model: the untuned model.
+        out: the unit's run folder.
+
+    Raises:
+        RunError: the folder holds a unit of other settings.
+    """
+
+    def __init__(
+        self,
+        unit: Unit,
+        settings: Mapping[str, Any],
+        model: LanguageModel,
+        out: Path,
+        progress: Progress = Progress(),
+    ) -> None:
+        self.unit, self.settings, self.model, self.out = unit, dict(settings), model, out
+        self.splits = draw(unit, **{name: settings[name] for name in ("train", "validation", "test")})
+        self.tuning: Tuning = self.repair("default").tuning
+        prints = {"model": model.fingerprint, **self.splits.fingerprints}
+        config = {"tuning": self.tuning.config, **unit._asdict()}
+        self.run = RunDirectory(out, command="proof", config=config, fingerprints=prints)
+        self.progress = EventLog(out / "events.jsonl", progress)
+
+    def repair(self, preset: str, **changes: Any) -> Repair:
+        """A preset with the tuning that all arms have; without control arms, which are arms of the proof here."""
+        given = {name: self.settings[name] for name in ("adapter", "epochs", "max_length")}
+        return configured(preset, seed=self.unit.seed, patience=0, controls=(), **given, **changes)
+
+    @cached_property
+    def start(self) -> Tuned:
+        """Tuned on the corrupted labels."""
+        folder, splits = self.out / "tuning", self.splits
+        fresh = not folder.exists()
+        began = time.monotonic()
+        tuned = tune(self.model, splits.train, splits.validation, self.tuning, out=folder, progress=self.progress)
+        seconds = round(time.monotonic() - began, 3)
+        # A tuning that was stopped in between has no time that could be compared.
+        self.run.step("tuning-seconds", lambda: seconds if fresh else None)
+        return tuned
+
+    @property
+    def tuning_seconds(self) -> float:
+        """How long the first tuning took; NaN where it was stopped and resumed."""
+        _ = self.start
+        seconds = self.run.step("tuning-seconds", lambda: None)
+        return float("nan") if seconds is None else float(seconds)
+
+    @cached_property
+    def first(self) -> Figures:
+        """Figures of the start on the test part."""
+        return dict(self.run.step("start", lambda: measure(self.start, self.splits)["verdict"]))
+
+    @cached_property
+    def clean(self) -> Figures:
+        """Figures after the same tuning on the true labels."""
+        if not self.splits.train.wrong.any():
+            return self.first
+        truth = self.splits.train.with_truth_as_label()
+
+        def work() -> Any:
+            out = self.out / "tuning-clean"
+            tuned = tune(self.model, truth, self.splits.validation, self.tuning, out=out, progress=self.progress)
+            return measure(tuned, self.splits)["verdict"]
+
+        return dict(self.run.step("clean", work))
+
+    @cached_property
+    def subject(self) -> Subject:
+        """What the detectors look at; it keeps what several of them compute."""
+        return Subject(self.start.classifier, self.start.until_best(), self.splits)
+
+    @cached_property
+    def default(self) -> tuple[RepairResult, float]:
+        """The default repair from the shared start, and the seconds it took beyond that."""
+        return self.repaired("default", self.repair("default"))
+
+    def repaired(self, name: str, method: Repair) -> tuple[RepairResult, float]:
+        """Run a repair in a folder of its own, from the tunings that are there already."""
+        folder = self.out / "repairs" / name
+        prints = {"model": self.model.fingerprint, **self.splits.fingerprints}
+        RunDirectory(folder, command="repair", config=method.config, fingerprints=prints)
+        _ = self.first, self.clean
+        for tuning in ("tuning", "tuning-clean"):
+            if (self.out / tuning).exists() and not (folder / tuning).exists():
+                shutil.copytree(self.out / tuning, folder / tuning)
+        result = method.run(self.model, self.splits, out=folder, progress=self.progress)
+        for tuning in ("tuning", "tuning-clean"):
+            shutil.rmtree(folder / tuning, ignore_errors=True)
+        return result, float(result.metrics["seconds"])
+
+    def figures_on(self, train: Labelled) -> Figures:
+        """Figures on the test part after the first tuning's configuration on another training set.
+
+        A set that is as it was, or as it should be, was tuned on already: the same seed gives the same classifier.
+        """
+        if train.fingerprint == self.splits.train.fingerprint:
+            return self.first
+        if list(train.frame["label"]) == list(train.frame["truth"]) and len(train) == len(self.splits.train):
+            return self.clean
+        tuned = tune(self.model, train, self.splits.validation, self.tuning, progress=self.progress)
+        return measure(tuned, self.splits)["verdict"]
+
+    def embedded(self, data: Labelled) -> npt.NDArray[np.float32]:
+        """Sentence embeddings by the untuned model [n, D]."""
+        return embed(self.model, data.pairs, max_length=self.tuning.max_length, progress=self.progress)

@@ -1,0 +1,162 @@
+"""People's review of a run's suspects: out to the tool they review in, and back into the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from tracemend.data import Labelled
+from tracemend.data.examples import read_examples
+from tracemend.data.exchange import REMOVE, Rule, Settled, Suspects, Target, read_answers, settle, write_suspects
+from tracemend.errors import RunError
+from tracemend.mend.decision import Decision, Kind
+from tracemend.mend.export import apply, export_again
+from tracemend.mend.ledger import Ledger
+from tracemend.runs import read_result
+
+COMMANDS = ("detect", "repair", "demo")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reviewed:
+    """What came back from a review.
+
+    Attributes:
+        kept: examples whose label stands.
+        relabelled: examples with another label.
+        removed: examples to be left out.
+        undecided: uids on which the reviewers are split.
+        reviewers: who decided.
+        paths: the files that were written again, by name.
+    """
+
+    kept: int
+    relabelled: int
+    removed: int
+    undecided: tuple[str, ...]
+    reviewers: tuple[str, ...]
+    paths: Mapping[str, Path]
+
+
+def suspects_of(run: Path | str, *, top: int | None = None) -> Suspects:
+    """The suspects of a finished run, the most suspicious first.
+
+    Of ``detect`` these are the ranked training labels; of ``repair`` and ``demo`` the examples that were acted on, with
+    what was done as the suggestion.
+
+    Args:
+        run: its directory.
+        top: at most so many.
+
+    Raises:
+        RunError: the directory is not of such a run, or the run did not finish.
+        DataError: there is no suspect.
+    """
+    folder = Path(run)
+    result = read_result(folder)
+    command = result["command"]
+    if command not in COMMANDS:
+        raise RunError(f"{folder} is a run of {command!r}; suspects come from a run of: {', '.join(COMMANDS)}.")
+    name = "suspects" if command == "detect" else "decisions"
+    path = folder / f"{name}.parquet"
+    if not path.exists():
+        raise RunError(f"{path} does not exist; give the command of the run again, so that it finishes.")
+    table = pd.read_parquet(path)
+    if command == "detect":
+        agent = str(result["config"].get("method", "detect"))
+    else:
+        agent = str(result["config"].get("method", "mend.repair"))
+        table = table.assign(
+            label=table["old"],
+            suggested=table["new"].where(table["kind"] == "label", None).where(table["kind"] != "remove", REMOVE),
+            evidence=table["reason"],
+        ).sort_values("score", ascending=False, kind="stable")
+    return Suspects.of(table if top is None else table.head(top), read_examples(folder).labels, agent)
+
+
+def export_suspects(run: Path | str, path: Path | str, target: Target, *, top: int | None = None) -> dict[str, Path]:
+    """Write a run's suspects for people who review elsewhere.
+
+    Args:
+        run: a finished ``detect``, ``repair`` or ``demo``.
+        path: the file.
+        target: ``argilla``, ``label-studio`` or ``csv``.
+        top: at most so many, the most suspicious.
+
+    Returns:
+        What each file is -> its path.
+
+    Raises:
+        RunError: see :func:`suspects_of`, or the file cannot be written.
+        DataError: there is no suspect, or the file's ending is not the format's.
+
+    Example:
+        >>> export_suspects("runs/suspects", "review.json", "argilla", top=100)  # doctest: +SKIP
+        {'records': PosixPath('review.json')}
+    """
+    return write_suspects(suspects_of(run, top=top), path, target)
+
+
+def review(run: Path | str, file: Path | str, *, rule: Rule = "agree", actor: str | None = None) -> Reviewed:
+    """Put the answers of a reviewed file into the run's ledger, and write the repaired set again.
+
+    An answer that is the label as given is a decision to keep it; another label relabels; ``(remove)`` removes. It
+    comes after what the run decided, so it holds; it can be undone by its uid like any decision. The same file twice
+    is the same as once. Everything is checked before the first row is written.
+
+    Args:
+        run: the run that the file was exported from.
+        file: Argilla's records, Label Studio's JSON export, or the table, as they came back.
+        rule: what several reviewers of one example come to, see :func:`tracemend.data.exchange.settle`.
+        actor: the name the decisions carry; by default the reviewers' names as the tool gives them.
+
+    Raises:
+        DataError: the file, an uid or a label is unknown, the reviewers disagree, or nothing was answered.
+        RunError: ``run`` is no run with examples, or its ledger cannot be written.
+
+    Example:
+        >>> review("runs/suspects", "reviewed.json").relabelled  # doctest: +SKIP
+        17
+    """
+    folder = Path(run)
+    command = read_result(folder)["command"]
+    if command not in COMMANDS:
+        raise RunError(f"{folder} is a run of {command!r}; a review belongs to a run of: {', '.join(COMMANDS)}.")
+    data = read_examples(folder).train
+    outcome = settle(read_answers(file), data.uid, data.labels, rule=rule)
+    if not outcome:
+        raise RunError(f"{file} holds no answer; nothing was changed.")
+    given = dict(zip(data.uid, data.frame["label"], strict=True))
+    decisions = [_decision(one, given[one.uid], Path(file).name, actor) for one in outcome if one.value is not None]
+    _check_left(data, decisions)
+    with Ledger(folder / "ledger.sqlite") as ledger:
+        apply(data, ledger.state())  # a ledger of other data must not be added to
+        ledger.add(decisions)
+        paths = export_again(folder, data, ledger)
+    kinds = [decision.kind for decision in decisions]
+    return Reviewed(
+        kept=kinds.count("keep"),
+        relabelled=kinds.count("label"),
+        removed=kinds.count("remove"),
+        undecided=tuple(one.uid for one in outcome if one.value is None),
+        reviewers=tuple(sorted({decision.actor for decision in decisions})),
+        paths=paths,
+    )
+
+
+def _decision(one: Settled, given: str, file: str, actor: str | None) -> Decision:
+    kind: Kind = "remove" if one.value == REMOVE else "keep" if one.value == given else "label"
+    who = actor or " + ".join(one.reviewers) or "reviewer"
+    reason = f"reviewed ({file})" + (f": {one.comment}" if one.comment else "")
+    return Decision(
+        uid=one.uid, kind=kind, old=given, new=one.value if kind == "label" else None, actor=who,
+        evidence={"reason": reason, "answers": one.answers},
+    )  # fmt: skip
+
+
+def _check_left(data: Labelled, decisions: list[Decision]) -> None:
+    if sum(decision.kind == "remove" for decision in decisions) >= len(data):
+        raise RunError(f"the review removes all {len(data)} training examples; nothing was changed.")

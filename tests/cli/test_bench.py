@@ -1,0 +1,50 @@
+"""``tracemend bench``: a plan, a deadline, and tables from stored rows; the cells themselves have their own tests."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from tracemend.evaluate.grid import Cell
+from tracemend.mend.proof import Job, results_of
+
+
+def test_no_time_starts_nothing_and_says_what_is_left(run, here):
+    done = run("bench", "repair", "--part", "detection", "--seeds", "1", "--rates", "0.3", "--noise", "symmetric",
+               "--arms", "trace.loss", "--minutes", "0", "--quiet")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "detection: 0 cells done, 0 failed, 4 left" in done.stderr
+    assert "No row of detection is there yet" in done.stdout
+
+
+def test_tables_are_made_from_the_rows_alone_and_redo_forgets(run, here):
+    cell = Cell(dataset="sst2", noise="symmetric", rate=0.3, seed=0, arm="trace.loss",
+                settings={"part": "detection", **Job().settings})  # fmt: skip
+    results = results_of("detection", here / "bench/rows", here / "bench/out")
+    row = {"ap": 0.5, "auroc": 0.6, "precision": 0.4, "chance": 0.3, "n": 500, "seconds": 1.0}
+    results.keep(cell, pd.DataFrame([row]), seconds=1.0)
+    done = run("bench", "repair", "--table", "--part", "detection", "--pack")
+    assert done.exit_code == 0 and "| trace.loss | 0.500 |" in done.stdout
+    assert [p.name for p in (here / "bench/rows/detection").iterdir()] == ["packed.parquet"]
+    assert "0.500" not in run("bench", "repair", "--table", "--part", "detection", "--train", "60").stdout
+    done = run("bench", "repair", "--part", "detection", "--sets", "sst2", "--redo", "--minutes", "0", "--quiet")
+    assert "the rows of 1 cells are forgotten" in done.stderr and not len(results.rows())
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("--arms", "trace.loss"), "name one of them with --part"),
+        (("--part", "repair", "--arms", "defualt"), "did you mean 'default'"),
+        (("--rates", "many"), "expected shares with commas"),
+        (("--rates", "1.5", "--minutes", "0", "--noise", "symmetric"), "No row"),
+    ],
+)
+def test_bad_input(run, here, given, said):
+    done = run("bench", "repair", *given)
+    assert said in " ".join(done.output.split())
+
+
+def test_help_has_an_example(run):
+    done = run("bench", "repair", "--help")
+    assert "Example:" in done.output and "tracemend bench repair" in done.output

@@ -1,0 +1,79 @@
+"""Suspects out to a file and answers back, by the command line."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pytest
+
+from tests.cli.conftest import FAST
+
+
+@pytest.fixture
+def suspected(run, here):
+    given = ("detect", "noisy.csv", "--text", "text", "--label", "label", "--model", "model")
+    done = run(*given, *FAST, "--out", "suspects")
+    assert done.exit_code == 0, done.output
+    return here / "suspects"
+
+
+def test_a_detect_run_goes_out_and_comes_back(run, here, suspected):
+    done = run("export", "suspects", "--to", "argilla", "--out", "review.json", "--top", "5")
+    assert done.exit_code == 0 and "review.json" in done.stdout
+    records = json.loads((here / "review.json").read_text("utf-8"))
+    assert len(records) == 5 and records[0]["suggestions"]["label"]["agent"] == "trace.out-of-fold-loss"
+    for record in records:
+        value = record["suggestions"]["label"]["value"]
+        record["responses"] = {"label": [{"value": value, "user_id": "ada"}]}
+    (here / "reviewed.json").write_text(json.dumps(records), "utf-8")
+    done = run("review", "suspects", "reviewed.json", "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["relabelled"] == 5 and json.loads(done.stdout)["reviewers"] == ["ada"]
+    repaired = pd.read_csv(suspected / "repaired.csv").set_index("uid")
+    assert all(repaired.loc[r["id"], "label"] == r["suggestions"]["label"]["value"] for r in records)
+    assert run("undo", "suspects", records[0]["id"]).exit_code == 0
+    repaired = pd.read_csv(suspected / "repaired.csv").set_index("uid")
+    assert repaired.loc[records[0]["id"], "label"] == records[0]["metadata"]["given"]
+
+
+def test_a_repair_takes_a_review_and_writes_its_report_again(run, here, repaired, tmp_path):
+    import shutil
+
+    shutil.copytree(repaired, here / "mine")
+    report = (here / "mine" / "report.html").stat().st_mtime_ns
+    assert run("export", "mine", "--to", "csv", "--out", "review.csv").exit_code == 0
+    table = pd.read_csv(here / "review.csv", dtype=str, keep_default_na=False)
+    table.loc[0, "answer"] = table.loc[0, "label"]
+    table.to_csv(here / "review.csv", index=False)
+    done = run("review", "mine", "review.csv", "--actor", "Ada")
+    assert done.exit_code == 0 and "1 kept as they were" in done.stdout and "by Ada" in done.stdout
+    assert (here / "mine" / "report.html").stat().st_mtime_ns > report
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("export", "suspects", "--to", "csv", "--out", "noisy.csv"), "is there already"),
+        (("export", "nowhere", "--to", "csv", "--out", "x.csv"), "is nowhere a run directory"),
+        (("export", "suspects", "--to", "argilla", "--out", "x.csv"), "ends in .json"),
+        (("review", "suspects", "nothing.json"), "does not exist"),
+        (("review", "suspects", "noisy.csv"), "lacks the columns uid, answer"),
+    ],
+)
+def test_bad_input_is_a_message_and_status_2(run, suspected, given, said):
+    done = run(*given)
+    assert done.exit_code == 2 and said in done.output
+
+
+def test_the_values_of_the_options_are_those_of_the_library():
+    from typing import get_args
+
+    from tracemend.cli import bench, export, review
+    from tracemend.data.exchange import Rule
+    from tracemend.data.exchange import Target as Known
+    from tracemend.mend.proof import PARTS
+
+    assert get_args(export.Target) == get_args(Known)
+    assert get_args(review.Rule) == get_args(Rule)
+    assert get_args(bench.Part) == PARTS

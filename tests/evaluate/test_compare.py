@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tracemend.errors import TracemendError
+from tracemend.evaluate import holm, paired_difference
+
+FIGURES = st.lists(st.floats(0, 1, allow_nan=False), min_size=2, max_size=12)
+P = st.lists(st.floats(0, 1, allow_nan=False), min_size=1, max_size=12)
+
+
+def by_hand(p: list[float]) -> list[float]:
+    """Holm's rule as the paper states it: reject in ascending order while p <= alpha / (hypotheses left)."""
+    adjusted = []
+    for mine in range(len(p)):
+        # The smallest level at which the step-down test rejects this one: every one up to it must pass.
+        order = sorted(range(len(p)), key=lambda i: (p[i], i))
+        upto = order[: order.index(mine) + 1]
+        adjusted.append(min(1.0, max(p[i] * (len(p) - k) for k, i in enumerate(upto))))
+    return adjusted
+
+
+@given(P)
+def test_holm_agrees_with_the_step_down_rule(p):
+    np.testing.assert_allclose(holm(p), by_hand(p))
+
+
+@given(P)
+def test_holm_never_lowers_a_p_and_keeps_the_order(p):
+    found = holm(p)
+    assert (found >= np.array(p) - 1e-15).all()
+    assert (found <= np.minimum(1, np.array(p) * len(p)) + 1e-15).all()  # never worse than Bonferroni
+    order = np.argsort(p, kind="stable")
+    assert (np.diff(found[order]) >= 0).all()
+
+
+def test_holm_by_a_worked_example():
+    np.testing.assert_allclose(holm([0.01, 0.02, 0.03, 0.005]), [0.03, 0.04, 0.04, 0.02])
+
+
+def test_holm_leaves_out_what_was_not_tested():
+    found = holm([0.01, float("nan"), 0.04])
+    np.testing.assert_allclose(found, [0.02, np.nan, 0.04])
+    assert not len(holm([]))
+
+
+@pytest.mark.parametrize("p", [[-0.1], [1.1], [[0.5]]])
+def test_holm_refuses_what_is_no_p_value(p):
+    with pytest.raises(TracemendError, match="numbers from 0 to 1"):
+        holm(p)
+
+
+@given(FIGURES, st.sampled_from(["clusters", "within"]), st.booleans())
+@settings(max_examples=30)
+def test_identical_arms_differ_by_nothing(figures, resample, clustered):
+    clusters = [i % 3 for i in range(len(figures))] if clustered else None
+    found = paired_difference(figures, figures, clusters=clusters, resample=resample, n=200)
+    assert (found.difference, found.low, found.high, found.p) == (0, 0, 0, 1)
+    assert not found.shown
+
+
+@given(FIGURES, st.randoms(use_true_random=False), st.sampled_from(["clusters", "within"]))
+@settings(max_examples=30)
+def test_the_order_of_the_runs_does_not_matter(figures, random, resample):
+    rng = np.random.default_rng(0)
+    rows = [(a, a - b, f"set-{i % 3}") for i, (a, b) in enumerate(zip(figures, rng.random(len(figures)), strict=True))]
+
+    def of(rows):
+        first, second, clusters = zip(*rows, strict=True)
+        return paired_difference(first, second, clusters=clusters, resample=resample, n=200)
+
+    shuffled = list(rows)
+    random.shuffle(shuffled)
+    before, after = of(rows), of(shuffled)
+    assert before.difference == pytest.approx(after.difference)
+    assert (before.low, before.high, before.p) == pytest.approx((after.low, after.high, after.p))
+
+
+@given(FIGURES, FIGURES)
+@settings(max_examples=30)
+def test_swapping_the_arms_turns_the_sign(first, second):
+    size = min(len(first), len(second))
+    there = paired_difference(first[:size], second[:size], n=400)
+    back = paired_difference(second[:size], first[:size], n=400)
+    assert there.difference == pytest.approx(-back.difference)
+    assert (there.low <= there.difference + 1e-9 and there.high >= there.difference - 1e-9) or there.runs < 4
+
+
+def test_interval_and_p_agree():
+    rng = np.random.default_rng(1)
+    for shift in (0.0, 0.02, 0.05, 0.2):
+        second = rng.random(20)
+        found = paired_difference(second + shift + rng.normal(0, 0.05, 20), second)
+        assert (found.p < 0.05) == (found.low > 0 or found.high < 0)
+
+
+def test_the_interval_covers_as_often_as_it_says():
+    # 400 experiments of 20 runs: 95 % intervals of the percentile kind cover a little less with few runs.
+    rng = np.random.default_rng(2)
+    covered = []
+    for _ in range(400):
+        gaps = rng.normal(0.1, 1, 20)
+        found = paired_difference(gaps, np.zeros(20), n=400)
+        covered.append(found.low <= 0.1 <= found.high)
+    assert 0.88 <= np.mean(covered) <= 0.98
+
+
+def test_every_cluster_counts_alike_and_drawing_clusters_is_wider():
+    gaps = np.array([1.0] * 6 + [0.0] * 2)
+    clusters = ["a"] * 6 + ["b"] * 2
+    within = paired_difference(gaps, np.zeros(8), clusters=clusters, resample="within")
+    drawn = paired_difference(gaps, np.zeros(8), clusters=clusters)
+    assert within.difference == drawn.difference == 0.5
+    assert (within.low, within.high) == (0.5, 0.5)  # no spread within either cluster
+    assert (drawn.low, drawn.high) == (0, 1)
+    assert drawn.clusters == 2 and drawn.runs == 8 and not drawn.shown
+
+
+def test_one_run_has_no_interval():
+    found = paired_difference([0.5], [0.4])
+    assert found.difference == pytest.approx(0.1)
+    assert np.isnan([found.low, found.high, found.p]).all() and not found.shown
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "clusters", "said"),
+    [
+        ([0.1, 0.2], [0.1], None, "one figure a run"),
+        ([], [], None, "one figure a run"),
+        ([0.1, float("nan")], [0.1, 0.1], None, "not finite"),
+        ([0.1, 0.2], [0.1, 0.1], ["a"], "1 clusters for 2 runs"),
+    ],
+)
+def test_bad_input(first, second, clusters, said):
+    with pytest.raises(TracemendError, match=said):
+        paired_difference(first, second, clusters=clusters)

@@ -1,0 +1,127 @@
+"""Tables from made-up rows: every figure can be told from the rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tracemend.mend.proof.tables import tables
+
+
+def detection(**ap: list[float]) -> pd.DataFrame:
+    """Rows of two sets: arm -> AP on a-0, a-1, b-0, b-1."""
+    return pd.DataFrame(
+        [
+            {"dataset": "ab"[i // 2], "noise": "symmetric", "rate": 0.3, "seed": i % 2, "arm": arm.replace("_", "."),
+             "ap": value, "auroc": value, "precision": value, "chance": 0.3, "seconds": 2.0}
+            for arm, values in ap.items() for i, value in enumerate(values)
+        ]
+    )  # fmt: skip
+
+
+def repair(noise: str = "symmetric", **ap: list[float]) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {"dataset": "a", "noise": noise, "rate": 0.3, "seed": i, "arm": arm.replace("_", "-"), "ap": value,
+             "ap_clean": 0.9 + 0.001 * i, "ap_corrupted": 0.7, "acted": 10, "acted_right": 0.8, "touched": 0.02,
+             "wrong_before": 0.3, "wrong_after": 0.1, "tuning_seconds": 2.0,
+             **({"loop_ap": 0.85, "loop_seconds": 5.0} if arm == "default" else {}),
+             **({"detector": "trace.em"} if arm == "best_other" else {})}
+            for arm, values in ap.items() for i, value in enumerate(values)
+        ]
+    )  # fmt: skip
+
+
+def cells(text: str, arm: str) -> list[str]:
+    line = next(line for line in text.splitlines() if line.startswith((f"| {arm} |", f"| **{arm}** |")))
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_detection_names_means_differences_and_chance():
+    rows = detection(
+        trace_consensus=[0.8, 0.82, 0.6, 0.62], trace_loss=[0.6, 0.63, 0.4, 0.41], trace_em=[0.8, 0.8, 0.65, 0.6],
+        ceiling=[0.9, 0.9, 0.9, 0.9],
+    )  # fmt: skip
+    text = tables(rows, "detection")
+    assert "**symmetric, 30 %** (a, b; 2 seeds each)" in text
+    assert cells(text, "trace.consensus")[1:4] == ["0.810", "0.610", "0.710"]
+    mine = cells(text, "trace.loss")
+    assert mine[3] == "0.510" and mine[4].startswith("+0.200 (+0.1") and "not shown" not in mine[4]
+    assert "not shown" in cells(text, "trace.em")[4]
+    assert text.splitlines()[-1].startswith("Chance: AP and precision 0.300")
+    assert "over the 2 comparisons" in text  # the ceiling knows the truth and is no rival
+    order = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ")]
+    assert order[-1] == "ceiling"
+
+
+def test_holm_makes_p_larger_with_more_rivals():
+    rng = np.random.default_rng(0)
+    base = {
+        "trace_consensus": (0.8 + rng.normal(0, 0.02, 4)).tolist(),
+        "trace_loss": (0.77 + rng.normal(0, 0.02, 4)).tolist(),
+    }
+    few = float(cells(tables(detection(**base), "detection"), "trace.loss")[5].replace("<", ""))
+    more = {f"trace_x{i}": (0.77 + rng.normal(0, 0.02, 4)).tolist() for i in range(6)}
+    many = float(cells(tables(detection(**base, **more), "detection"), "trace.loss")[5].replace("<", ""))
+    assert many >= few
+
+
+def test_without_the_default_nothing_is_compared():
+    text = tables(detection(trace_loss=[0.6, 0.6, 0.4, 0.4]), "detection")
+    assert "No row of trace.consensus is there yet" in text and cells(text, "trace.loss")[4] == ""
+    named = tables(detection(trace_loss=[0.6] * 4, trace_em=[0.5] * 4), "detection", default="trace.loss")
+    assert cells(named, "trace.em")[4].startswith("+0.100")
+
+
+def test_only_draws_that_both_have_are_compared():
+    rows = detection(trace_consensus=[0.8, 0.8, 0.8, 0.8], trace_loss=[0.7, 0.7, 0.7, 0.7])
+    rows = rows[~((rows["arm"] == "trace.consensus") & (rows["dataset"] == "b"))]
+    assert cells(tables(rows, "detection"), "trace.loss")[4].startswith("+0.100")
+    single = rows[(rows["dataset"] == "a") & (rows["seed"] == 0)]
+    assert "(one draw)" in cells(tables(single, "detection"), "trace.loss")[2]
+
+
+def test_repair_names_share_touched_and_the_cost_of_the_loop():
+    rows = repair(default=[0.85, 0.86, 0.87], nothing=[0.7, 0.7, 0.7], random=[0.68, 0.7, 0.69], oracle=[0.9, 0.9, 0.9],
+                  best_other=[0.85, 0.84, 0.83])  # fmt: skip
+    text = tables(rows, "repair")
+    default = cells(text, "default")
+    assert default[1] == "0.860" and default[4].startswith("0.80 (") and default[5] == "2.0 %" and default[-1] == "2.5"
+    assert cells(text, "nothing")[4].startswith("0.00")
+    assert "best-other (trace.em)" in text
+    assert "AP after tuning on clean labels 0.901, on these 0.700; 30.0 % of the labels are wrong" in text
+    assert "Change of AP by default: +0.160" in text
+    assert "over the 3 comparisons" in text  # not the oracle
+
+
+def test_harmless_and_harmful_are_told_at_no_noise():
+    rows = repair("none", default=[0.69, 0.71, 0.70], nothing=[0.7, 0.7, 0.7]).assign(rate=0.0, ap_clean=0.7)
+    text = tables(rows, "repair")
+    assert (
+        text.startswith("**no noise**")
+        and "gap within seed noise" in text
+        and "Change of AP by default: +0.000 (-0.0" in text
+    )
+
+
+def test_kinds_stand_in_one_order_and_no_rows_are_said():
+    rows = pd.concat(
+        [repair("annotator", nothing=[0.7]), repair("symmetric", nothing=[0.7]), repair("none", nothing=[0.7])]
+    )
+    text = tables(rows, "repair")
+    assert [line for line in text.splitlines() if line.startswith("**")] == [
+        "**no noise** (a; 1 seed)",
+        "**symmetric, 30 %** (a; 1 seed)",
+        "**one annotator's vote** (a; 1 seed)",
+    ]
+    assert tables(rows.head(0), "repair") == "No row of repair is there yet."
+
+
+@pytest.mark.parametrize("part", ["detection", "repair"])
+def test_every_line_of_a_table_has_as_many_cells(part):
+    rows = (
+        detection(trace_loss=[0.5] * 4, trace_consensus=[0.6] * 4) if part == "detection" else repair(default=[0.5] * 2)
+    )
+    lines = [line for line in tables(rows, part).splitlines() if line.startswith("|")]
+    assert len({line.count("|") for line in lines}) == 1

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tracemend.data import Labelled, Splits
+from tracemend.data.examples import write_examples
+from tracemend.data.exchange import REMOVE
+from tracemend.errors import DataError, RunError
+from tracemend.mend import Ledger, export, export_suspects, review, undo
+from tracemend.mend.decision import Decision
+from tracemend.mend.review import suspects_of
+from tracemend.runs import write_json, write_parquet
+
+LABELS = ("safe", "unsafe")
+
+
+@pytest.fixture
+def data() -> Labelled:
+    return Labelled.make([f"text {i}" for i in range(6)], ["safe", "unsafe"] * 3, label_names=LABELS, groups=["g"] * 6)
+
+
+@pytest.fixture
+def run(tmp_path: Path, data: Labelled) -> Path:
+    """What a finished ``detect`` leaves."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    write_examples(Splits(train=data, validation=data, verdict=data), folder)
+    write_json(folder / "result.json", {"command": "detect", "config": {"method": "trace.loss"}, "status": "complete"})
+    flipped = ["unsafe" if label == "safe" else "safe" for label in data.frame["label"]]
+    table = data.frame[["uid", "text", "label"]].assign(
+        rank=range(1, 7), suggested=flipped, score=[6.0, 5, 4, 3, 2, 1], evidence="why"
+    )
+    write_parquet(folder / "suspects.parquet", table)
+    return folder
+
+
+def filled(run: Path, path: Path, **answers: str) -> Path:
+    """The table given out and filled in: row -> answer."""
+    export_suspects(run, path, "csv")
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    for row, answer in answers.items():
+        table.loc[int(row[1:]), ["answer", "reviewer"]] = [answer, "Ada"]
+    table.to_csv(path, index=False)
+    return path
+
+
+def test_answers_become_decisions_of_the_reviewer(run, data, tmp_path):
+    found = review(run, filled(run, tmp_path / "r.csv", r0="unsafe", r1="unsafe", r2=REMOVE))
+    assert (found.relabelled, found.kept, found.removed, found.undecided) == (1, 1, 1, ())
+    assert found.reviewers == ("Ada",)
+    with Ledger(run / "ledger.sqlite") as ledger:
+        rows = ledger.rows()
+    assert rows["kind"].tolist() == ["label", "keep", "remove"]
+    assert set(rows["actor"]) == {"Ada"} and set(rows["round"]) == {0}
+    assert rows["old"].tolist() == ["safe", "unsafe", "safe"]
+    repaired = pd.read_csv(run / "repaired.csv")
+    assert len(repaired) == 5 and repaired.loc[repaired["uid"] == data.uid[0], "label"].item() == "unsafe"
+    assert "reviewed (r.csv)" in (run / "changes.md").read_text("utf-8")
+
+
+def test_the_same_file_twice_is_once_and_undo_takes_it_back(run, data, tmp_path):
+    path = filled(run, tmp_path / "r.csv", r0="unsafe")
+    review(run, path)
+    review(run, path)
+    with Ledger(run / "ledger.sqlite") as ledger:
+        assert len(ledger.rows()) == 1
+    undo(run, data.uid[0], data)
+    assert pd.read_csv(run / "repaired.csv")["label"].tolist() == data.frame["label"].tolist()
+
+
+def test_a_review_overrules_the_run_and_the_actor_can_be_named(run, data, tmp_path):
+    with Ledger(run / "ledger.sqlite") as ledger:
+        ledger.add([Decision(uid=data.uid[0], kind="remove", old="safe", round=3, actor="repair")])
+        export(data, ledger, run, formats=["jsonl"], names={"text": "comment"})
+    found = review(run, filled(run, tmp_path / "r.csv", r0="safe"), actor="panel")
+    assert found.reviewers == ("panel",)
+    assert sorted(found.paths) == ["changes.csv", "changes.md", "repaired.jsonl"]  # as they were written before
+    rows = [json.loads(line) for line in (run / "repaired.jsonl").read_text("utf-8").splitlines()]
+    assert len(rows) == 6 and rows[0]["comment"] == "text 0"
+
+
+def test_split_reviewers_leave_it_undecided(run, tmp_path):
+    path = tmp_path / "r.json"
+    export_suspects(run, path, "argilla")
+    records = json.loads(path.read_text("utf-8"))
+    records[0]["responses"] = {"label": [{"value": "safe", "user_id": "1"}, {"value": "unsafe", "user_id": "2"}]}
+    records[1]["responses"] = {"label": [{"value": "safe", "user_id": "1"}, {"value": "safe", "user_id": "2"}]}
+    path.write_text(json.dumps(records), "utf-8")
+    with pytest.raises(DataError, match="disagree on 1 of 2"):
+        review(run, path)
+    assert not (run / "ledger.sqlite").exists()
+    found = review(run, path, rule="majority")
+    assert (found.relabelled, len(found.undecided), found.reviewers) == (1, 1, ("1 + 2",))
+
+
+def test_nothing_is_written_where_anything_is_wrong(run, tmp_path):
+    path = filled(run, tmp_path / "r.csv", r0="unsafe", r1="maybe")
+    with pytest.raises(DataError, match="'maybe' on"):
+        review(run, path)
+    with pytest.raises(RunError, match="no answer"):
+        review(run, filled(run, tmp_path / "r.csv"))
+    with pytest.raises(RunError, match="removes all 6"):
+        review(run, filled(run, tmp_path / "r.csv", **{f"r{i}": REMOVE for i in range(6)}))
+    assert not (run / "ledger.sqlite").exists()
+
+
+def test_a_file_of_another_run(run, tmp_path):
+    path = filled(run, tmp_path / "r.csv", r0="unsafe")
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table.loc[0, "uid"] = "ffffffffffff-0"
+    table.to_csv(path, index=False)
+    with pytest.raises(DataError, match="none of this run's training examples"):
+        review(run, path)
+
+
+def test_the_suspects_of_a_repair_are_what_it_acted_on(run, data):
+    write_json(run / "result.json", {"command": "repair", "config": {"method": "mend.repair"}, "status": "complete"})
+    decisions = pd.DataFrame(
+        {
+            "uid": data.uid[:2], "text": ["text 0", "text 1"], "reply": None, "kind": ["remove", "label"],
+            "old": ["safe", "unsafe"], "new": [None, "safe"], "round": 1, "score": [1.0, 2.0],
+            "reason": ["because", "why"], "truth": None, "evidence": "{}",
+        }
+    )  # fmt: skip
+    write_parquet(run / "decisions.parquet", decisions)
+    found = suspects_of(run)
+    assert found.agent == "mend.repair"
+    assert found.frame[["label", "suggested", "evidence"]].values.tolist() == [
+        ["unsafe", "safe", "why"],
+        ["safe", REMOVE, "because"],
+    ]
+
+
+def test_top_and_other_runs(run):
+    assert len(suspects_of(run, top=2)) == 2
+    write_json(run / "result.json", {"command": "tune", "config": {}, "status": "complete"})
+    with pytest.raises(RunError, match="a run of 'tune'; suspects come from a run of: detect"):
+        suspects_of(run)
+    with pytest.raises(RunError, match="a review belongs to a run of"):
+        review(run, "x.json")
+    write_json(run / "result.json", {"command": "repair", "config": {}, "status": "interrupted"})
+    with pytest.raises(RunError, match=r"decisions\.parquet does not exist"):
+        suspects_of(run)
