@@ -44,11 +44,11 @@ def main() -> None:
     """Measure and print."""
     given = _arguments()
     found: dict[str, Any] = {"machine": _machine(given.threads), "rows": [], "peers": []}
-    for case in cases(given):
+    for case in () if given.peers_only else cases(given):
         _say(given, case)
         found["rows"].append(row(case, given.repeats))
         _keep(given, found)
-    if given.peers:
+    if given.peers or given.peers_only:
         for case in peer_cases(given):
             _say(given, case)
             found["peers"] += peer_rows(case, given.repeats, given.only)
@@ -72,7 +72,8 @@ def cases(given: argparse.Namespace) -> Iterator[Case]:
             if adapter == "head" and model in ("smollm2", "tiny-llama"):
                 continue  # it answers by words and has no head
             for length in given.lengths:
-                if given.quick and model == "smollm2" and length > min(given.lengths):
+                # Under five minutes: not the longest, and of the larger model only the shortest.
+                if given.quick and length > sorted(given.lengths)[:2][0 if model == "smollm2" else -1]:
                     continue
                 for precision in given.precisions:
                     yield Case(model=model, adapter=adapter, length=length, precision=precision, **common)
@@ -85,9 +86,10 @@ def peer_cases(given: argparse.Namespace) -> Iterator[Case]:
     common: dict[str, Any] = {"batch": given.batch, "attention": given.attention, "threads": given.threads}
     for model in given.models:
         for length in given.lengths:
-            for adapter in ("prompt", "lora"):
-                yield Case(model=model, adapter=adapter, length=length, **common)
-            if model in ("smollm2", "tiny-llama"):
+            for adapter in BOUNDED:
+                if adapter in given.adapters:
+                    yield Case(model=model, adapter=adapter, length=length, **common)
+            if "lora" in given.adapters and model in ("smollm2", "tiny-llama"):
                 yield Case(model=model, adapter="lora", task="language", length=length, **common)
 
 
@@ -97,8 +99,9 @@ def row(case: Case, repeats: int) -> dict[str, Any]:
 
     prepared = prepare(case)
     work = {"step": step(prepared), "ours": ours(prepared)}
-    seconds = take_turns(work, repeats)
-    return {**case.spec, **_ratio(seconds["ours"], seconds["step"]), **errors(prepared), "seconds": seconds}
+    far = errors(prepared)
+    seconds = take_turns(work, repeats, warm=("step",))
+    return {**case.spec, **_ratio(seconds["ours"], seconds["step"]), **far, "seconds": seconds}
 
 
 def peer_rows(case: Case, repeats: int, only: Sequence[str]) -> list[dict[str, Any]]:
@@ -109,7 +112,8 @@ def peer_rows(case: Case, repeats: int, only: Sequence[str]) -> list[dict[str, A
     prepared = prepare(case)
     rows: list[dict[str, Any]] = []
     with ExitStack() as running:
-        drivers = [running.enter_context(Driver(p, case)) for p in PEERS if not only or p.driver in only]
+        wanted = [p for p in PEERS if not only or p.driver in only or p.name in only]
+        drivers = [running.enter_context(Driver(p, case)) for p in wanted]
         work = {"step": step(prepared), "ours": ours(prepared)}
         work |= {driver.peer.name: driver.seconds for driver in drivers if driver.able}
         # A driver times itself: what passes between the processes is not the peer's.
@@ -155,16 +159,21 @@ def ours(prepared: Prepared) -> Callable[[], object]:
 
 
 def take_turns(
-    work: Mapping[str, Callable[[], object]], repeats: int, *, timed: set[str] | None = None
+    work: Mapping[str, Callable[[], object]],
+    repeats: int,
+    *,
+    timed: set[str] | None = None,
+    warm: Sequence[str] | None = None,
 ) -> dict[str, list[float]]:
     """Seconds of each, ``repeats`` rounds in which each has one turn, beginning elsewhere each time.
 
     Args:
         timed: those that return their own seconds.
+        warm: those that run once before, so that what is compiled or allocated once is not measured; default all.
     """
     seconds: dict[str, list[float]] = {name: [] for name in work}
-    for once in work.values():
-        once()  # what is compiled or allocated once is not measured
+    for name in work if warm is None else warm:
+        work[name]()
     names = list(work)
     for turn in range(repeats):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
@@ -311,11 +320,14 @@ def _say(given: argparse.Namespace, case: Case) -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="prompt and LoRA in fp32; smollm2 at one length")
+    parser.add_argument(
+        "--quick", action="store_true", help="prompt and LoRA in fp32; minilm at two lengths, smollm2 at one"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     parser.add_argument("--out", type=Path, help="write the JSON there besides")
     parser.add_argument("--peers", action="store_true", help="with the other libraries")
-    parser.add_argument("--only", nargs="+", default=(), metavar="PEER", help="of the peers, only these drivers")
+    parser.add_argument("--peers-only", action="store_true", help="the other libraries alone")
+    parser.add_argument("--only", nargs="+", default=(), metavar="PEER", help="of the peers, only these")
     parser.add_argument("--models", nargs="+", default=("minilm", "smollm2"))
     parser.add_argument("--adapters", nargs="*", default=None, metavar="ADAPTER", help=", ".join(ADAPTERS))
     parser.add_argument("--lengths", nargs="+", type=int, default=LENGTHS)

@@ -8,6 +8,7 @@ from tracemend.trace.candidates import Candidates, candidates, driver_weights
 from tracemend.trace.confident import confident_joint, label_quality, noise_estimate, pruned
 from tracemend.trace.detectors import Detector
 from tracemend.trace.dynamics import Dynamics, dynamics
+from tracemend.trace.em import TrueLabels, true_labels
 from tracemend.trace.gradients import Block, Gradients, Layout, gradient_batches, per_example_gradients
 from tracemend.trace.influence import Influence
 from tracemend.trace.live import LiveTrace, TraceCallback, query_gradients
@@ -37,6 +38,7 @@ __all__ = [
     "TracInScore",
     "TraceCallback",
     "TracedQueries",
+    "TrueLabels",
     "calibrated",
     "candidates",
     "confident_joint",
@@ -58,5 +60,6 @@ __all__ = [
     "score",
     "self_influence",
     "similarity_scores",
+    "true_labels",
     "trusted_probabilities",
 ]

@@ -10,10 +10,13 @@ from sklearn.isotonic import IsotonicRegression
 
 from tracemend.errors import TraceError
 from tracemend.progress import Progress
-from tracemend.trace.trusted import trusted_probabilities
+from tracemend.trace.em import true_labels
 
 if TYPE_CHECKING:
     from tracemend.trace.detectors.detector import Subject
+
+# Of the network, whose states are the evidence; chosen on uci_sentiment_sentences and hatecheck.
+LAYERS = 4
 
 Floats = npt.NDArray[np.floating]
 
@@ -60,8 +63,7 @@ def calibrated(scores: npt.ArrayLike, wrong: npt.ArrayLike) -> npt.NDArray[np.fl
 def trusted_wrong(subject: Subject, progress: Progress = Progress()) -> npt.NDArray[np.float64]:
     """What the validation labels say of each training label: the probability that it is wrong [n].
 
-    One less the probability of the label under a fit to the validation set on sentence embeddings of the untuned model
-    (see :func:`tracemend.trace.trusted_probabilities`). The fit has seen no training label.
+    By the posterior of the true label on embeddings of the untuned model (see :func:`tracemend.trace.true_labels`).
 
     Returns:
         NaN for a label that the validation set lacks, and throughout where it has fewer than two labels.
@@ -71,7 +73,6 @@ def trusted_wrong(subject: Subject, progress: Progress = Progress()) -> npt.NDAr
     if len(present) < 2:
         progress.note("no calibrated probability", reason=f"the validation set has {len(present)} labels, not two")
         return np.full(len(train), np.nan)
-    ours, theirs = subject.embedded("train", progress), subject.embedded("validation", progress)
-    p = trusted_probabilities(ours @ theirs.T, theirs @ theirs.T, validation.y, len(train.labels))
-    found = 1.0 - p[np.arange(len(train)), train.y]
-    return np.where(np.isin(train.y, present), np.clip(found, 0.0, 1.0), np.nan)
+    ours, theirs = (subject.embedded(part, progress, layers=LAYERS) for part in ("train", "validation"))
+    found = true_labels(ours, train.y, theirs, validation.y, len(train.labels))
+    return np.where(np.isin(train.y, present), found.wrong(train.y), np.nan)

@@ -31,11 +31,13 @@ class TrueLabels:
     Attributes:
         posterior: probability of each true label given text and given label [n, C].
         predicted: the same given the text alone, by models that did not see the example [n, C].
+        trusted: the same of the trusted examples, by models that did not see them either [m, C].
         transition: probability of a given label (column) where another is true (row) [C, C].
     """
 
     posterior: Doubles
     predicted: Doubles
+    trusted: Doubles
     transition: Doubles
 
     def wrong(self, y: Indices) -> Doubles:
@@ -95,17 +97,26 @@ def true_labels(
         )
     if len(np.unique(trusted_y)) < 2:
         raise TraceError("the validation set has one label only; it needs two at least to judge labels by.")
-    predicted = _fit(trusted_features, np.eye(labels)[trusted_y], np.ones(len(trusted_y)), strength, features)
-    found = _settled(predicted, y, labels)
+    sure = np.eye(labels)[trusted_y]
+    predicted = _fit(trusted_features, sure, np.ones(len(trusted_y)), strength, features)
+    believed, transition = settled(predicted, y)
     for number in range(rounds):
         predicted = np.zeros((len(y), labels))
-        for learn, judge in _folds(y, folds, seed + number):
+        for learn, judge in folds_of(y, folds, seed + number):
             x = np.concatenate([features[learn], trusted_features])
-            soft = np.concatenate([found.posterior[learn], np.eye(labels)[trusted_y]])
             weights = np.concatenate([np.ones(len(learn)), np.full(len(trusted_y), weight)])
+            soft = np.concatenate([believed[learn], sure])
             predicted[judge] = _fit(x, soft, weights, strength, features[judge])
-        found = _settled(predicted, y, labels)
-    return found
+        believed, transition = settled(predicted, y)
+    trusted = np.zeros((len(trusted_y), labels))
+    for learn, judge in folds_of(trusted_y, folds, seed):
+        x, weights, soft = trusted_features[learn], np.full(len(learn), weight), sure[learn]
+        if rounds:
+            x = np.concatenate([x, features])
+            weights = np.concatenate([weights, np.ones(len(y))])
+            soft = np.concatenate([soft, believed])
+        trusted[judge] = _fit(x, soft, weights, strength, trusted_features[judge])
+    return TrueLabels(believed, predicted, trusted, transition)
 
 
 def posterior(predicted: Floats, transition: Floats, y: Indices) -> Doubles:
@@ -125,29 +136,33 @@ def posterior(predicted: Floats, transition: Floats, y: Indices) -> Doubles:
     return found
 
 
-def _settled(predicted: Doubles, y: Indices, labels: int) -> TrueLabels:
-    """Noise rates and posterior that agree with each other, for these predictions."""
-    given = np.eye(labels)[y]
+def settled(predicted: Doubles, y: Indices) -> tuple[Doubles, Doubles]:
+    """Posterior [n, C] and noise rates [C, C] that agree with each other, for these predictions [n, C]."""
+    given = np.eye(predicted.shape[1])[y]
     transition = predicted.T @ given + _PRIOR
     for _ in range(_SETTLE):
         transition /= transition.sum(axis=1, keepdims=True)
         believed = posterior(predicted, transition, y)
         transition = believed.T @ given + _PRIOR
     transition /= transition.sum(axis=1, keepdims=True)
-    return TrueLabels(posterior(predicted, transition, y), predicted, transition)
+    return posterior(predicted, transition, y), transition
 
 
 def _fit(x: Floats, soft: Doubles, weights: Doubles, strength: float, asked: Floats) -> Doubles:
     """Logistic regression on soft labels: each example counts under each label by its share."""
     row, label = np.nonzero(soft * weights[:, None] > _NEGLIGIBLE)
+    found = np.zeros((len(asked), soft.shape[1]))
+    if len(np.unique(label)) < 2:  # a fold without the other labels has nothing to tell apart
+        found[:, label] = 1.0
+        return found
     fit = LogisticRegression(C=strength, max_iter=500)
     fit.fit(x[row], label, sample_weight=(soft * weights[:, None])[row, label])
-    found = np.zeros((len(asked), soft.shape[1]))
     found[:, fit.classes_] = fit.predict_proba(asked)
     return found
 
 
-def _folds(y: Indices, folds: int, seed: int) -> list[tuple[Indices, Indices]]:
+def folds_of(y: Indices, folds: int, seed: int) -> list[tuple[Indices, Indices]]:
+    """Rows to learn from and rows to judge, each row judged once; by label where each label has two examples."""
     counts = np.bincount(y)
     least = int(counts[counts > 0].min())
     number = max(2, min(folds, least))

@@ -20,21 +20,29 @@ def embed(
     pairs: Sequence[tuple[str, str | None]],
     *,
     max_length: int = 128,
+    layers: int = 1,
     batch_size: int = 32,
     progress: Progress = Progress(),
 ) -> npt.NDArray[np.float32]:
-    """Mean of the last hidden states over the text's tokens, unit length [n, D].
+    """Mean of hidden states over the text's tokens, unit length [n, layers * D].
 
     Args:
         model: untuned; of an encoder-decoder the encoder is used.
         pairs: text and reply. For an encoder the tokenizer's separator stands between them; token type ids are not
             given, so that both count as the first segment. For the others a new line stands between them.
         max_length: tokens kept of an example.
+        layers: 1 takes the last one; more are spread evenly over the upper half of the network, the last among them,
+            and stand side by side with equal weight. What a label depends on often lies below the last layer.
+
+    Raises:
+        TraceError: ``layers`` is below 1.
 
     Example:
         >>> embed(load("minilm"), [("you rock", None)]).shape
         (1, 384)
     """
+    if layers < 1:
+        raise TraceError(f"layers is {layers}; it must be at least 1, for the last layer alone.")
     tokenizer, length = model.tokenizer, min(max_length, model.window)
     rows: list[list[int]] = []
     for text, reply in pairs:
@@ -45,7 +53,7 @@ def embed(
             # An empty text has no token in some vocabularies, and a mean over nothing is no number.
             rows.append(tokenizer(joined, truncation=True, max_length=length).input_ids or [tokenizer.pad_token_id])
     network = model.network.get_encoder() if model.family == "encoder-decoder" else model.network.base_model
-    found = np.zeros((len(rows), model.hidden_size), dtype=np.float32)
+    found = np.zeros((len(rows), layers * model.hidden_size), dtype=np.float32)
     order = np.argsort([len(row) for row in rows], kind="stable")
     device = next(network.parameters()).device
     with torch.inference_mode():
@@ -56,10 +64,18 @@ def embed(
             for at, i in enumerate(part):
                 ids[at, : len(rows[i])] = torch.tensor(rows[i])
             mask = (torch.arange(ids.shape[1])[None] < lengths[:, None]).long()
-            hidden = network(input_ids=ids.to(device), attention_mask=mask.to(device)).last_hidden_state.float().cpu()
-            pooled = (hidden * mask[..., None]).sum(1) / lengths[:, None]
-            found[part] = torch.nn.functional.normalize(pooled, dim=1).numpy()
+            states = network(input_ids=ids.to(device), attention_mask=mask.to(device), output_hidden_states=layers > 1)
+            kept = [states.last_hidden_state] if layers == 1 else _upper(states.hidden_states, layers)
+            pooled = [(hidden.float().cpu() * mask[..., None]).sum(1) / lengths[:, None] for hidden in kept]
+            beside = torch.cat([torch.nn.functional.normalize(one, dim=1) for one in pooled], dim=1)
+            found[part] = (beside / layers**0.5).numpy()
     return found
+
+
+def _upper(states: Sequence[torch.Tensor], layers: int) -> list[torch.Tensor]:
+    """So many of the hidden states, evenly from the middle of the network to its end."""
+    last = len(states) - 1
+    return [states[round(at)] for at in np.linspace(last / 2, last, layers)]
 
 
 def similarity_scores(

@@ -9,6 +9,7 @@ from tracemend.trace.detectors.data_maps import DataMaps
 from tracemend.trace.detectors.datainf import DataInfInfluence
 from tracemend.trace.detectors.detector import Detector, Subject, Suspicion
 from tracemend.trace.detectors.ekfac import EkFacInfluence
+from tracemend.trace.detectors.em import Em
 from tracemend.trace.detectors.forgetting import Forgetting
 from tracemend.trace.detectors.gbair import Gbair
 from tracemend.trace.detectors.loss import Loss
@@ -19,6 +20,7 @@ from tracemend.trace.detectors.own_influence import SelfInfluence
 from tracemend.trace.detectors.random_order import RandomOrder
 from tracemend.trace.detectors.simifeat import SimiFeat
 from tracemend.trace.detectors.similarity import Similarity
+from tracemend.trace.detectors.trusted_model import TrustedModel
 
 __all__ = [
     "Aum",
@@ -27,6 +29,7 @@ __all__ = [
     "DataMaps",
     "Detector",
     "EkFacInfluence",
+    "Em",
     "Forgetting",
     "Gbair",
     "Loss",
@@ -39,4 +42,5 @@ __all__ = [
     "Similarity",
     "Subject",
     "Suspicion",
+    "TrustedModel",
 ]

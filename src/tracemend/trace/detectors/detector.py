@@ -49,11 +49,15 @@ class Subject:
     splits: Splits
     _kept: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
-    def embedded(self, part: Literal["train", "validation"], progress: Progress = Progress()) -> Floats:
-        """Unit sentence embeddings of a part by the untuned model [n, D]."""
+    def embedded(
+        self, part: Literal["train", "validation"], progress: Progress = Progress(), *, layers: int = 1
+    ) -> Floats:
+        """Unit sentence embeddings of a part by the untuned model [n, layers * D]."""
         data = self.splits.train if part == "train" else self.splits.validation
         model, length = self.classifier.language_model, self.classifier.max_length
-        return self._once(part, lambda: embed(model, data.pairs, max_length=length, progress=progress))
+        return self._once(
+            (part, layers), lambda: embed(model, data.pairs, max_length=length, layers=layers, progress=progress)
+        )
 
     def logits(self, progress: Progress = Progress()) -> Floats:
         """Of the training examples under the classifier [n, C]."""

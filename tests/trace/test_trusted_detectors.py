@@ -1,0 +1,52 @@
+"""Detectors that rest on a clean validation set."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tracemend.data import Labelled, Splits, demo
+from tracemend.errors import TraceError
+from tracemend.models import load, tiny
+from tracemend.trace import embed
+from tracemend.trace.detectors import Em, TrustedModel
+from tracemend.tuning import TextClassifier
+
+
+def test_embeddings_of_several_layers_are_unit_and_end_with_the_last() -> None:
+    model = tiny("bert")
+    pairs = [("good movie", None), ("you are terrible and i hate this", "why")]
+    last, four = embed(model, pairs), embed(model, pairs, layers=4)
+    assert four.shape == (2, 4 * last.shape[1])
+    np.testing.assert_allclose(np.linalg.norm(four, axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(2 * four[:, -last.shape[1] :], last, atol=1e-6)
+    with pytest.raises(TraceError, match="at least 1"):
+        embed(model, pairs, layers=0)
+
+
+@pytest.mark.parametrize("architecture", ["bert", "llama", "t5"])
+def test_every_family_has_layers(architecture: str) -> None:
+    assert embed(tiny(architecture), [("a nice day", None)], layers=3).shape[0] == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", [TrustedModel(), Em(), Em(layers=4)], ids=lambda m: f"{m.name}-{m.layers}")
+def test_wrong_labels_are_found_on_the_demo(method) -> None:
+    splits = demo(noise=0.3)
+    found = method.run(TextClassifier(load("minilm"), splits.labels, kind="head"), splits)
+    assert found.metrics["detection_ap"] > found.controls["detection_ap"] + 0.3
+    assert found.metrics["brier"] < found.controls["brier"] / 2
+    table = found.table()
+    truth = dict(zip(splits.train.uid, splits.train.frame["truth"], strict=True))
+    sure = table[table["probability"] > 0.9]
+    assert (sure["suggested"] == [truth[uid] for uid in sure["uid"]]).mean() > 0.8
+    assert abs(table["probability"].mean() - 0.3) < 0.1
+
+
+def test_a_validation_set_of_one_label_is_refused() -> None:
+    texts = [f"text {i}" for i in range(12)]
+    train = Labelled.make(texts, ["safe", "unsafe"] * 6, label_names=("safe", "unsafe"))
+    one = Labelled.make(["other text", "and another"], ["safe", "safe"], label_names=("safe", "unsafe"))
+    splits = Splits(train=train, validation=one, verdict=one)
+    with pytest.raises(TraceError, match="one label only"):
+        Em().run(TextClassifier(tiny("bert"), splits.labels, kind="head"), splits)
