@@ -165,7 +165,7 @@ def folds_of(y: Indices, folds: int, seed: int) -> list[tuple[Indices, Indices]]
     """Rows to learn from and rows to judge, each row judged once; by label where each label has two examples."""
     counts = np.bincount(y)
     least = int(counts[counts > 0].min())
-    number = max(2, min(folds, least))
+    number = min(max(2, min(folds, least)), folds)
     if len(y) < number:
         return [(np.zeros(0, dtype=np.int64), np.arange(len(y)))]
     if least < number:

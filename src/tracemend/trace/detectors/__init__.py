@@ -5,6 +5,7 @@ Each ranks the training labels by suspicion and is compared with a random order.
 
 from tracemend.trace.detectors.aum import Aum
 from tracemend.trace.detectors.confident_learning import ConfidentLearning
+from tracemend.trace.detectors.consensus import Consensus
 from tracemend.trace.detectors.data_maps import DataMaps
 from tracemend.trace.detectors.datainf import DataInfInfluence
 from tracemend.trace.detectors.detector import Detector, Subject, Suspicion
@@ -25,6 +26,7 @@ from tracemend.trace.detectors.trusted_model import TrustedModel
 __all__ = [
     "Aum",
     "ConfidentLearning",
+    "Consensus",
     "DataInfInfluence",
     "DataMaps",
     "Detector",
