@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 import time
 import warnings
@@ -56,6 +57,13 @@ def hatecheck(folder: Path) -> Labelled:
     )
 
 
+# Settings of a detector beside its defaults, by what the table calls them.
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "trace.tracin (renormalised)": ("trace.tracin", {"kernel": "renormalised"}),
+    "trace.tracin (dot)": ("trace.tracin", {"kernel": "dot"}),
+    "trace.outlier-gradients (l1)": ("trace.outlier-gradients", {"rule": "l1"}),
+    "trace.outlier-gradients (l2)": ("trace.outlier-gradients", {"rule": "l2"}),
+}
 SETS: dict[str, Callable[[Path], Labelled]] = {"uci_sentiment_sentences": uci, "hatecheck": hatecheck}
 
 
@@ -79,10 +87,9 @@ def unit(name: str, seed: int, adapter: Any, model: str, epochs: int) -> None:
     from tracemend.trace.run import detectors
     from tracemend.tuning import Tuning, tune
 
-    files = {
-        kind: OUT / f"{name}-{seed}-{model}-{adapter}-{epochs}-{kind.removeprefix('trace.')}.json"
-        for kind in detectors()
-    }
+    known = {**{kind: (kind, dict[str, Any]()) for kind in detectors()}, **VARIANTS}
+    stem = f"{name}-{seed}-{model}-{adapter}-{epochs}"
+    files = {kind: OUT / f"{stem}-{re.sub('[^a-z0-9]+', '-', kind).strip('-')}.json" for kind in known}
     missing = {kind: file for kind, file in files.items() if not file.exists()}
     if not missing:
         return
@@ -97,7 +104,8 @@ def unit(name: str, seed: int, adapter: Any, model: str, epochs: int) -> None:
     subject.logits()
     for kind, file in missing.items():
         began = time.monotonic()
-        found = detectors()[kind](seed=seed).run(subject, splits)
+        method, changes = known[kind]
+        found = detectors()[method](seed=seed, **changes).run(subject, splits)
         row = {"set": name, "seed": seed, "detector": kind, "adapter": adapter, "model": model, "epochs": epochs}
         row |= {"metrics": found.metrics, "controls": found.controls, "seconds": time.monotonic() - began}
         row |= {"mean_probability": float(found.table()["probability"].mean()), "n": len(splits.train)}
@@ -117,6 +125,7 @@ def table(sets: list[str], adapter: str, model: str, epochs: int) -> str:
         for row in rows
         if (row["adapter"], row["model"], row["epochs"]) == (adapter, model, epochs) and row["set"] in sets
     ]
+    sets = [name for name in sets if any(row["set"] == name for row in rows)]
     if not rows:
         return "nothing is finished yet"
     frame = pd.DataFrame(
@@ -130,7 +139,7 @@ def table(sets: list[str], adapter: str, model: str, epochs: int) -> str:
         }
     )
     wide = frame.pivot_table(index="detector", columns="set", values=["detection_ap", "detection_auroc", "brier"])
-    order = wide["detection_ap"].mean(axis=1).sort_values(ascending=False, kind="stable").index
+    order = pd.DataFrame(wide["detection_ap"]).mean(axis=1).sort_values(ascending=False, kind="stable").index
     head = ["detector", *(f"{name} AP (AUROC), Brier" for name in sets)]
     lines = [head, ["---"] * len(head)]
     for detector in order:

@@ -67,7 +67,7 @@ def test_the_margin_looks_at_the_likeliest_other_label() -> None:
 
 def test_bad_input_is_refused() -> None:
     with pytest.raises(TraceError, match="did you mean 'self-confidence'"):
-        label_quality([0], [[0.5, 0.5]], by="self-confidense")  # type: ignore[arg-type]
+        label_quality([0], [[0.5, 0.5]], by="self-confidense")
     with pytest.raises(TraceError, match="give a softmax"):
         pruned([0], [[2.0, -1.0]])
     with pytest.raises(TraceError, match="expected"):

@@ -62,7 +62,12 @@ def test_three_detectors_take_one_pass(tuned: tuple[Tuned, Splits], monkeypatch:
     subject = Subject(one.classifier, one.checkpoints, splits)
     calls = []
     predict = one.classifier.predict
-    monkeypatch.setattr(one.classifier, "predict", lambda *a, **k: calls.append(1) or predict(*a, **k))
+
+    def counted(*given: object, **options: object) -> object:
+        calls.append(given)
+        return predict(*given, **options)
+
+    monkeypatch.setattr(one.classifier, "predict", counted)
     for kind in (Aum, DataMaps, Forgetting):
         kind().run(subject, splits)
     assert len(calls) == len(one.checkpoints) + 1  # and once the classifier as it is

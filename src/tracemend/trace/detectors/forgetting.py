@@ -31,7 +31,7 @@ class Forgetting(Detector):
         """The number of events."""
         right = subject.dynamics(progress).right
         events = (right[:-1] & ~right[1:]).sum(axis=0)
-        never = ~right.any(axis=0)
+        never = right.sum(axis=0) == 0
         evidence = [
             f"predicted at none of {len(right)} checkpoints"
             if unlearnt

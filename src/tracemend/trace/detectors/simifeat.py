@@ -64,7 +64,9 @@ class SimiFeat(Detector):
         return Suspicion(-np.log(own) if self.rule == "rank" else others.max(axis=1) - own, evidence, p)
 
 
-def local_posterior(features: Floats, y: Indices, labels: int, *, k: int = 10) -> tuple[Floats, Indices]:
+def local_posterior(
+    features: npt.NDArray[np.floating], y: Indices, labels: int, *, k: int = 10
+) -> tuple[Floats, Indices]:
     """Similarity-weighted share of each label among the nearest examples and the example itself.
 
     Args:
