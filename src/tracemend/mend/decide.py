@@ -50,7 +50,7 @@ def suggest(probabilities: npt.ArrayLike, y: npt.ArrayLike) -> Ints:
         >>> suggest([[0.7, 0.1, 0.2], [0.3, 0.6, 0.1]], [0, 0]).tolist()
         [2, 1]
     """
-    p, given = _checked(probabilities, y)
+    p, given = checked(probabilities, y)
     others = p.copy()
     others[np.arange(len(given)), given] = -np.inf
     found: Ints = others.argmax(axis=1).astype(np.int64)
@@ -107,7 +107,7 @@ def gains(
     """
     if similarity not in get_args(Similarity):
         raise TraceError(f"similarity {similarity!r} is {did_you_mean(similarity, get_args(Similarity))}")
-    p, given = _checked(probabilities, y)
+    p, given = checked(probabilities, y)
     rows = np.arange(len(given))
     score = _vector("influence", influence, len(given))
     residual = np.clip(1.0 - p[rows, given], _SMALLEST_RESIDUAL, 1.0)
@@ -148,7 +148,7 @@ def decide(
     """
     if policy not in get_args(Policy):
         raise TraceError(f"policy {policy!r} is {did_you_mean(policy, get_args(Policy))}")
-    p, given = _checked(probabilities, y)
+    p, given = checked(probabilities, y)
     new = _labels("suggested", suggested, given, p) if suggested is not None else suggest(p, given)
     remove, relabel = gains(p, given, influence, similarity=similarity, suggested=new, certainty=certainty)
     kind: list[Literal["remove", "label", "keep"]]
@@ -177,7 +177,7 @@ def confident_joint(y: npt.ArrayLike, probabilities: npt.ArrayLike) -> Floats:
     Raises:
         TraceError: shapes differ or a value is out of range.
     """
-    p, given = _checked(probabilities, y)
+    p, given = checked(probabilities, y)
     classes = p.shape[1]
     share = np.bincount(given, minlength=classes) / len(given)
     # A label nobody was given has no threshold, so nothing can confidently be it.
@@ -219,7 +219,12 @@ def candidates_per_round(noise: float, n: int, rounds: int) -> int:
     return max(1, round(noise * n / rounds))
 
 
-def _checked(probabilities: npt.ArrayLike, y: npt.ArrayLike) -> tuple[Floats, Ints]:
+def checked(probabilities: npt.ArrayLike, y: npt.ArrayLike) -> tuple[Floats, Ints]:
+    """Probabilities [n, C] and label indices [n] as arrays, refused where they are none.
+
+    Raises:
+        TraceError: shapes differ or a value is out of range.
+    """
     p = np.asarray(probabilities, dtype=np.float64)
     given = np.asarray(y)
     if p.ndim != 2 or p.shape[1] < 2 or given.shape != p.shape[:1] or not len(p):
@@ -240,7 +245,7 @@ def _vector(name: str, values: npt.ArrayLike, n: int) -> Floats:
 
 
 def _labels(name: str, labels: npt.ArrayLike, given: Ints, p: Floats) -> Ints:
-    found = _checked(p, labels)[1]
+    found = checked(p, labels)[1]
     if (found == given).any():
         raise TraceError(f"{name} holds the label that candidate {int((found == given).argmax())} already has.")
     return found
