@@ -233,3 +233,23 @@ class TestRuns:
     def test_usage(self, run):
         assert "--label" in refused(run, "repair", "noisy.csv", "--text", "text")
         assert "'trusted'" in refused(run, *repair_of("noisy.csv", "out"), "--rank", "vote")
+
+
+@pytest.mark.usefixtures("here")
+class TestDecisions:
+    def test_validation_labels_that_are_all_wrong(self, run):
+        turned = frame(200, seed=1, offset=1000, flipped=0).replace({"label": {"safe": "unsafe", "unsafe": "safe"}})
+        turned.to_csv("valid.csv", index=False)
+        said = repair_refused(run, frame(300, flipped=0.05), "--valid", "valid.csv", "--fdr", "0.1")
+        assert "carry no signal" in said and "--validation noisy" in said
+
+    def test_a_rank_that_gives_no_probabilities(self, run):
+        said = repair_refused(run, frame(), "--preset", "gbair", "--fdr", "0.1")
+        assert "rank 'votes' gives none; choose rank 'trusted'" in said
+
+    def test_answers_to_nothing(self, run):
+        assert "answers.csv does not exist" in repair_refused(run, frame(), "--answers", "answers.csv")
+        Path("answers.csv").write_text("uid,answer\nnobody-0,safe\n", "utf-8")
+        assert "not in the training part" in repair_refused(run, frame(), "--answers", "answers.csv")
+        Path("answers.csv").write_text("uid,answer\nnobody-0,\n", "utf-8")
+        assert "none of the 1 questions" in repair_refused(run, frame(), "--answers", "answers.csv")

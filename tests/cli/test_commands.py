@@ -86,8 +86,24 @@ def test_the_values_of_the_options_are_those_of_the_library():
     assert set(get_args(command.Preset)) == set(PRESETS)
     assert set(get_args(command.Action)) == set(get_args(Policy))
     assert get_args(command.Rank) == get_args(ranking.Rank)
+    assert get_args(command.Validation) == get_args(ranking.Validation)
     assert set(get_args(command.Drivers)) == set(get_args(Drivers))
     assert set(get_args(tracing.Score)) == set(SCORES)
+
+
+@pytest.mark.usefixtures("here")
+def test_a_person_is_asked_and_answers(run):
+    options = ("--rank", "trusted", "--fdr", "0.3", "--ask", "3", "--no-warm-start")
+    done = run(*repair_of("noisy.csv", "asked"), *options)
+    assert done.exit_code == 0, done.output
+    assert "questions.csv" in done.output and "3 questions for a person" in " ".join(done.output.split())
+    questions = pd.read_csv("asked/questions.csv", dtype=str, keep_default_na=False)
+    assert len(questions) == 3 and set(questions["answer"]) == {""}
+    questions.assign(answer=questions["suggested"]).to_csv("answers.csv", index=False)
+    done = run(*repair_of("noisy.csv", "answered"), *options, "--answers", "answers.csv")
+    assert done.exit_code == 0, done.output
+    changes = pd.read_csv("answered/changes.csv", dtype=str)
+    assert set(changes.loc[changes["actor"] == "person", "uid"]) == set(questions["uid"])
 
 
 def test_repair_leaves_a_run_that_says_what_was_found(repaired):

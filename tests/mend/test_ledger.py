@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tracemend.errors import RunError
-from tracemend.mend.ledger import Decision, Kind, Ledger, replay
+from tracemend.mend.ledger import ACTS, Decision, Kind, Ledger, replay
 
 
 def relabel(uid: str = "a", new: str = "unsafe", *, round: int = 1, actor: str = "gbair") -> Decision:
@@ -287,7 +287,7 @@ def test_a_kill_in_mid_write_leaves_whole_batches(path: Path) -> None:
     raw.close()
 
 
-KINDS = st.sampled_from(["label", "remove", "keep", "comment"])
+KINDS = st.sampled_from(["label", "remove", "keep", "ask", "comment"])
 
 
 @settings(max_examples=25, deadline=None)
@@ -312,7 +312,7 @@ def test_any_history_replays_to_the_same_state(steps: list[tuple[str, Kind, int]
                 new = "x" if kind in ("label", "comment") else None
                 ledger.add([Decision(uid=uid, kind=kind, new=new, round=round)])
                 row = ledger.decisions()[-1]
-                if ledger.version > before and kind != "comment":
+                if ledger.version > before and kind in ACTS:
                     standing[row.version] = row
                 continue
             try:
@@ -328,7 +328,7 @@ def test_any_history_replays_to_the_same_state(steps: list[tuple[str, Kind, int]
                     target, odd = rows[target.undoes], not odd
                 if odd:
                     standing.pop(target.version, None)
-                elif target.kind != "comment":
+                elif target.kind in ACTS:
                     standing[target.version] = target
         expected = {standing[version].uid: standing[version] for version in sorted(standing)}
         decisions = ledger.decisions()

@@ -42,6 +42,13 @@ def test_a_repair_that_harms_is_not() -> None:
     assert found.sentence.startswith("The repair did harm: it changed average precision by -")
 
 
+def test_noisy_labels_change_the_sentence_and_not_the_rule() -> None:
+    before, after = probabilities(0.3), probabilities(2.0, seed=1)
+    plain, noisy = (verdict(data(), before, after, acted=10, noisy=noisy) for noisy in (False, True))
+    assert (plain.recommended, plain.comparisons) == (noisy.recommended, noisy.comparisons)
+    assert noisy.sentence == f"{plain.sentence} The labels it is judged by may be wrong as well."
+
+
 def test_what_the_interval_does_not_show_is_not_claimed() -> None:
     found = verdict(data(), probabilities(1.0), probabilities(1.0, seed=1), acted=10)
     assert found.recommended == "original" and found.sentence.startswith("Not shown: average precision changed by")

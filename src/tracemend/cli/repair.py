@@ -20,6 +20,7 @@ Drivers = Literal["misclassified", "all", "residual"]
 Stop = Literal["best", "fixed"]
 Checkpoints = Literal["last", "all"]
 Kernel = Literal["cosine", "dot"]
+Validation = Literal["clean", "noisy"]
 
 
 def _loop(**more: Any) -> Any:
@@ -62,6 +63,16 @@ def repair(
     ] = None,
     stop: Annotated[Stop | None, _loop(help="best: the round with the best validation AP.")] = None,
     noise: Annotated[float | None, _loop(min=0, max=1, help="Share of wrong labels; else estimated.")] = None,
+    fdr: Annotated[
+        float | None, _loop(min=0, max=1, help="At most this share of the labels acted on may be right, such as 0.1.")
+    ] = None,
+    validation: Annotated[
+        Validation | None, _loop(help="noisy: no label is trusted; all are judged by the others'.")
+    ] = None,
+    ask: Annotated[int | None, _loop(min=0, help="Questions to a person a round, into questions.csv.")] = None,
+    answers: Annotated[
+        Path | None, _loop(metavar="FILE", help="questions.csv of an earlier run, with the answers filled in.")
+    ] = None,
     out: o.Out = None,
     seed: o.Seed = 0,
     resume: o.Resume = False,
@@ -120,6 +131,10 @@ def repair(
             warm_start=warm_start,
             stop=stop,
             noise=noise,
+            fdr=fdr,
+            validation=validation,
+            ask=ask,
+            answers=answers,
         )
     show(folder, json=json)
 
@@ -134,6 +149,9 @@ def show(folder: Path, *, json: bool) -> None:
     console.print()
     print_notes(console, run.result.get("notes", []))
     names = {"report": "report.html", "repaired set": "repaired.csv", "changes": "changes.md"}
-    print_files(console, {name: folder / file for name, file in names.items()})
+    files = {name: folder / file for name, file in names.items()}
+    if (folder / "questions.csv").exists():
+        files["questions"] = folder / "questions.csv"
+    print_files(console, files)
     if json:
         print_result(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from tracemend.data import Labelled, Splits
+from tracemend.errors import TraceError
 from tracemend.evaluate import threshold
-from tracemend.mend.ranking import Arm, by_chance, by_influence, by_similarity, softmax
+from tracemend.mend.bounds import NoiseRate, noise_rate
+from tracemend.mend.cross import Crossed, cross_posterior, trusted_posterior
+from tracemend.mend.ranking import Arm, Ranking, by_chance, by_influence, by_similarity, softmax, with_posterior
 from tracemend.mend.rounds import ArmResult, measure, repair_arm
 from tracemend.mend.verdict import Verdict, verdict
 from tracemend.models import LanguageModel
@@ -62,20 +66,70 @@ class Bench:
         p = out_of_fold_probabilities(self.embedded(train, "train"), train.y, len(train.labels), seed=self.rules.seed)
         return noise_estimate(train.y, p)
 
-    def arm(self, arm: Arm, budget: int | Sequence[int], out: Path, *, at: int | None = None) -> ArmResult:
+    def noise_rate(self) -> NoiseRate:
+        """Share of wrong labels by the posterior on frozen embeddings, with its interval and a second estimate."""
+        train, validation, seed = self.splits.train, self.splits.validation, self.rules.seed
+        features = self.embedded(train, "train")
+        if self.rules.validation == "noisy":
+            wrong = self._crossed(train).wrong[: len(train)]
+        else:
+            trusted = self.embedded(validation, "validation")
+            posterior = self._believed((features @ trusted.T, trusted @ trusted.T), train)
+            wrong = 1.0 - posterior[np.arange(len(train)), train.y]
+        given = out_of_fold_probabilities(features, train.y, len(train.labels), seed=seed)
+        return noise_rate(wrong, train.y, given, groups=_groups(train), seed=seed)
+
+    def _crossed(self, train: Labelled) -> Crossed:
+        """Training and validation labels, each judged by the others'; the training examples come first."""
+        validation = self.splits.validation
+        both = np.concatenate([self.embedded(train, "train"), self.embedded(validation, "validation")])
+        return cross_posterior(
+            both,
+            np.concatenate([train.y, validation.y]),
+            len(train.labels),
+            groups=None if _groups(train) is None else [*train.frame["group"], *validation.frame["group"]],
+            seed=self.rules.seed,
+        )
+
+    def _believed(self, kernels: tuple[Floats, Floats], train: Labelled) -> npt.NDArray[np.float64]:
+        """The posterior of the training labels where the validation labels are trusted."""
+        trusted, labels = self.splits.validation.y, len(train.labels)
+        groups, seed = _groups(train), self.rules.seed
+        return trusted_posterior(*kernels, trusted, train.y, labels, groups=groups, seed=seed)
+
+    def _decided(self, ranking: Ranking, train: Labelled) -> Ranking:
+        """The ranking with the posterior that decides, where the configuration asks for one."""
+        if not self.rules.by_posterior:
+            return ranking
+        if self.rules.validation == "clean":
+            if ranking.kernels is None:
+                raise TraceError("the ranking rests on no fit to the validation labels; choose rank 'trusted'.")
+            return with_posterior(ranking, train.y, self._believed(ranking.kernels, train))
+        crossed, n = self._crossed(train), len(train)
+        # A validation label that is itself denied is no error of the classifier's, and no evidence.
+        believed = crossed.wrong[n:] <= 0.5
+        found = replace(ranking, signed=ranking.signed * believed, drivers=ranking.drivers * believed)
+        return with_posterior(found, train.y, crossed.posterior[:n])
+
+    def arm(
+        self, arm: Arm, budget: int | Sequence[int], out: Path, *, at: int | None = None, cap: int | None = None
+    ) -> ArmResult:
         """Run one arm with at most ``budget`` candidates a round; a sequence gives each round its own.
 
         Args:
             at: the round to choose, whatever the validation set says: a control is read where the repair is.
+            cap: the most examples in all rounds together.
         """
         self.start.classifier.restore(self.state)
         each = [budget] * self.rules.rounds if isinstance(budget, int) else list(budget)
         if arm == "unchanged" and not self.rules.warm_start:
             each = each[:1]  # afresh on the same labels, only the order of the examples differs: once tells it
         self.progress.note("arm", arm=arm, candidates=each)
+        # A control asks nobody and keeps to the number it is given: bounds of its own would make it act on others.
+        rules = self.rules if arm == "influence" else replace(self.rules, fdr=None, ask=0)
         return repair_arm(
             arm,
-            self.rules,
+            rules,
             self.model,
             self.splits,
             self.start,
@@ -83,6 +137,8 @@ class Bench:
             None if arm == "unchanged" else self._ranker(arm),
             each,
             at=at,
+            cap=cap,
+            answers=self.rules.answers if arm == "influence" else None,
             out=out,
             neighbours=self._neighbour if arm == "influence" else None,
             measured=self.first,
@@ -95,7 +151,8 @@ class Bench:
         def rank(tuned: Tuned, train: Labelled, number: int) -> Any:
             if arm == "influence":
                 both = self.embedded(train, "train"), self.embedded(validation, "validation")
-                return by_influence(self.rules, tuned, train, validation, both, progress=self.progress)
+                ranking, p_train = by_influence(self.rules, tuned, train, validation, both, progress=self.progress)
+                return self._decided(ranking, train), p_train
             if self.rules.action == "remove":  # a removal asks for no other label: spare the pass
                 p_train = np.full((len(train), len(train.labels)), 1.0 / len(train.labels))
             else:
@@ -139,7 +196,14 @@ class Bench:
         before, after = self._predict(state, data), self._predict(arm.tuned.best.load_state(), data)
         acted = int(arm.decisions["kept"].sum()) if len(arm.decisions) else 0
         return verdict(
-            data, before, after, acted=acted, tried=len(arm.decisions), against=against, seed=self.rules.seed
+            data,
+            before,
+            after,
+            acted=acted,
+            tried=len(arm.decisions),
+            against=against,
+            noisy=self.rules.validation == "noisy",
+            seed=self.rules.seed,
         )
 
     def threshold(self, arm: ArmResult | None) -> float | None:
@@ -160,3 +224,8 @@ class Bench:
                 lr_sum=checkpoint.lr_sum,
                 metrics={},
             )
+
+
+def _groups(data: Labelled) -> list[str | None] | None:
+    found = list(data.frame["group"])
+    return found if any(group is not None for group in found) else None

@@ -8,8 +8,8 @@ from typing import Any, Literal, get_args
 
 from tracemend.errors import RunError, did_you_mean
 
-Kind = Literal["label", "remove", "keep", "word", "comment"]
-# These say what becomes of an example, and the latest holds. Words and comments stand beside them.
+Kind = Literal["label", "remove", "keep", "ask", "word", "comment"]
+# These say what becomes of an example, and the latest holds. Questions, words and comments stand beside them.
 ACTS: frozenset[Kind] = frozenset({"label", "remove", "keep"})
 
 
@@ -19,9 +19,10 @@ class Decision:
 
     Attributes:
         uid: the example it is about.
-        kind: ``label`` (give it the label ``new``), ``remove``, ``keep`` (looked at and left), ``word`` or ``comment``.
+        kind: ``label`` (give it the label ``new``), ``remove``, ``keep`` (looked at and left), ``ask`` (a person
+            is asked; nothing becomes of it until an answer), ``word`` or ``comment``.
         old: what was there before, such as the old label.
-        new: the new label, the word or the comment; None for ``remove`` and ``keep``.
+        new: the new label, the word or the comment; None for ``remove``, ``keep`` and ``ask``.
         scope: what it holds for; ``example`` is this example alone.
         round: the round of the loop in which it fell, from 1; 0 outside any loop.
         score: how suspicious the example was, in the units of the detector; None where nothing was scored.

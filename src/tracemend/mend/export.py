@@ -193,7 +193,12 @@ def _readable(data: Labelled, repaired: Labelled, changes: pd.DataFrame) -> str:
     parts += ["## In force", _table(acts)]
     if len(back):
         parts += ["## Taken back", _table(back[back.kind.isin(list(ACTS))])]
-    notes = changes[changes.in_force & ~changes.kind.isin(list(ACTS))]
+    beside = changes[changes.in_force & ~changes.kind.isin(list(ACTS))]
+    # What was decided since is no question any more.
+    waiting = beside[(beside.kind == "ask") & ~beside.uid.isin(set(acts.uid))]
+    if len(waiting):
+        parts += ["## Waiting for a person", _table(waiting)]
+    notes = beside[beside.kind != "ask"]
     if len(notes):
         parts += ["## Words and comments", _table(notes)]
     return "\n\n".join(parts) + "\n"

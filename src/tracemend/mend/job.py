@@ -11,7 +11,8 @@ from typing import Any, Literal, TypedDict, Unpack, get_args, get_origin, get_ty
 from tracemend.data import Labelled, Splits, demo, make_splits, read
 from tracemend.data.examples import write_examples
 from tracemend.errors import TuningError, did_you_mean
-from tracemend.mend.ranking import Rank
+from tracemend.mend.questions import read_answers
+from tracemend.mend.ranking import Rank, check_posterior
 from tracemend.mend.repair import Repair
 from tracemend.mend.result import RepairResult
 from tracemend.models import LanguageModel, load
@@ -44,7 +45,10 @@ class TuningChoices(TypedDict, total=False):
 
 
 class Choices(TuningChoices, total=False):
-    """Keywords of a repair; None leaves the preset's choice. See :class:`tracemend.mend.Repair`."""
+    """Keywords of a repair; None leaves the preset's choice. See :class:`tracemend.mend.Repair`.
+
+    ``answers`` also takes the ``questions.csv`` of an earlier run on the same data and seed, filled in.
+    """
 
     rank: Rank | None
     drivers: Drivers | None
@@ -59,6 +63,10 @@ class Choices(TuningChoices, total=False):
     stop: Literal["best", "fixed"] | None
     controls: tuple[Literal["influence", "similarity", "random", "unchanged"], ...] | None
     kernel: Literal["cosine", "dot"] | None
+    fdr: float | None
+    validation: Literal["clean", "noisy"] | None
+    ask: int | None
+    answers: Mapping[str, str] | Path | str | None
 
 
 def repair(
@@ -129,6 +137,7 @@ def repair(
         seed=seed,
         drop_empty=drop_empty,
         fix_splits=fix_splits,
+        noisy=method.validation == "noisy",
         progress=progress,
     )
     given = {"text": text, "reply": reply, "label": label, "group": group, "truth": truth}
@@ -167,9 +176,14 @@ def read_splits(
     seed: int = 0,
     drop_empty: bool = False,
     fix_splits: bool = False,
+    noisy: bool = False,
     progress: Progress = Progress(),
 ) -> Splits:
-    """Read the data and the given parts, and make the parts that are missing; arguments as in :func:`repair`."""
+    """Read the data and the given parts, and make the parts that are missing; arguments as in :func:`repair`.
+
+    Args:
+        noisy: the validation and verdict parts that are made keep the labels as given, also where the truth is known.
+    """
     heard = _Heard(progress)
 
     def labelled(what: Any, true: str | None, positive: str | None) -> Labelled:
@@ -183,9 +197,15 @@ def read_splits(
         validation=None if valid is None else labelled(valid, None, None),
         test=None if test is None else labelled(test, None, None),
         seed=seed,
+        trusted="label" if noisy else "truth",
         fix=fix_splits,
     )
-    return replace(splits, notes=(*heard.dropped, *splits.notes))
+    notes = (*heard.dropped, *splits.notes)
+    if noisy and test is None and splits.test is not None and splits.test.has_truth:
+        # It takes no part in the repair: it only measures what came of it.
+        splits = replace(splits, test=splits.test.with_truth_as_label())
+        notes = (*notes, "The test part carries the true labels; all other parts the labels as given.")
+    return replace(splits, notes=notes)
 
 
 def configured(preset: str = "default", *, seed: int = 0, **choices: Unpack[Choices]) -> Repair:
@@ -207,6 +227,9 @@ def configured(preset: str = "default", *, seed: int = 0, **choices: Unpack[Choi
     method = Repair.preset(preset, seed=seed)
     tuning = tuned_as(method.tuning, seed=seed, **for_tuning)  # type: ignore[arg-type]
     tracin = method.tracin
+    answers: Any = given.get("answers")
+    if isinstance(answers, str | Path):
+        given["answers"] = read_answers(answers)
     kernel = given.pop("kernel", None)
     if kernel is not None:
         _check("kernel", kernel, ("cosine", "dot"))
@@ -218,7 +241,9 @@ def configured(preset: str = "default", *, seed: int = 0, **choices: Unpack[Choi
     noise: Any = given.get("noise", 0.0)
     if not 0 <= noise <= 1:
         raise TuningError(f"noise is {noise}; it is a share of the labels, from 0 to 1.")
-    return replace(method, tuning=tuning, tracin=tracin, **given)  # type: ignore[arg-type]
+    method = replace(method, tuning=tuning, tracin=tracin, **given)  # type: ignore[arg-type]
+    check_posterior(method)
+    return method
 
 
 def tuned_as(tuning: Tuning, *, seed: int, **choices: Unpack[TuningChoices]) -> Tuning:

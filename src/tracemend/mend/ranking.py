@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from tracemend.data import Labelled
-from tracemend.errors import TraceError, TuningError
+from tracemend.errors import TraceError, TuningError, did_you_mean
 from tracemend.mend.decide import suggest
+from tracemend.mend.gain import by_gain
 from tracemend.progress import Progress
 from tracemend.trace import (
     TracIn,
@@ -28,6 +29,7 @@ Floats = npt.NDArray[np.floating[Any]]
 Indices = npt.NDArray[np.int64]
 Arm = Literal["influence", "similarity", "random", "unchanged"]
 Rank = Literal["trusted", "votes", "mean", "weighted"]
+Validation = Literal["clean", "noisy"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +43,9 @@ class Ranking:
         signed: effect on each validation example [n, m]; positive lowers its loss, negative pushes it to an error.
         drivers: weight of each validation example [m].
         eligible: whom the rule lets be acted on [n].
+        kernels: similarity to the validation examples [n, m] and of these among themselves [m, m], in which the
+            validation labels were fitted; None where the ranking rests on no such fit.
+        posterior: of the true label, given text, label and author [n, C]; None decides by influence.
     """
 
     suspicion: Floats
@@ -49,6 +54,8 @@ class Ranking:
     signed: Floats
     drivers: Floats
     eligible: npt.NDArray[np.bool_]
+    kernels: tuple[Floats, Floats] | None = None
+    posterior: Floats | None = None
 
 
 class Rules(Protocol):
@@ -68,6 +75,21 @@ class Rules(Protocol):
     def seed(self) -> int: ...
 
 
+class Decides(Protocol):
+    """What decisions by a posterior read of the configuration."""
+
+    @property
+    def rank(self) -> Rank: ...
+    @property
+    def fdr(self) -> float | None: ...
+    @property
+    def ask(self) -> int: ...
+    @property
+    def validation(self) -> Validation: ...
+    @property
+    def by_posterior(self) -> bool: ...
+
+
 def check_kernel(rules: Rules, labels: int) -> None:
     """Refuse a way of taking influence that the trusted fit cannot use.
 
@@ -83,6 +105,43 @@ def check_kernel(rules: Rules, labels: int) -> None:
             "of layers; choose kernel 'cosine' with aggregate 'whole' or 'mean', or rank by one of: votes, mean, "
             "weighted."
         )
+
+
+def check_posterior(rules: Decides) -> None:
+    """Refuse decisions by a posterior where the configuration gives none, or bounds that are none.
+
+    Raises:
+        TuningError: a value is out of range, or the rank is not ``trusted``.
+    """
+    if rules.fdr is not None and not 0 <= rules.fdr <= 1:
+        raise TuningError(f"fdr is {rules.fdr}; it is a share of the labels acted on, from 0 to 1, such as 0.1.")
+    if rules.ask < 0:
+        raise TuningError(f"ask is {rules.ask}; it is a number of questions a round, at least 0.")
+    if rules.validation not in get_args(Validation):
+        raise TuningError(f"validation {rules.validation!r} is {did_you_mean(rules.validation, get_args(Validation))}")
+    if rules.by_posterior and rules.rank != "trusted":
+        raise TuningError(
+            f"fdr, ask and noisy validation decide by the probability that a label is wrong, and rank {rules.rank!r} "
+            "gives none; choose rank 'trusted', or leave fdr and ask out and the validation clean."
+        )
+
+
+def with_posterior(ranking: Ranking, y: Indices, posterior: Floats) -> Ranking:
+    """The same ranking with suspicion and suggestion by the posterior of the true label.
+
+    Raises:
+        TraceError: shapes differ or a value is out of range.
+    """
+    found = by_gain(posterior, y)
+    denied = np.maximum(found.wrong, 1e-12)
+    return replace(
+        ranking,
+        suspicion=-np.log(np.maximum(1.0 - found.wrong, 1e-12)),
+        suggestion=found.suggested,
+        certainty=np.minimum(1.0, posterior[np.arange(len(y)), found.suggested] / denied),
+        eligible=found.wrong > 0.5,
+        posterior=posterior,
+    )
 
 
 def by_influence(
@@ -107,13 +166,14 @@ def by_influence(
     trusted = rules.rank == "trusted"
     found = rules.tracin.influence(tuned.classifier, train, validation, checkpoints=used, progress=progress)
     p_train = softmax(found.logits)
-    judged: Floats | None = None
+    kernels: tuple[Floats, Floats] | None = None
     if trusted and len(train.labels) == 2:
         # The weights of the checkpoints go out again: the fit expects cosines.
         weight = max(sum(c.lr_sum for c in used), 1e-12)
-        kernel = label_free(found.scores / weight, train.y, validation.y)
-        among = label_free(found.query_scores / weight, validation.y, validation.y)
-        judged = trusted_probabilities(kernel, among, validation.y, 2)
+        kernels = (
+            label_free(found.scores / weight, train.y, validation.y),
+            label_free(found.query_scores / weight, validation.y, validation.y),
+        )
     elif trusted:
         features = fallback
         try:
@@ -123,8 +183,8 @@ def by_influence(
             )
         except TraceError as error:
             progress.note("trusted fit on sentence embeddings", reason=str(error))
-        judged = _trusted(features, validation.y, len(train.labels))
-    ranking = _rank(rules, train, validation, found.scores, p_train, found.query_logits, judged)
+        kernels = _kernels(features)
+    ranking = _rank(rules, train, validation, found.scores, p_train, found.query_logits, kernels)
     return ranking, p_train
 
 
@@ -138,8 +198,8 @@ def by_similarity(
 ) -> Ranking:
     """The same rule with sentence embeddings of the untuned model in place of gradients."""
     signed = similarity_scores(embeddings[0], train.y, embeddings[1], validation.y)
-    judged = _trusted(embeddings, validation.y, len(train.labels)) if rules.rank == "trusted" else None
-    return _rank(rules, train, validation, signed, p_train, validation_logits, judged)
+    kernels = _kernels(embeddings) if rules.rank == "trusted" else None
+    return _rank(rules, train, validation, signed, p_train, validation_logits, kernels)
 
 
 def by_chance(rules: Rules, round_: int, train: Labelled, validation: Labelled, p_train: Floats) -> Ranking:
@@ -170,9 +230,10 @@ def _rank(
     signed: Floats,
     p_train: Floats,
     validation_logits: Floats,
-    judged: Floats | None,
+    kernels: tuple[Floats, Floats] | None,
 ) -> Ranking:
     rows = np.arange(len(train))
+    judged = None if kernels is None else trusted_probabilities(*kernels, validation.y, len(train.labels))
     weights = driver_weights(validation_logits, validation.y, rules.drivers)
     if judged is not None:
         suspicion = -np.log(np.maximum(judged[rows, train.y], 1e-12))
@@ -193,9 +254,9 @@ def _rank(
     if len(train.labels) > 2:
         denied = np.maximum(1.0 - probabilities[rows, train.y], 1e-12)
         certainty = np.minimum(1.0, probabilities[rows, suggestion] / denied)
-    return Ranking(suspicion, suggestion, certainty, signed, weights, eligible)
+    return Ranking(suspicion, suggestion, certainty, signed, weights, eligible, kernels)
 
 
-def _trusted(features: tuple[Floats, Floats], y: Indices, labels: int) -> Floats:
+def _kernels(features: tuple[Floats, Floats]) -> tuple[Floats, Floats]:
     of_train, of_validation = features
-    return trusted_probabilities(of_train @ of_validation.T, of_validation @ of_validation.T, y, labels)
+    return of_train @ of_validation.T, of_validation @ of_validation.T

@@ -18,10 +18,12 @@ import numpy as np
 from tracemend.data import Labelled, Splits
 from tracemend.errors import DataError, TuningError, did_you_mean
 from tracemend.mend.bench import Bench
+from tracemend.mend.bounds import NoiseRate, refuse_noise
 from tracemend.mend.decide import Policy, candidates_per_round
-from tracemend.mend.ranking import Arm, Rank, check_kernel
+from tracemend.mend.questions import QUESTIONS, answered
+from tracemend.mend.ranking import Arm, Rank, Validation, check_kernel, check_posterior
 from tracemend.mend.result import RepairResult, acted_each_round, figures, keep, load_result
-from tracemend.mend.rounds import measure
+from tracemend.mend.rounds import ArmResult, measure
 from tracemend.methods import Method
 from tracemend.models import LanguageModel
 from tracemend.progress import EventLog, Progress
@@ -46,9 +48,16 @@ class Repair(Method[RepairResult]):
         action: ``remove``, ``relabel`` or ``auto``: whichever gains more, which with two labels is always to relabel.
         rounds: at most.
         candidates: examples a round; None takes noise estimate x N / rounds.
-        noise: share of wrong labels; None estimates it by the confident joint.
+        noise: share of wrong labels; None estimates it: by the confident joint, or by the posterior where that decides.
         warm_start: each round goes on from the one before, for ``warm_epochs``; else tunes afresh.
         stop: ``best`` keeps the round with the best validation AP, ``fixed`` the last.
+        fdr: decide by expected gain under a posterior of the true label, and act on the longest prefix of suspects
+            of which at most this share is expected to be right; None does not bound it.
+        validation: ``clean`` trusts the validation labels; ``noisy`` trusts none, and judges every label, of training
+            and validation, by the others'. Then, too, the posterior decides.
+        ask: questions to a person a round, where an answer gains most; they wait in ``questions.csv``. Above 0 the
+            posterior decides.
+        answers: labels that a person gave, by uid; they are carried out first.
         controls: arms that run beside it, acting on as many examples in each round: ``random`` candidates, sentence
             ``similarity`` in place of influence, and ``unchanged`` labels, which the verdict compares with.
 
@@ -77,6 +86,15 @@ class Repair(Method[RepairResult]):
     warm_epochs: int = 2
     stop: Literal["best", "fixed"] = "best"
     controls: tuple[Arm, ...] = ("random", "similarity", "unchanged")
+    fdr: float | None = None
+    validation: Validation = "clean"
+    ask: int = 0
+    answers: Mapping[str, str] | None = None
+
+    @property
+    def by_posterior(self) -> bool:
+        """Whether a posterior of the true label decides, and not influence alone."""
+        return self.fdr is not None or self.ask > 0 or self.validation == "noisy"
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Self:
@@ -154,6 +172,8 @@ class Repair(Method[RepairResult]):
     ) -> RepairResult:
         began = time.monotonic()
         check_kernel(self, len(splits.labels))
+        check_posterior(self)
+        answered(splits.train, self.answers or {})  # refused before any work
         prints = {"model": model.fingerprint, **splits.fingerprints}
         run = RunDirectory(out, command=command, config=self.config, fingerprints=prints)
         if run.result is not None:
@@ -162,9 +182,11 @@ class Repair(Method[RepairResult]):
         start = tune(model, splits.train, splits.validation, self.tuning, out=out / "tuning", progress=progress)
         first = run.step("start", lambda: measure(start, splits))
         bench = Bench(self, model, splits, start, first, progress)
-        noise = self.noise if self.noise is not None else run.step("noise", bench.estimate)
-        budget = self.candidates or candidates_per_round(noise, len(splits.train), self.rounds)
-        arms = {"influence": bench.arm("influence", budget, out / "arms" / "influence")}
+        noise, cap, rate = self._noise(bench, run)
+        # With a rate of false discoveries that is what bounds a round; else the estimate does.
+        share = noise if rate is None or self.fdr is None else rate.high
+        budget = self.candidates or candidates_per_round(share, len(splits.train), self.rounds)
+        arms = {"influence": bench.arm("influence", budget, out / "arms" / "influence", cap=cap)}
         # The controls act on as many examples in each round, and are read at the same round.
         spent = acted_each_round(arms["influence"])
         at = arms["influence"].chosen
@@ -200,6 +222,7 @@ class Repair(Method[RepairResult]):
             **found["influence"],
             **{f"{arm}_recovered_share": found[arm]["recovered_share"] for arm in self.controls},
             "estimated_noise": noise,
+            **({} if rate is None else rate.metrics),
             "n_train": len(splits.train),
             "threshold": bench.threshold(final if judged.recommended == "repaired" else None),
             "seconds": seconds,
@@ -209,12 +232,34 @@ class Repair(Method[RepairResult]):
             controls={arm: {k: v for k, v in found[arm].items() if v is not None} for arm in self.controls},
             seconds=seconds,
             verdict=judged.facts,
-            notes=[*splits.notes, *start.notes],
+            notes=[*splits.notes, *start.notes, *self._notes(rate, final)],
             command_line=command_line,
             seeds={"seed": self.seed, "tuning": self.tuning.seed},
             **described,
         )
         return load_result(out, splits)
+
+    def _noise(self, bench: Bench, run: RunDirectory) -> tuple[float, int | None, NoiseRate | None]:
+        """Share of wrong labels, the most to act on, and the estimate behind them."""
+        n = len(bench.splits.train)
+        if self.noise is not None:
+            return self.noise, round(self.noise * n) if self.by_posterior else None, None
+        if not self.by_posterior:
+            return run.step("noise", bench.estimate), None, None
+        rate = NoiseRate.of(run.step("noise-rate", lambda: bench.noise_rate().facts))
+        refuse_noise(rate, trusted=self.validation == "clean")
+        return rate.rate, rate.most, rate
+
+    def _notes(self, rate: NoiseRate | None, arm: ArmResult) -> list[str]:
+        notes = [] if rate is None else [rate.sentence]
+        if arm.asked:
+            notes.append(
+                f"{len(arm.asked)} questions for a person are in {QUESTIONS}: write a label into its column answer, "
+                "and give the file with --answers to a new run on the same data and seed."
+            )
+        if self.answers:
+            notes.append(f"{len(self.answers)} labels were given by a person who was asked.")
+        return notes
 
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {

@@ -16,6 +16,7 @@ from tracemend.data import Labelled, Splits
 from tracemend.evaluate import curve_figure, detection, recovered_share
 from tracemend.mend.export import apply, export
 from tracemend.mend.ledger import Decision, Ledger
+from tracemend.mend.questions import QUESTIONS, write_questions
 from tracemend.mend.verdict import Verdict
 from tracemend.methods import MethodResult
 from tracemend.runs import read_json, write_json, write_parquet
@@ -128,6 +129,8 @@ def figures(splits: Splits, arm: ArmResult, start: Figures, clean: Figures | Non
     split = "test" if splits.test is not None else "verdict"
     at_chosen = arm.curve[(arm.curve["split"] == split) & (arm.curve["round"] == arm.chosen)].iloc[0]
     kept = arm.decisions[arm.decisions["kept"]] if len(arm.decisions) else arm.decisions
+    # What a person answered is no merit of the method's.
+    kept = kept[kept["actor"] == "repair"] if len(kept) else kept
     found: dict[str, Any] = {
         "ap_clean": None if clean is None else clean[split]["ap"],
         "ap_corrupted": start[split]["ap"],
@@ -156,7 +159,8 @@ def figures(splits: Splits, arm: ArmResult, start: Figures, clean: Figures | Non
 
 def acted_each_round(arm: ArmResult) -> list[int]:
     """How many examples an arm acted on in each of its rounds."""
-    rounds = arm.decisions["round"] if len(arm.decisions) else pd.Series(dtype=int)
+    decisions = arm.decisions
+    rounds = decisions.loc[decisions["actor"] == "repair", "round"] if len(decisions) else pd.Series(dtype=int)
     return [int((rounds == number).sum()) for number in range(1, int(rounds.max()) + 1)] if len(rounds) else []
 
 
@@ -169,7 +173,7 @@ def keep(
     *,
     names: Mapping[str, str] | None = None,
 ) -> None:
-    """Write curve and decisions, the ledger, and the repaired set with its diff, under the user's column names."""
+    """Write curve, decisions and questions, the ledger, and the repaired set, under the user's column names."""
     curves = [arm.curve for arm in arms.values()]
     for name, found in (("corrupted", start), ("clean", clean)):
         if found is not None:
@@ -181,6 +185,10 @@ def keep(
     table = pd.DataFrame(kept.to_dict("records"), columns=list(DECISIONS))
     table["evidence"] = [json.dumps(e) for e in table["evidence"]]
     write_parquet(out / "decisions.parquet", table)
+    # A column that mixes scores with none, or labels with none, holds NaN for none.
+    records: list[dict[str, Any]] = [
+        {str(k): None if v is None or v != v else v for k, v in d.items()} for d in kept.to_dict("records")
+    ]
     with Ledger(out / "ledger.sqlite") as ledger:
         ledger.add(
             Decision(
@@ -191,11 +199,25 @@ def keep(
                 round=int(d["round"]),
                 score=d["score"],
                 evidence={**d["evidence"], "reason": d["reason"]},
+                actor=d["actor"],
+            )
+            for d in records
+        )
+        ledger.add(
+            Decision(
+                uid=d["uid"],
+                kind="ask",
+                old=d["old"],
+                round=int(d["round"]),
+                score=d["score"],
+                evidence={"reason": d["reason"], "suggested": d["suggested"], "p_wrong": d["p_wrong"]},
                 actor="repair",
             )
-            for d in kept.to_dict("records")
+            for d in arms["influence"].asked
         )
         export(splits.train, ledger, out, names=names)
+    if arms["influence"].asked:
+        write_questions(out / QUESTIONS, arms["influence"].asked)
 
 
 def load_result(out: Path, splits: Splits) -> RepairResult:

@@ -14,31 +14,25 @@ from safetensors.torch import save
 from torch import Tensor
 
 from tracemend.data import Labelled, Splits
-from tracemend.data.splits import LEAST
 from tracemend.evaluate import scores
-from tracemend.mend.decide import Policy, decide
+from tracemend.mend.acts import ActRules, act, ask, choose, spare
+from tracemend.mend.bounds import refuse_one_label
+from tracemend.mend.questions import answered
 from tracemend.mend.ranking import Ranking, softmax
 from tracemend.models import LanguageModel
 from tracemend.progress import Progress
 from tracemend.runs import atomic, read_json, write_json
-from tracemend.trace import TracIn
 from tracemend.tuning import Checkpoint, Tuned, Tuning, tune
 from tracemend.tuning.tune import resolve_precision
 
-# Errors named in the evidence of one decision.
-ERRORS = 5
 Ranker = Callable[[Tuned, Labelled, int], tuple[Ranking, np.ndarray[Any, Any]]]
 
 
-class LoopRules(Protocol):
+class LoopRules(ActRules, Protocol):
     """What the loop reads of the configuration."""
 
     @property
     def rounds(self) -> int: ...
-    @property
-    def action(self) -> Policy: ...
-    @property
-    def tracin(self) -> TracIn: ...
     @property
     def warm_start(self) -> bool: ...
     @property
@@ -58,6 +52,7 @@ class ArmResult:
         tuned: the classifier at the chosen round.
         chosen: the chosen round; 0 is the start.
         suspicion: of the first round, over the training set as given [n].
+        asked: one row a question to a person.
     """
 
     curve: pd.DataFrame
@@ -66,6 +61,7 @@ class ArmResult:
     tuned: Tuned
     chosen: int
     suspicion: np.ndarray[Any, Any]
+    asked: Sequence[Mapping[str, Any]] = ()
 
 
 def measure(tuned: Tuned, splits: Splits) -> dict[str, dict[str, float]]:
@@ -91,6 +87,8 @@ def repair_arm(
     *,
     out: Path,
     at: int | None = None,
+    cap: int | None = None,
+    answers: Mapping[str, str] | None = None,
     neighbours: Callable[[Labelled, int], Mapping[str, Any]] | None = None,
     measured: Mapping[str, Mapping[str, float]] | None = None,
     progress: Progress = Progress(),
@@ -102,6 +100,8 @@ def repair_arm(
             nothing and only tunes on: what more tuning does by itself.
         candidates: the most examples to act on in each round; as many rounds.
         out: folder of the arm; rounds that are there are read, not done again.
+        cap: the most examples to act on in all rounds together; None does not bound it.
+        answers: uid -> label that a person gave; carried out first of all.
         neighbours: gives the nearest opposite-label neighbour of a training row, for the evidence.
         measured: figures of the start, where known.
 
@@ -113,6 +113,7 @@ def repair_arm(
     states: list[Mapping[str, Tensor]] = [start.best.load_state()]
     kept = [start.best]
     acted: dict[str, dict[str, Any]] = {}
+    asked: list[dict[str, Any]] = []
     suspicion = np.zeros(len(given))
     figures = [measured or measure(start, splits)]
     again = replace(tuning, epochs=rules.warm_epochs, patience=0) if rules.warm_start else tuning
@@ -121,13 +122,17 @@ def repair_arm(
         if not (folder / "round.json").exists():
             chosen_now = folder / "decisions.json"
             if not chosen_now.exists():
-                made, suspected = [], [0.0] * len(train)
+                said = answered(train, answers) if answers and number == 1 else []
+                now, taken = _told(train, said), set(acted) | {d["uid"] for d in said}
+                made, questions, suspected = [], [], [0.0] * len(train)
                 if ranker is not None:
-                    ranking, p_train = ranker(tuned, train, number)
-                    rows = _choose(ranking, train, acted, most)
-                    made = _act(rules, ranking, p_train, train, splits.validation, rows, number, tuned, neighbours)
-                    made, suspected = _spare(made, train), ranking.suspicion.tolist()
-                write_json(chosen_now, {"decisions": made, "suspicion": suspected})
+                    ranking, p_train = ranker(tuned, now, number)
+                    left = most if cap is None else min(most, cap - sum(d["actor"] != "person" for d in history))
+                    picked = choose(rules, ranking, now, taken, left)
+                    made = act(rules, ranking, p_train, now, splits.validation, picked, number, tuned, neighbours)
+                    made, questions = spare(made, now), ask(ranking, now, picked, number)
+                    suspected = ranking.suspicion.tolist()
+                write_json(chosen_now, {"decisions": [*said, *made], "asked": questions, "suspicion": suspected})
             facts = read_json(chosen_now)
             if facts["decisions"] or ranker is None:
                 tuned = tune(
@@ -148,7 +153,8 @@ def repair_arm(
         kept.append(tuned.best)
         suspicion = np.array(facts["suspicion"]) if number == 1 else suspicion
         history += facts["decisions"]
-        acted |= {d["uid"]: d for d in facts["decisions"]}
+        asked += facts["asked"]
+        acted |= {d["uid"]: d for d in [*facts["decisions"], *facts["asked"]]}
         train = _apply(given, history)
         figures.append(facts["figures"])
         progress.note("round", arm=arm, round=number, acted=len(facts["decisions"]), **facts["figures"]["validation"])
@@ -169,111 +175,17 @@ def repair_arm(
         tuned=at_checkpoint(tuned, kept[chosen]),
         chosen=chosen,
         suspicion=suspicion,
+        asked=asked,
     )
 
 
-def _choose(ranking: Ranking, train: Labelled, acted: Mapping[str, Any], candidates: int) -> list[int]:
-    order = np.argsort(-ranking.suspicion, kind="stable")
-    uid = train.uid
-    return [int(i) for i in order if ranking.eligible[i] and uid[i] not in acted][:candidates]
-
-
-def _act(
-    rules: LoopRules,
-    ranking: Ranking,
-    p_train: np.ndarray[Any, Any],
-    train: Labelled,
-    validation: Labelled,
-    rows: list[int],
-    number: int,
-    tuned: Tuned,
-    neighbours: Callable[[Labelled, int], Mapping[str, Any]] | None,
-) -> list[dict[str, Any]]:
-    if not rows:
-        return []
-    y = train.y[rows]
-    weight = ranking.drivers / max(float(ranking.drivers.sum()), 1e-12)
-    influence = ranking.signed[rows] @ weight
-    # What the ranking holds suspect is taken for an opponent, also where the drivers' mean does not show it.
-    influence = np.minimum(influence, -1e-9)
-    actions = decide(
-        p_train[rows],
-        y,
-        influence,
-        policy=rules.action,
-        similarity="cosine" if rules.tracin.normalise_train else "dot",
-        suggested=ranking.suggestion[rows],
-        certainty=ranking.certainty[rows],
-    )
-    predicted = validation.y  # no errors: controls need no evidence
-    if neighbours is not None:
-        precision = resolve_precision(tuned.tuning.precision, tuned.classifier.device)
-        predicted = tuned.classifier.predict(validation.pairs, precision=precision).argmax(axis=1)
-    made = []
-    for k, row in enumerate(rows):
-        if actions.kind[k] == "keep":
-            continue
-        new = train.labels[actions.label[k]] if actions.kind[k] == "label" else None
-        pushed = _pushed(ranking.signed[row], validation, predicted)
-        example = train.frame.iloc[row]
-        evidence: dict[str, Any] = {"errors": pushed}
-        if neighbours is not None:
-            evidence["neighbour"] = dict(neighbours(train, row))
-        made.append(
-            {
-                "uid": example["uid"],
-                "text": example["text"],
-                "reply": example["reply"],
-                "kind": actions.kind[k],
-                "old": example["label"],
-                "new": new,
-                "round": number,
-                "score": float(ranking.suspicion[row]),
-                "reason": _reason(example["label"], train.labels[ranking.suggestion[row]], pushed, evidence),
-                "truth": example["truth"],
-                "evidence": evidence,
-            }
-        )
-    return made
-
-
-def _spare(made: list[dict[str, Any]], train: Labelled) -> list[dict[str, Any]]:
-    """The decisions that leave every label enough examples to be tuned on; a large budget would take them all."""
-    left = train.frame["label"].value_counts().to_dict()
-    kept = []
-    for decision in made:
-        if left[decision["old"]] > LEAST:
-            left[decision["old"]] -= 1
-            if decision["kind"] == "label":
-                left[decision["new"]] = left.get(decision["new"], 0) + 1
-            kept.append(decision)
-    return kept
-
-
-def _pushed(
-    signed: np.ndarray[Any, Any], validation: Labelled, predicted: np.ndarray[Any, Any]
-) -> list[dict[str, Any]]:
-    """The validation errors that the example pushes hardest, with its influence on each."""
-    wrong = np.flatnonzero((predicted != validation.y) & (signed < 0))
-    worst = wrong[np.argsort(signed[wrong], kind="stable")][:ERRORS]
-    return [
-        {
-            **{c: validation.frame[c].iloc[q] for c in ("uid", "text", "reply", "label")},
-            "predicted": validation.labels[int(predicted[q])],
-            "influence": float(signed[q]),
-        }
-        for q in worst
-    ]
-
-
-def _reason(label: str, suggestion: str, pushed: list[dict[str, Any]], evidence: Mapping[str, Any]) -> str:
-    parts = [f"Labelled {label}; {suggestion} is likelier"]
-    if pushed:
-        parts.append(f"it pushes validation errors towards {pushed[0]['predicted']}")
-    near = evidence.get("neighbour")
-    if near:
-        parts.append(f"its nearest example labelled otherwise is {near['similarity']:.2f} similar")
-    return "; ".join(parts) + "."
+def _told(train: Labelled, said: list[dict[str, Any]]) -> Labelled:
+    """The training set with a person's answers."""
+    if not said:
+        return train
+    told = _apply(train, said)
+    refuse_one_label(np.bincount(told.y, minlength=len(told.labels)).tolist(), told.labels, "the answers")
+    return told
 
 
 def _apply(data: Labelled, made: list[dict[str, Any]]) -> Labelled:
@@ -306,7 +218,8 @@ def _curve(
     for number, parts in enumerate(figures):
         done = [d for d in history if d["round"] <= number]
         removed = sum(d["kind"] == "remove" for d in done)
-        right = [d["truth"] is not None and d["old"] != d["truth"] for d in done]
+        mine = [d for d in done if d["actor"] == "repair"]
+        right = [d["truth"] is not None and d["old"] != d["truth"] for d in mine]
         for split, found in parts.items():
             rows.append(
                 {
@@ -317,8 +230,8 @@ def _curve(
                     "accuracy": found["accuracy"],
                     "macro_f1": found["macro_f1"],
                     "n_train": len(given) - removed,
-                    "acted": len(done),
-                    "acted_precision": float(np.mean(right)) if done and given.has_truth else np.nan,
+                    "acted": len(mine),
+                    "acted_precision": float(np.mean(right)) if mine and given.has_truth else np.nan,
                 }
             )
     return pd.DataFrame(rows)

@@ -48,6 +48,7 @@ def verdict(
     acted: int,
     tried: int = 0,
     against: str = "the start",
+    noisy: bool = False,
     seed: int = 0,
 ) -> Verdict:
     """Compare two classifiers' probabilities [n, C] on the verdict set.
@@ -56,6 +57,8 @@ def verdict(
         acted: decisions up to the chosen round.
         tried: decisions of all rounds.
         against: what ``before`` is, in words.
+        noisy: whether the labels compared by may be wrong themselves; the rule stays, the sentence says so. Wrong
+            labels that fall on both alike pull every difference towards zero, and are no reason for one.
 
     The repaired set is recommended where average precision is shown to be higher, or where another figure is and
     average precision is not shown to be lower. Accuracy and macro-F1 are those of the most probable label, so that no
@@ -92,4 +95,6 @@ def verdict(
             f"Not shown: average precision changed by {ap.difference:+.3f}, and the interval ({ap.low:+.3f} to "
             f"{ap.high:+.3f}) covers zero. The original set is the recommended one."
         )
+    if noisy:
+        sentence += " The labels it is judged by may be wrong as well."
     return Verdict("repaired" if helped else "original", sentence, found)

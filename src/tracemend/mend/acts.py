@@ -1,0 +1,264 @@
+"""Whom to act on and whom to ask about in one round, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from tracemend.data import Labelled
+from tracemend.data.splits import LEAST
+from tracemend.mend.bounds import fdr_prefix, refuse_one_label
+from tracemend.mend.decide import Policy, decide
+from tracemend.mend.gain import Gains, by_gain
+from tracemend.mend.ranking import Ranking
+from tracemend.trace import TracIn
+from tracemend.trace.confident import checked
+from tracemend.tuning import Tuned
+from tracemend.tuning.tune import resolve_precision
+
+# Errors named in the evidence of one decision.
+ERRORS = 5
+
+
+class ActRules(Protocol):
+    """What the acts of a round read of the configuration."""
+
+    @property
+    def action(self) -> Policy: ...
+    @property
+    def tracin(self) -> TracIn: ...
+    @property
+    def fdr(self) -> float | None: ...
+    @property
+    def ask(self) -> int: ...
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Chosen:
+    """The acts of one round.
+
+    Attributes:
+        rows: who is relabelled or removed, the most suspicious first.
+        asked: about whom a person is asked, the most valuable question first.
+        gains: of every example; None decides by influence.
+    """
+
+    rows: list[int]
+    asked: list[int]
+    gains: Gains | None
+
+
+def choose_by_gain(
+    posterior: npt.ArrayLike,
+    y: npt.ArrayLike,
+    free: npt.ArrayLike,
+    *,
+    most: int,
+    policy: Policy = "auto",
+    fdr: float | None = None,
+    questions: int = 0,
+    cost: float = 1.0,
+) -> Chosen:
+    """By expected gain, within the bounds of the false discovery rate and of the number to act on.
+
+    Questions are taken first: where an answer gains more than any act, acting would forestall it. What is left to be
+    relabelled or removed is cut to the longest prefix by P(wrong) that keeps to ``fdr``, then to ``most``.
+
+    Args:
+        posterior: probability of each true label [n, C].
+        y: given label indices [n].
+        free: who may be acted on or asked about [n]; the others are out of it.
+        most: relabelled or removed at most.
+        policy: see :func:`tracemend.mend.gain.by_gain`.
+        fdr: share of right labels among those acted on, at most; None does not bound it.
+        questions: asked at most.
+        cost: of training on a wrong label, where a right one is worth 1.
+
+    Raises:
+        TraceError: shapes differ, a value is out of range, or the policy is unknown.
+
+    Example:
+        >>> p = [[0.01, 0.99], [0.2, 0.8], [0.45, 0.55], [0.9, 0.1]]
+        >>> found = choose_by_gain(p, [0, 0, 0, 0], [True] * 4, most=4, fdr=0.1, questions=1)
+        >>> found.rows, found.asked
+        ([0], [2])
+    """
+    p, given = checked(posterior, y)
+    may = np.flatnonzero(np.asarray(free, dtype=bool))
+    everyone = by_gain(p, given, policy=policy, cost=cost)
+    if not len(may):
+        return Chosen(rows=[], asked=[], gains=everyone)
+    found = by_gain(p[may], given[may], policy=policy, cost=cost, questions=questions)
+    kind = np.array(found.kind, dtype=object)
+    asked = np.flatnonzero(kind == "ask")
+    asked = asked[np.lexsort((asked, -found.wrong[asked].round(12), -found.value[asked].round(12)))]
+    suspects = np.flatnonzero((kind == "label") | (kind == "remove"))
+    acted = suspects[fdr_prefix(found.wrong[suspects], fdr)][: max(0, most)]
+    return Chosen(rows=may[acted].tolist(), asked=may[asked].tolist(), gains=everyone)
+
+
+def choose(rules: ActRules, ranking: Ranking, train: Labelled, acted: Collection[str], most: int) -> Chosen:
+    """Whom to act on: the most suspicious who are eligible, or by expected gain where there is a posterior."""
+    uid = train.uid
+    free = np.array([one not in acted for one in uid])
+    if ranking.posterior is not None:
+        found = choose_by_gain(
+            ranking.posterior, train.y, free, most=most, policy=rules.action, fdr=rules.fdr, questions=rules.ask
+        )
+        left = _left(train, found)
+        refuse_one_label(left, train.labels, f"the {len(found.rows)} most suspicious labels, once acted on,")
+        return found
+    order = np.argsort(-ranking.suspicion, kind="stable")
+    rows = [int(i) for i in order if ranking.eligible[i] and free[i]][: max(0, most)]
+    return Chosen(rows=rows, asked=[], gains=None)
+
+
+def _left(train: Labelled, chosen: Chosen) -> list[int]:
+    """Examples of each label after the acts [C]."""
+    y = train.y
+    if chosen.gains is not None:
+        y[chosen.rows] = chosen.gains.label[chosen.rows]
+    return [int(count) for count in np.bincount(y[y >= 0], minlength=len(train.labels))]
+
+
+def act(
+    rules: ActRules,
+    ranking: Ranking,
+    p_train: np.ndarray[Any, Any],
+    train: Labelled,
+    validation: Labelled,
+    chosen: Chosen,
+    number: int,
+    tuned: Tuned,
+    neighbours: Callable[[Labelled, int], Mapping[str, Any]] | None,
+) -> list[dict[str, Any]]:
+    """The decisions of a round, each with its evidence."""
+    rows = chosen.rows
+    if not rows:
+        return []
+    if chosen.gains is not None:
+        kinds = [chosen.gains.kind[row] for row in rows]
+        labels = chosen.gains.label[rows]
+    else:
+        kinds, labels = _by_influence(rules, ranking, p_train[rows], train.y[rows], rows)
+    predicted = validation.y  # no errors: controls need no evidence
+    if neighbours is not None:
+        precision = resolve_precision(tuned.tuning.precision, tuned.classifier.device)
+        predicted = tuned.classifier.predict(validation.pairs, precision=precision).argmax(axis=1)
+    made = []
+    for k, row in enumerate(rows):
+        if kinds[k] == "keep":
+            continue
+        new = train.labels[labels[k]] if kinds[k] == "label" else None
+        pushed = _pushed(ranking.signed[row], validation, predicted)
+        example = train.frame.iloc[row]
+        evidence: dict[str, Any] = {"errors": pushed}
+        if neighbours is not None:
+            evidence["neighbour"] = dict(neighbours(train, row))
+        if chosen.gains is not None:
+            evidence |= {"p_wrong": float(chosen.gains.wrong[row]), "gain": float(chosen.gains.gain[row])}
+        made.append(
+            {
+                "uid": example["uid"],
+                "text": example["text"],
+                "reply": example["reply"],
+                "kind": kinds[k],
+                "old": example["label"],
+                "new": new,
+                "round": number,
+                "score": float(ranking.suspicion[row]),
+                "reason": _reason(example["label"], train.labels[ranking.suggestion[row]], pushed, evidence),
+                "truth": example["truth"],
+                "actor": "repair",
+                "evidence": evidence,
+            }
+        )
+    return made
+
+
+def _by_influence(
+    rules: ActRules,
+    ranking: Ranking,
+    p: np.ndarray[Any, Any],
+    y: np.ndarray[Any, Any],
+    rows: list[int],
+) -> tuple[list[Any], np.ndarray[Any, Any]]:
+    """Kind and new label of each candidate, by the gain of influence to first order."""
+    weight = ranking.drivers / max(float(ranking.drivers.sum()), 1e-12)
+    # What the ranking holds suspect is taken for an opponent, also where the drivers' mean does not show it.
+    influence = np.minimum(ranking.signed[rows] @ weight, -1e-9)
+    actions = decide(
+        p,
+        y,
+        influence,
+        policy=rules.action,
+        similarity="cosine" if rules.tracin.normalise_train else "dot",
+        suggested=ranking.suggestion[rows],
+        certainty=ranking.certainty[rows],
+    )
+    return list(actions.kind), actions.label
+
+
+def ask(ranking: Ranking, train: Labelled, chosen: Chosen, number: int) -> list[dict[str, Any]]:
+    """The questions of a round, as questions.csv and the ledger need them."""
+    if chosen.gains is None:
+        return []
+    asked = []
+    for row in chosen.asked:
+        example = train.frame.iloc[row]
+        suggested, wrong = train.labels[ranking.suggestion[row]], float(chosen.gains.wrong[row])
+        asked.append(
+            {
+                **{c: example[c] for c in ("uid", "text", "reply")},
+                "old": example["label"],
+                "suggested": suggested,
+                "p_wrong": wrong,
+                "round": number,
+                "score": float(ranking.suspicion[row]),
+                "reason": f"Labelled {example['label']}, wrong with probability {wrong:.2f}; else {suggested}.",
+            }
+        )
+    return asked
+
+
+def spare(made: list[dict[str, Any]], train: Labelled) -> list[dict[str, Any]]:
+    """The decisions that leave every label enough examples to be tuned on; a large budget would take them all."""
+    left = train.frame["label"].value_counts().to_dict()
+    kept = []
+    for decision in made:
+        if left[decision["old"]] > LEAST:
+            left[decision["old"]] -= 1
+            if decision["kind"] == "label":
+                left[decision["new"]] = left.get(decision["new"], 0) + 1
+            kept.append(decision)
+    return kept
+
+
+def _pushed(
+    signed: np.ndarray[Any, Any], validation: Labelled, predicted: np.ndarray[Any, Any]
+) -> list[dict[str, Any]]:
+    """The validation errors that the example pushes hardest, with its influence on each."""
+    wrong = np.flatnonzero((predicted != validation.y) & (signed < 0))
+    worst = wrong[np.argsort(signed[wrong], kind="stable")][:ERRORS]
+    return [
+        {
+            **{c: validation.frame[c].iloc[q] for c in ("uid", "text", "reply", "label")},
+            "predicted": validation.labels[int(predicted[q])],
+            "influence": float(signed[q]),
+        }
+        for q in worst
+    ]
+
+
+def _reason(label: str, suggestion: str, pushed: list[dict[str, Any]], evidence: Mapping[str, Any]) -> str:
+    parts = [f"Labelled {label}; {suggestion} is likelier"]
+    if pushed:
+        parts.append(f"it pushes validation errors towards {pushed[0]['predicted']}")
+    near = evidence.get("neighbour")
+    if near:
+        parts.append(f"its nearest example labelled otherwise is {near['similarity']:.2f} similar")
+    return "; ".join(parts) + "."

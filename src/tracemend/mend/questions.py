@@ -1,0 +1,114 @@
+"""What a person is asked, as a table to fill in, and the answers read back."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tracemend.data import Labelled
+from tracemend.errors import DataError, did_you_mean
+from tracemend.runs import atomic
+
+QUESTIONS = "questions.csv"
+COLUMNS = ("uid", "text", "reply", "label", "suggested", "p_wrong", "round", "answer")
+
+
+def write_questions(path: Path, asked: Sequence[Mapping[str, Any]]) -> None:
+    """Write ``questions.csv``: one row a question, in the order of their value, the column ``answer`` empty.
+
+    Args:
+        path: where to.
+        asked: rows with ``uid``, ``text``, ``reply``, ``old``, ``suggested``, ``p_wrong`` and ``round``.
+
+    Raises:
+        RunError: the disk is full or not writable.
+    """
+    rows = [{**one, "label": one["old"], "answer": ""} for one in asked]
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    with atomic(path, "wb") as file:
+        file.write(table.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC).encode())
+
+
+def read_answers(path: Path | str, *, labels: Sequence[str] | None = None) -> dict[str, str]:
+    """The labels a person gave: uid -> label. Rows without an answer are still open and left out.
+
+    Args:
+        path: ``questions.csv`` with answers, or any CSV with the columns ``uid`` and ``answer``.
+        labels: the names an answer may have; None checks nothing.
+
+    Raises:
+        DataError: no such file, a column is missing, nothing is answered, one question has two answers, or an answer
+            is no label.
+
+    Example:
+        >>> read_answers("runs/mine/questions.csv")  # doctest: +SKIP
+        {'4f0c9a7be1d2-0': 'unsafe'}
+    """
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist; --answers takes the questions.csv of a run, filled in.") from None
+    except (ValueError, OSError) as error:
+        raise DataError(f"{path} cannot be read as CSV ({error}); save it as CSV in UTF-8 again.") from error
+    for column in ("uid", "answer"):
+        if column not in table:
+            raise DataError(
+                f"{path} has no column {column!r}, only {', '.join(map(str, table.columns))}; keep the columns of "
+                "questions.csv and fill in answer."
+            )
+    found: dict[str, str] = {}
+    for row, (uid, said) in enumerate(zip(table["uid"].str.strip(), table["answer"].str.strip(), strict=True)):
+        if not said:
+            continue
+        if labels is not None and said not in labels:
+            raise DataError(f"answer {said!r} in row {row} of {path} ({uid}) is {did_you_mean(said, labels)}")
+        if found.setdefault(uid, said) != said:
+            raise DataError(f"{path} answers {uid} with {found[uid]!r} and with {said!r}; keep one of the rows.")
+    if not found:
+        raise DataError(
+            f"none of the {len(table)} questions of {path} is answered; write a label into the column answer."
+        )
+    return found
+
+
+def answered(train: Labelled, answers: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The decisions that the answers come to: another label, or the label looked at and kept.
+
+    Args:
+        train: the training set the questions were about.
+        answers: uid -> label.
+
+    Raises:
+        DataError: an answer is about an example that is not in the training set, or is no label.
+    """
+    rows = {uid: row for row, uid in enumerate(train.uid)}
+    missing = [uid for uid in answers if uid not in rows]
+    if missing:
+        raise DataError(
+            f"{len(missing)} of {len(answers)} answers are about examples that are not in the training part (the "
+            f"first: {missing[0]}); give the same file and --seed as the run that asked."
+        )
+    made = []
+    for uid, said in answers.items():
+        if said not in train.labels:
+            raise DataError(f"answer {said!r} to {uid} is {did_you_mean(said, train.labels)}")
+        example = train.frame.iloc[rows[uid]]
+        kept = said == example["label"]
+        made.append(
+            {
+                **{column: example[column] for column in ("uid", "text", "reply", "truth")},
+                "kind": "keep" if kept else "label",
+                "old": example["label"],
+                "new": None if kept else said,
+                "round": 0,  # before the loop, so that no round that did not help takes it back
+                "score": None,
+                "reason": f"A person was asked and said {said}.",
+                "actor": "person",
+                "evidence": {"errors": []},
+            }
+        )
+    return made

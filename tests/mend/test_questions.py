@@ -1,0 +1,69 @@
+"""Questions out, answers in: a round trip, and what a filled-in table can have wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from tracemend.data import Labelled
+from tracemend.errors import DataError
+from tracemend.mend.questions import COLUMNS, answered, read_answers, write_questions
+
+
+@pytest.fixture
+def train() -> Labelled:
+    return Labelled.make(['a, "quoted"\nline', "=1+1", "plain"], ["safe", "unsafe", "safe"])
+
+
+def questions(train: Labelled) -> list[dict[str, Any]]:
+    return [
+        {
+            "uid": row["uid"], "text": row["text"], "reply": row["reply"], "old": row["label"], "suggested": "unsafe",
+            "p_wrong": 0.5, "round": 1,
+        }
+        for row in train.frame.to_dict("records")
+    ]  # fmt: skip
+
+
+def test_what_was_asked_is_read_back_once_it_is_answered(train: Labelled, tmp_path: Path) -> None:
+    path = tmp_path / "questions.csv"
+    write_questions(path, questions(train))
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    assert tuple(table) == COLUMNS and list(table["text"]) == list(train.frame["text"])
+    with pytest.raises(DataError, match="none of the 3 questions"):
+        read_answers(path)
+    table["answer"] = ["unsafe", " unsafe ", ""]
+    table.to_csv(path, index=False, encoding="utf-8-sig")
+    found = read_answers(path, labels=train.labels)
+    assert found == {train.uid[0]: "unsafe", train.uid[1]: "unsafe"}
+    made = answered(train, found)
+    assert [(d["kind"], d["old"], d["new"]) for d in made] == [("label", "safe", "unsafe"), ("keep", "unsafe", None)]
+    assert {d["actor"] for d in made} == {"person"} and {d["round"] for d in made} == {0}
+
+
+def test_bad_answers(train: Labelled, tmp_path: Path) -> None:
+    path = tmp_path / "answers.csv"
+    with pytest.raises(DataError, match="does not exist"):
+        read_answers(path)
+    path.write_text("uid;answer\nx;safe\n", "utf-8")
+    with pytest.raises(DataError, match="has no column 'uid', only uid;answer"):
+        read_answers(path)
+    path.write_text("uid,answer\nx,saffe\n", "utf-8")
+    with pytest.raises(DataError, match="did you mean 'safe'"):
+        read_answers(path, labels=train.labels)
+    path.write_text("uid,answer\nx,safe\nx,unsafe\n", "utf-8")
+    with pytest.raises(DataError, match="answers x with 'safe' and with 'unsafe'"):
+        read_answers(path)
+    path.write_bytes(b"uid,answer\nx,\xff\xfe\n")
+    with pytest.raises(DataError, match="cannot be read as CSV"):
+        read_answers(path)
+    path.write_text("", "utf-8")
+    with pytest.raises(DataError, match="cannot be read as CSV"):
+        read_answers(path)
+    with pytest.raises(DataError, match=r"1 of 1 answers .*same file and --seed"):
+        answered(train, {"nobody-0": "safe"})
+    with pytest.raises(DataError, match="did you mean 'safe'"):
+        answered(train, {train.uid[0]: "saffe"})
