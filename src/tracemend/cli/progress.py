@@ -39,7 +39,7 @@ class Bars(Progress):
         line = _LINES[event](facts)
         # Every round tunes again and counts the cut texts again: once is enough.
         if event != "cut" or line not in self._said:
-            self.rich.console.print(line, highlight=False, markup=False, style="dim")
+            self.rich.console.print(line, highlight=False, markup=False, style="dim", soft_wrap=True)
         self._said.add(line)
 
 

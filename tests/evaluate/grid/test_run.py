@@ -150,8 +150,14 @@ def test_a_damaged_file_is_named(results):
 def test_a_job_goes_through_a_pipe(tmp_path):
     path = tmp_path / "job"
     path.write_text(job(grid("p"), 3.5))
-    with path.open() as stream:
+    read, write = os.pipe()
+    with os.fdopen(read) as stream, os.fdopen(write, "w") as other_end:
+        other_end.write(job(grid("p"), 3.5))
+        other_end.flush()
         assert read_job(stream) == (grid("p"), 3.5)
+        other_end.close()
+        with pytest.raises(KeyboardInterrupt):
+            time.sleep(10)
     path.write_text("hello")
     with path.open() as stream, pytest.raises(TracemendError, match="no job of a grid"):
         read_job(stream)
@@ -192,7 +198,8 @@ def test_no_worker_is_an_error(results):
         side_by_side(grid("p"), results, workers=0)
 
 
-def test_ctrl_c_ends_the_workers_and_keeps_what_is_finished(tmp_path):
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_the_workers_end_with_the_run_and_what_is_finished_stays(tmp_path, how):
     script = (
         "import sys; from pathlib import Path; from tests.evaluate.grid.test_run import *\n"
         f"folder = Path({str(tmp_path)!r}); results = Results(folder / 'rows', folder / 'failed')\n"
@@ -204,12 +211,19 @@ def test_ctrl_c_ends_the_workers_and_keeps_what_is_finished(tmp_path):
     while len(list((tmp_path / "rows").glob("*.parquet"))) < 2 and time.monotonic() < until:
         time.sleep(0.1)
     began = time.monotonic()
-    process.send_signal(signal.SIGINT)
-    assert process.wait(20) != 0 and time.monotonic() - began < 15
+    process.send_signal(how)
+    assert process.wait(20) != 0
+    while working(tmp_path) and time.monotonic() - began < 15:
+        time.sleep(0.1)
+    assert not working(tmp_path)
     results = Results(tmp_path / "rows", tmp_path / "failed")
     assert set(results.rows()["arm"]) == {"p"} and not results.failures()
+
+
+def working(folder: Path) -> bool:
+    """Whether a worker of this folder is running."""
     listed = subprocess.run(["ps", "ax", "-o", "args"], capture_output=True, text=True, check=True).stdout
-    assert str(tmp_path) not in "\n".join(line for line in listed.splitlines() if "worker.py" in line)
+    return any("worker.py" in line and str(folder) in line for line in listed.splitlines())
 
 
 def test_cells_of_several_grids_share_units():

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -84,20 +87,32 @@ def run_cells(
 
 
 def job(cells: Sequence[Cell], seconds: float | None) -> str:
-    """What a worker process reads on its standard input."""
-    return json.dumps({"cells": [cell.facts for cell in cells], "seconds": seconds})
+    """What a worker process reads on its standard input: one line, after which the pipe stays open."""
+    return json.dumps({"cells": [cell.facts for cell in cells], "seconds": seconds}) + "\n"
 
 
 def read_job(stream: IO[str]) -> tuple[list[Cell], float | None]:
     """The cells that a worker process is to run, and for how many seconds it may start them.
 
+    From then on the process ends, as by Ctrl-C, when the one that started it does, however that ends: the pipe
+    between them closes.
+
     Raises:
         TracemendError: the stream holds something else.
     """
     try:
-        facts = json.loads(stream.read())
-        return [Cell.of(one) for one in facts["cells"]], facts["seconds"]
+        facts = json.loads(stream.readline())
+        cells = [Cell.of(one) for one in facts["cells"]]
+        threading.Thread(target=_end_with, args=(stream,), daemon=True).start()
+        return cells, facts["seconds"]
     except (ValueError, TypeError, KeyError) as error:
         raise TracemendError(
             f"standard input holds no job of a grid ({error}); it is written by the process that starts workers."
         ) from error
+
+
+def _end_with(stream: IO[str]) -> None:
+    # Not stream.read(): a thread that holds the stream's lock would break the end of the process.
+    while os.read(stream.fileno(), 1):
+        pass
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)

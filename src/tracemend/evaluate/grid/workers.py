@@ -83,6 +83,7 @@ def run_side_by_side(
                 if worker.process.poll() is None:
                     continue
                 running.remove(worker)
+                _close(worker)
                 pace.look()
                 own = [cell for cell in worker.cells if cell.fingerprint not in pace.ended]
                 # One that stopped for the time that was set leaves cells too, but has status 0.
@@ -122,8 +123,9 @@ def _start(
             )
     if process.stdin is not None:
         # One that dies at once does not read; its status says so later.
-        with contextlib.suppress(BrokenPipeError), process.stdin as stream:
-            stream.write(job(cells, seconds))
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(job(cells, seconds))
+            process.stdin.flush()
     return _Worker(unit, cells, process, path)
 
 
@@ -146,6 +148,14 @@ def _stop(running: list[_Worker]) -> None:
         except subprocess.TimeoutExpired:
             worker.process.kill()
             worker.process.wait()
+        _close(worker)
+
+
+def _close(worker: _Worker) -> None:
+    """Close the pipe that tells a worker that this process lives."""
+    if worker.process.stdin is not None:
+        with contextlib.suppress(BrokenPipeError):
+            worker.process.stdin.close()
 
 
 class _Pace:
