@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+from typing import Any
+
 import pandas as pd
 import pytest
 
@@ -43,7 +45,7 @@ def test_a_repair_takes_a_review_and_writes_its_report_again(run, here, repaired
     shutil.copytree(repaired, here / "mine")
     report = (here / "mine" / "report.html").stat().st_mtime_ns
     assert run("export", "mine", "--to", "csv", "--out", "review.csv").exit_code == 0
-    table = pd.read_csv(here / "review.csv", dtype=str, keep_default_na=False)
+    table: Any = pd.read_csv(here / "review.csv", dtype=str, keep_default_na=False)
     table.loc[0, "answer"] = table.loc[0, "label"]
     table.to_csv(here / "review.csv", index=False)
     done = run("review", "mine", "review.csv", "--actor", "Ada")

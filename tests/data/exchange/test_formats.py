@@ -133,7 +133,7 @@ def test_the_configuration_names_what_tasks_and_answers_use():
     assert next(root.iter("Choices"))[0].get("value") == 'a"<&>'
     shown = [t.get("value") for t in root.findall("Text")]
     assert shown == ["$text", "$reply", "$given", "$evidence"]
-    assert {value[1:] for value in shown} <= set(to_label_studio(odd)[0]["data"])  # each names a part of the data
+    assert {str(value)[1:] for value in shown} <= set(to_label_studio(odd)[0]["data"])  # each names a part of the data
 
 
 def test_label_studio_annotations_come_back():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -22,7 +24,7 @@ def test_detection_gives_one_row_a_detector_and_resumes(job, folders):
     found = prove(wanted, workers=0, **folders)
     results = results_of("detection", **folders)
     assert (found.done, found.failed) == (4, 0), [failure.details for failure in results.failures().values()]
-    rows = results.rows().set_index("arm")
+    rows: Any = results.rows().set_index("arm")
     assert rows["chance"].unique().tolist() == [pytest.approx(0.3, abs=0.01)]
     assert rows.loc[CEILING, "ap"] > rows.loc["trace.random", "ap"] + 0.2
     assert rows.loc["trace.out-of-fold-loss", "auroc"] > 0.6
@@ -45,7 +47,7 @@ def test_every_arm_of_the_repair(job, folders):
     found = prove(wanted, workers=0, **folders)
     results = results_of("repair", **folders)
     assert found.failed == 0, [f.details for f in results.failures().values()]
-    rows = results.rows().set_index("arm")
+    rows: Any = results.rows().set_index("arm")
     assert set(rows.index) == set(ARMS)
     # An arm that changes nothing has the figures of the start.
     assert rows.loc["nothing", "ap"] == rows.loc["nothing", "ap_corrupted"] and rows.loc["nothing", "touched"] == 0
@@ -66,7 +68,7 @@ def test_every_arm_of_the_repair(job, folders):
 def test_no_noise_has_nothing_to_recover(job, folders):
     wanted = cells("repair", job, rates=[], noises=["none"], arms=["nothing", "oracle"])
     assert prove(wanted, workers=0, **folders).failed == 0
-    rows = results_of("repair", **folders).rows().set_index("arm")
+    rows: Any = results_of("repair", **folders).rows().set_index("arm")
     assert (rows["wrong_before"] == 0).all() and (rows["ap"] == rows["ap_clean"]).all()
     assert rows.loc["oracle", "acted"] == 0
 
