@@ -17,7 +17,8 @@ import pytest
 from tests.cli.conftest import FAST, repair_of
 from tracemend.cli import app
 
-COMMANDS = ("demo", "repair", "tune", "predict", "trace", "detect", "report", "undo", "corrupt", "models", "methods")
+COMMANDS = ("demo", "repair", "tune", "predict", "trace", "saliency", "detect", "report", "undo", "corrupt", "models",
+            "methods")  # fmt: skip
 
 
 def test_help_takes_under_a_second() -> None:
@@ -58,11 +59,14 @@ def test_shell_completion_is_offered(run):
 def test_the_values_of_the_options_are_those_of_the_library():
     from tracemend.cli import corrupt, options
     from tracemend.cli import repair as command
+    from tracemend.cli import saliency as words
     from tracemend.cli import trace as tracing
     from tracemend.data import KINDS
     from tracemend.mend import ranking
     from tracemend.mend.decide import Policy
     from tracemend.mend.repair import PRESETS
+    from tracemend.saliency.faithfulness import Deletion
+    from tracemend.saliency.inputs import Absent, Output
     from tracemend.trace.candidates import Drivers
     from tracemend.trace.scoring.run import SCORES
     from tracemend.tuning import KINDS as ADAPTERS
@@ -74,6 +78,8 @@ def test_the_values_of_the_options_are_those_of_the_library():
     assert get_args(command.Rank) == get_args(ranking.Rank)
     assert set(get_args(command.Drivers)) == set(get_args(Drivers))
     assert set(get_args(tracing.Score)) == set(SCORES)
+    for given, own in ((words.Output, Output), (words.Deletion, Deletion), (words.Absent, Absent)):
+        assert get_args(given) == get_args(own)
 
 
 def test_repair_leaves_a_run_that_says_what_was_found(repaired):

@@ -19,6 +19,7 @@ from tracemend.cli import (
     predict,
     repair,
     report,
+    saliency,
     store,
     trace,
     tune,
@@ -36,7 +37,7 @@ app = typer.Typer(
     help="Find the training labels behind a classifier's errors, repair them, and show what that recovered.",
 )
 
-for module in (demo, repair, tune, predict, trace, detect, report, undo, corrupt, models, methods):
+for module in (demo, repair, tune, predict, trace, saliency, detect, report, undo, corrupt, models, methods):
     name = module.__name__.rpartition(".")[2]
     app.command(name)(getattr(module, name))
 app.add_typer(store.store, name="store")
