@@ -1,6 +1,6 @@
 """How faithful each saliency method is, and whether it finds a planted shortcut.
 
-    python benchmarks/saliency.py --texts 100 --seeds 0
+    python -m benchmarks.saliency --texts 60 --seeds 0
 
 Tunes minilm (LoRA) on SST-2. Faithfulness: of each method's order on test sentences, beside random orders of the same
 words, with a bootstrap interval (over sentences) of the difference. Shortcut: a word stands in 95 % of the positive and

@@ -66,7 +66,7 @@ def test_the_values_of_the_options_are_those_of_the_library():
     from tracemend.mend.decide import Policy
     from tracemend.mend.repair import PRESETS
     from tracemend.saliency.faithfulness import Deletion
-    from tracemend.saliency.inputs import Absent, Output
+    from tracemend.saliency.inputs import Absent, Entry, Output
     from tracemend.trace.candidates import Drivers
     from tracemend.trace.scoring.run import SCORES
     from tracemend.tuning import KINDS as ADAPTERS
@@ -78,7 +78,8 @@ def test_the_values_of_the_options_are_those_of_the_library():
     assert get_args(command.Rank) == get_args(ranking.Rank)
     assert set(get_args(command.Drivers)) == set(get_args(Drivers))
     assert set(get_args(tracing.Score)) == set(SCORES)
-    for given, own in ((words.Output, Output), (words.Deletion, Deletion), (words.Absent, Absent)):
+    for given, own in ((words.Output, Output), (words.Deletion, Deletion), (words.Absent, Absent),
+                       (words.Entry, Entry)):  # fmt: skip
         assert get_args(given) == get_args(own)
 
 

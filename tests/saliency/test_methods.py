@@ -31,7 +31,9 @@ def test_the_word_that_decides_is_ranked_first_and_the_order_is_faithful(
     decided, name: str, least: float, architecture: str
 ) -> None:
     pairs = fillers(12, planted=True, seed=3)
-    result = METHODS[name](checked=12, label="unsafe").run(decided(architecture), pairs)
+    # The output of a model as sure as these bends sharply on the way from no text; the order is settled long before.
+    coarse = {"max_steps": 32} if name == "saliency.integrated-gradients" else {}
+    result = METHODS[name](checked=12, label="unsafe", **coarse).run(decided(architecture), pairs)
     assert (result.examples["predicted"] == "unsafe").all()
     first = result.table().groupby("example").first()
     assert (first["string"] == PLANTED).mean() >= least

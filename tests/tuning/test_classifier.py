@@ -164,3 +164,10 @@ def test_embeddings_may_stand_for_token_ids(architecture: str, kind: str) -> Non
     embedded = classifier.language_model.network.get_input_embeddings()(batch["input_ids"])
     found = classifier.logits({"inputs_embeds": embedded, "attention_mask": batch["attention_mask"]})
     torch.testing.assert_close(found, classifier.logits(batch), rtol=1e-4, atol=1e-4)
+
+
+def test_the_sites_of_a_pooled_classifier_are_those_of_its_encoder() -> None:
+    from tracemend.models import sites
+
+    classifier = build("bert", "lora")
+    assert [s.name for s in sites(classifier.network)] == [s.name for s in sites(classifier.language_model)] != []

@@ -17,6 +17,7 @@ from tracemend.errors import DataError
 Output = Literal["log-odds", "logit", "probability"]
 Deletion = Literal["auto", "mask", "pad", "remove"]
 Absent = Literal["auto", "mask", "pad", "zero"]
+Entry = Literal["block", "embedding"]
 # Texts printed and words of each; the files hold all of them.
 TEXTS, WORDS = 3, 10
 _TEXTS, _METHOD = "Texts", "Method"
@@ -72,6 +73,11 @@ def saliency(
     orders: Annotated[
         int | None, typer.Option(min=1, help="Random orders a text, the control (default 5).", rich_help_panel=_METHOD)
     ] = None,
+    entry: Annotated[
+        Entry | None,
+        typer.Option(help="Where gradients are taken: at the first block, or at the embedding table (default block).",
+                     rich_help_panel=_METHOD),
+    ] = None,
     absent: Annotated[
         Absent | None,
         typer.Option(help="What stands for an absent word (integrated gradients).", rich_help_panel=_METHOD),
@@ -114,7 +120,7 @@ def saliency(
         name,
         {
             "label": label, "output": output, "deletion": deletion, "checked": checked, "orders": orders,
-            "back": back or None, "residual": residual,
+            "entry": entry, "back": back or None, "residual": residual,
             "absent": absent, "steps": steps, "max_steps": max_steps, "tolerance": tolerance,
             "batch_size": batch_size, "seed": seed,
         },

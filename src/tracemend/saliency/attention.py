@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from tracemend.errors import TraceError
 from tracemend.models.attention import Attention, back_trace, down_decoder, read_attention, rollout
 from tracemend.saliency.inputs import Batch
 from tracemend.saliency.method import Saliency, Weighed
-from tracemend.tuning import PooledClassifier, TextClassifier
+from tracemend.tuning import TextClassifier
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class _OfAttention(Saliency):
         """The share of the answer's attention at each token [batch, seq]."""
         with torch.no_grad():
             inputs = {"input_ids": batch.ids, "attention_mask": batch.mask}
-            found = read_attention(_bare(classifier), lambda: classifier.logits(inputs))
+            found = read_attention(classifier.network, lambda: classifier.logits(inputs))
         found = replace(found, layers=[_of_sequence(pattern) for pattern in found.layers])
         traced = self.traced(found, self._start(classifier, batch, found))
         return traced[:, -batch.ids.shape[1] :] * batch.mask, {}
@@ -115,12 +115,6 @@ class Rollout(_OfAttention):
         super()._check(classifier)
         if not 0 <= self.residual < 1:
             raise TraceError(f"residual is {self.residual}; expected a number from 0 to below 1.")
-
-
-def _bare(classifier: TextClassifier) -> Any:
-    """The transformer inside, below PEFT and the pooled head."""
-    base = classifier.network.get_base_model()
-    return base.encoder if isinstance(base, PooledClassifier) else base
 
 
 def _of_sequence(pattern: Tensor) -> Tensor:

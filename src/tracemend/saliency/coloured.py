@@ -19,7 +19,7 @@ STYLE = """
 .saliency .against { background: rgba(var(--against), var(--strength)); text-decoration: underline dotted; text-underline-offset: .25em; }
 .saliency .unread { opacity: .55; text-decoration: line-through; }
 @media (prefers-color-scheme: dark) {
-  .saliency { --for: var(--saliency-for, 70, 190, 170); --against: var(--saliency-against, 240, 130, 95); }
+  .saliency { --for: var(--saliency-for, 40, 140, 125); --against: var(--saliency-against, 205, 95, 65); }
 }
 @media print { .saliency .w { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
 """  # noqa: E501

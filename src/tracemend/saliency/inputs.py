@@ -1,4 +1,4 @@
-"""What a classifier makes of embedded texts: the function whose gradient is taken, and what stands for no word."""
+"""What a classifier makes of the vectors of its tokens: the function whose gradient is taken, and absent words."""
 
 from __future__ import annotations
 
@@ -11,20 +11,22 @@ import torch
 from torch import Tensor
 
 from tracemend.errors import ModelError, TraceError, did_you_mean
-from tracemend.models import LanguageModel
+from tracemend.models import LanguageModel, capture, edit
 from tracemend.saliency.words import Example
 from tracemend.tuning import TextClassifier
 
 Output = Literal["log-odds", "logit", "probability"]
 Absent = Literal["auto", "mask", "pad", "zero"]
+Entry = Literal["block", "embedding"]
 
+_BLOCK = "blocks.0.hook_resid_pre"
 # Logits from embeddings and from token ids may differ by this share of the largest of them.
 _SAME = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Texts of about the same length, embedded.
+    """Texts of about the same length.
 
     Attributes:
         at: their places among the examples.
@@ -32,7 +34,6 @@ class Batch:
         ids: token ids [batch, seq].
         mask: 1 for a token, 0 for padding [batch, seq].
         of_text: whether a token is of the user's text [batch, seq].
-        embedded: rows of the model's embedding table [batch, seq, D].
         targets: class indices [batch].
     """
 
@@ -41,8 +42,23 @@ class Batch:
     ids: Tensor
     mask: Tensor
     of_text: Tensor
-    embedded: Tensor
     targets: Tensor
+
+
+def batches(
+    classifier: TextClassifier, examples: Sequence[Example], targets: Sequence[int], size: int
+) -> Iterator[Batch]:
+    """The examples in batches of near-equal length."""
+    rows = [example.ids for example in examples]
+    for part in classifier.buckets(rows, size):
+        some = [examples[i] for i in part]
+        given = classifier.batch([rows[i] for i in part])
+        ids, mask = given["input_ids"], given["attention_mask"]
+        of_text = torch.zeros(ids.shape, dtype=torch.bool)
+        for i, example in enumerate(some):
+            of_text[i, : len(example.ids)] = torch.from_numpy(example.of_text)
+        classes = torch.tensor([targets[i] for i in part], device=ids.device)
+        yield Batch(part.tolist(), some, ids, mask, of_text.to(ids.device), classes)
 
 
 def output_of(logits: Tensor, targets: Tensor, output: Output) -> Tensor:
@@ -60,33 +76,61 @@ def output_of(logits: Tensor, targets: Tensor, output: Output) -> Tensor:
     return own - others.logsumexp(dim=1)
 
 
-def score(classifier: TextClassifier, embedded: Tensor, mask: Tensor, targets: Tensor, output: Output) -> Tensor:
-    """The output of embedded texts [batch], with autograd to ``embedded`` [batch, seq, D]."""
-    logits = classifier.logits({"inputs_embeds": embedded, "attention_mask": mask})
-    return output_of(logits, targets, output)
+@dataclass(frozen=True, eq=False)
+class OfVectors:
+    """The output as a function of one vector a token, which gradients can be taken of.
 
+    Attributes:
+        classifier: whose output.
+        output: see :func:`output_of`.
+        entry: where the vectors enter: ``block``, at the first block, as the embeddings with their positions and (in
+            BERT-like encoders) behind their layer norm; or ``embedding``, as rows of the embedding table.
+    """
 
-def batches(
-    classifier: TextClassifier, examples: Sequence[Example], targets: Sequence[int], size: int
-) -> Iterator[Batch]:
-    """The examples in batches of near-equal length, embedded."""
-    rows = [example.ids for example in examples]
-    for part in classifier.buckets(rows, size):
-        some = [examples[i] for i in part]
-        given = classifier.batch([rows[i] for i in part])
-        ids, mask = given["input_ids"], given["attention_mask"]
-        of_text = torch.zeros(ids.shape, dtype=torch.bool)
-        for i, example in enumerate(some):
-            of_text[i, : len(example.ids)] = torch.from_numpy(example.of_text)
+    classifier: TextClassifier
+    output: Output
+    entry: Entry
+
+    def __call__(self, vectors: Tensor, ids: Tensor, mask: Tensor, targets: Tensor) -> Tensor:
+        """The output [batch] for the vectors of the tokens [batch, seq, D], with autograd; all else is of the ids."""
+        if self.entry == "embedding":
+            logits = self.classifier.logits({"inputs_embeds": vectors, "attention_mask": mask})
+        else:
+
+            def put(old: Tensor) -> Tensor:
+                # Virtual tokens come first, and stay.
+                return torch.cat([old[:, : old.shape[1] - vectors.shape[1]], vectors], dim=1)
+
+            with edit(self.classifier.network, {_BLOCK: put}):
+                logits = self.classifier.logits({"input_ids": ids, "attention_mask": mask})
+        return output_of(logits, targets, self.output)
+
+    def vectors(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """The vectors of these tokens [batch, seq, D], detached.
+
+        Raises:
+            ModelError: the model's first block is not known, or it makes something else of embeddings than of their
+                tokens.
+        """
+        inputs = {"input_ids": ids, "attention_mask": mask}
         with torch.no_grad():
-            embedded = embedding(classifier.language_model)(ids).detach()
-        classes = torch.tensor([targets[i] for i in part], device=ids.device)
-        yield Batch(part.tolist(), some, ids, mask, of_text.to(ids.device), embedded, classes)
+            if self.entry == "block":
+                with capture(self.classifier.network, [_BLOCK]) as seen:
+                    self.classifier.logits(inputs)
+                return seen[_BLOCK][:, -ids.shape[1] :]
+            found: Tensor = self.classifier.language_model.network.get_input_embeddings()(ids)
+            _check(
+                self.classifier.logits({"inputs_embeds": found, "attention_mask": mask}), self.classifier.logits(inputs)
+            )
+            return found
 
-
-def embedding(model: LanguageModel) -> Any:
-    """The module that makes vectors of token ids (of an encoder-decoder, the encoder's)."""
-    return model.network.get_input_embeddings()
+    def absent(self, batch: Batch, vectors: Tensor, absent: Absent) -> Tensor:
+        """The same vectors without the texts [batch, seq, D]: prompts and special tokens stay."""
+        _, token = absent_token(self.classifier.language_model, absent)
+        if token is None:
+            return vectors.masked_fill(batch.of_text[..., None], 0.0)
+        empty = self.vectors(batch.ids.masked_fill(batch.of_text, token), batch.mask)
+        return torch.where(batch.of_text[..., None], empty, vectors)
 
 
 def absent_token(model: LanguageModel, absent: Absent) -> tuple[str, int | None]:
@@ -108,32 +152,13 @@ def absent_token(model: LanguageModel, absent: Absent) -> tuple[str, int | None]
     return absent, token
 
 
-def baseline(classifier: TextClassifier, batch: Batch, absent: Absent) -> Tensor:
-    """The same batch without its texts [batch, seq, D]: prompts and special tokens stay, the text is absent."""
-    _, token = absent_token(classifier.language_model, absent)
-    if token is None:
-        empty = torch.zeros_like(batch.embedded[0, 0])
-    else:
-        with torch.no_grad():
-            empty = embedding(classifier.language_model)(torch.tensor([token], device=batch.ids.device))[0].detach()
-    return torch.where(batch.of_text[..., None], empty, batch.embedded)
-
-
 def per_example(batch: Batch, tokens: Tensor) -> list[np.ndarray[Any, np.dtype[np.float64]]]:
     """One array of token weights an example, without padding, from [batch, seq]."""
     whole = tokens.detach().double().cpu().numpy()
     return [whole[i, : len(example.ids)] for i, example in enumerate(batch.examples)]
 
 
-def check_embedded(classifier: TextClassifier, batch: Batch) -> None:
-    """See that the model makes the same of embeddings as of the tokens they stand for.
-
-    Raises:
-        ModelError: it does not.
-    """
-    with torch.no_grad():
-        found = classifier.logits({"inputs_embeds": batch.embedded, "attention_mask": batch.mask})
-        expected = classifier.logits({"input_ids": batch.ids, "attention_mask": batch.mask})
+def _check(found: Tensor, expected: Tensor) -> None:
     gap, largest = float((found - expected).abs().max()), float(expected.abs().max())
     if gap > _SAME * max(1.0, largest):
         raise ModelError(

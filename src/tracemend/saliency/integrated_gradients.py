@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +10,9 @@ import torch
 from torch import Tensor
 
 from tracemend.errors import TraceError
-from tracemend.saliency.inputs import Absent, Batch, absent_token, baseline, score
-from tracemend.saliency.method import Saliency, Weighed
+from tracemend.saliency.gradient import ByGradient
+from tracemend.saliency.inputs import Absent, Batch, OfVectors, absent_token
+from tracemend.saliency.method import Weighed
 from tracemend.tuning import TextClassifier
 
 # Texts times steps that pass the network at once.
@@ -22,12 +22,12 @@ _LEAST = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
-class IntegratedGradients(Saliency):
+class IntegratedGradients(ByGradient):
     r"""The output's change from an absent text to the text, shared out among its words.
 
     .. math:: w_t = \sum_d (e_{td} - b_{td}) \int_0^1 \partial f(b + a (e - b)) / \partial e_{td} \, da
 
-    for the embedding :math:`e_t` of token t and :math:`b_t` in its place where the text is absent (Sundararajan et
+    for the vector :math:`e_t` of token t and :math:`b_t` in its place where the text is absent (Sundararajan et
     al. 2017). The weights of all tokens add up to f(e) - f(b), up to the completeness gap of the integral's
     approximation by Gauss-Legendre. Tokens that are not of the text (special ones, a prompt) stay as they are and weigh
     nothing.
@@ -56,16 +56,18 @@ class IntegratedGradients(Saliency):
 
     def tokens(self, classifier: TextClassifier, batch: Batch) -> Weighed:
         """The integral at each token [batch, seq], with the gap, the steps and the change of each text."""
-        nothing = baseline(classifier, batch, self.absent)
+        function = self.function(classifier)
+        vectors = function.vectors(batch.ids, batch.mask)
+        nothing = function.absent(batch, vectors, self.absent)
         with torch.no_grad():
-            ends = [score(classifier, e, batch.mask, batch.targets, self.output) for e in (nothing, batch.embedded)]
+            ends = [function(e, batch.ids, batch.mask, batch.targets) for e in (nothing, vectors)]
         change = (ends[1] - ends[0]).double()
-        weights = torch.zeros_like(batch.embedded[..., 0])
+        weights = torch.zeros_like(vectors[..., 0])
         gap, taken = torch.full_like(change, torch.inf), torch.zeros_like(change)
         steps = self.steps
         while True:
             again = (~(gap <= self.tolerance)).nonzero()[:, 0]
-            found = self._integral(classifier, batch, nothing, again, steps)
+            found = self._integral(function, batch, vectors, nothing, again, steps)
             weights[again] = found.to(weights.dtype)
             off = (found.double().sum(1) - change[again]).abs()
             gap[again], taken[again] = off / change[again].abs().clamp(min=_LEAST), float(steps)
@@ -85,22 +87,21 @@ class IntegratedGradients(Saliency):
         """What the choices named ``auto`` came to."""
         return super().used(classifier) | {"absent_word": absent_token(classifier.language_model, self.absent)[0]}
 
-    def _integral(self, classifier: TextClassifier, batch: Batch, nothing: Tensor, some: Tensor, steps: int) -> Tensor:
+    def _integral(
+        self, function: OfVectors, batch: Batch, vectors: Tensor, nothing: Tensor, some: Tensor, steps: int
+    ) -> Tensor:
         # Imported here: captum takes a second, and the room's other methods do without it.
         from captum.attr import IntegratedGradients as Captum
 
-        def forward(embedded: Tensor, mask: Tensor, targets: Tensor) -> Tensor:
-            return score(classifier, embedded, mask, targets, self.output)
-
-        engine: Any = Captum(forward)
-        options: Mapping[str, Any] = {
-            "baselines": nothing[some],
-            "additional_forward_args": (batch.mask[some], batch.targets[some]),
-            "n_steps": steps,
-            "method": "gausslegendre",
-            "internal_batch_size": max(_AT_ONCE, len(some)),
-        }
-        found: Tensor = engine.attribute(batch.embedded[some], **options)
+        engine: Any = Captum(function)
+        found: Tensor = engine.attribute(
+            vectors[some],
+            baselines=nothing[some],
+            additional_forward_args=(batch.ids[some], batch.mask[some], batch.targets[some]),
+            n_steps=steps,
+            method="gausslegendre",
+            internal_batch_size=max(_AT_ONCE, len(some)),
+        )
         return found.detach().sum(-1)
 
     def _check(self, classifier: TextClassifier) -> None:

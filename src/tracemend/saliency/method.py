@@ -19,7 +19,7 @@ from tracemend.methods import Method
 from tracemend.models import tiny
 from tracemend.progress import Progress
 from tracemend.saliency.faithfulness import FIGURES, Deleter, Deletion, faithfulness, random_orders
-from tracemend.saliency.inputs import Batch, Output, batches, check_embedded, output_of, per_example
+from tracemend.saliency.inputs import Batch, Output, batches, output_of, per_example
 from tracemend.saliency.result import SaliencyResult
 from tracemend.saliency.words import PARTS, Example, encoded
 from tracemend.tuning import TextClassifier
@@ -75,7 +75,7 @@ class Saliency(Method[SaliencyResult]):
         Raises:
             TraceError: another kind of model or data, or a choice out of range; the message names the valid ones.
             DataError: a text is empty.
-            ModelError: gradients of the model's embeddings cannot be had.
+            ModelError: the model cannot give what the method needs of it.
         """
         classifier = model.classifier if isinstance(model, Predictor) else model
         if not isinstance(classifier, TextClassifier):
@@ -128,8 +128,6 @@ class Saliency(Method[SaliencyResult]):
         total = -(-len(examples) // self.batch_size)
         made = batches(classifier, examples, targets, self.batch_size)
         for batch in progress.track(made, task=self.name.partition(".")[2], total=total):
-            if not weights and "gradients" in self.capabilities:
-                check_embedded(classifier, batch)
             tokens, more = self.tokens(classifier, batch)
             for name, values in more.items():
                 facts.setdefault(name, np.zeros(len(examples)))[batch.at] = values.detach().double().cpu().numpy()
