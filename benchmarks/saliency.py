@@ -1,6 +1,6 @@
 """How faithful each saliency method is, and whether it finds a planted shortcut.
 
-    python -m benchmarks.saliency --texts 60 --seeds 0
+    python -m benchmarks.saliency --texts 50 --seeds 0
 
 Tunes minilm (LoRA) on SST-2. Faithfulness: of each method's order on test sentences, beside random orders of the same
 words, with a bootstrap interval (over sentences) of the difference. Shortcut: a word stands in 95 % of the positive and
@@ -73,7 +73,8 @@ def main() -> None:
     """Print the figures as JSON, and write them where ``--out`` says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train", type=int, default=2600, help="sentences, of which parts are validation and test")
-    parser.add_argument("--texts", type=int, default=100)
+    parser.add_argument("--texts", type=int, default=50)
+    parser.add_argument("--orders", type=int, default=2, help="random orders a sentence")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--methods", nargs="+", default=sorted(methods()))
     parser.add_argument("--out", type=Path)
@@ -98,7 +99,7 @@ def main() -> None:
         }
         of_seed: dict[str, Any] = {}
         for name in given.methods:
-            method = methods()[name](seed=seed, checked=given.texts)
+            method = methods()[name](seed=seed, checked=given.texts, orders=given.orders)
             of_seed[name] = faithful(classifier, method, test)
             quick = methods()[name](seed=seed, checked=1, orders=1, label=positive)
             of_seed[name]["planted"] = {arm: ranks(tuned.classifier, quick, both) for arm, tuned in models.items()}

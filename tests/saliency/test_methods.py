@@ -17,7 +17,8 @@ each = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS.keys())
 
 
 def quick(method: type[Saliency], **options: object) -> Saliency:
-    return method(checked=2, orders=1, **options)
+    few = {"max_steps": 16} if issubclass(method, IntegratedGradients) else {}
+    return method(checked=2, orders=1, **few, **options)
 
 
 # A local gradient may point elsewhere in networks as bent as these; chance is one in eight. What attention does is

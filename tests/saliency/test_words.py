@@ -84,7 +84,7 @@ def test_bytes_of_one_sign_are_of_one_word(make, architecture: str) -> None:
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(text=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30))
 def test_any_text_has_a_word_for_each_token_or_is_refused(make, architecture: str, text: str) -> None:
     try:
