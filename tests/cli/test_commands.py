@@ -23,6 +23,7 @@ COMMANDS = (
     "tune",
     "predict",
     "trace",
+    "saliency",
     "detect",
     "report",
     "export",
@@ -72,11 +73,14 @@ def test_shell_completion_is_offered(run):
 def test_the_values_of_the_options_are_those_of_the_library():
     from tracemend.cli import corrupt, options
     from tracemend.cli import repair as command
+    from tracemend.cli import saliency as words
     from tracemend.cli import trace as tracing
     from tracemend.data import KINDS
     from tracemend.mend import ranking
     from tracemend.mend.decide import Policy
     from tracemend.mend.repair import PRESETS
+    from tracemend.saliency.faithfulness import Deletion
+    from tracemend.saliency.inputs import Absent, Entry, Output
     from tracemend.trace.candidates import Drivers
     from tracemend.trace.scoring.run import SCORES
     from tracemend.tuning import KINDS as ADAPTERS
@@ -89,6 +93,9 @@ def test_the_values_of_the_options_are_those_of_the_library():
     assert get_args(command.Validation) == get_args(ranking.Validation)
     assert set(get_args(command.Drivers)) == set(get_args(Drivers))
     assert set(get_args(tracing.Score)) == set(SCORES)
+    for given, own in ((words.Output, Output), (words.Deletion, Deletion), (words.Absent, Absent),
+                       (words.Entry, Entry)):  # fmt: skip
+        assert get_args(given) == get_args(own)
 
 
 @pytest.mark.usefixtures("here")

@@ -12,7 +12,7 @@ import pytest
 from tests.report.fabricate import fabricate
 from tracemend.errors import RunError
 from tracemend.report import write_report
-from tracemend.report.page import halves
+from tracemend.report.environment import halves
 from tracemend.runs import write_json, write_parquet
 
 VOID = {"meta", "br", "img", "input", "hr", "link"}

@@ -136,3 +136,38 @@ def test_a_state_comes_back_and_one_of_another_adapter_is_refused() -> None:
 def test_a_wrong_adapter_is_answered_with_what_works(architecture: str, kind: str, said: str) -> None:
     with pytest.raises(TuningError, match=said):
         build(architecture, kind)
+
+
+@pytest.mark.parametrize("architecture", ["bert", "gpt2", "llama", "t5"])
+def test_places_are_those_of_the_tokens_that_encode_gives(architecture: str) -> None:
+    """Encoding and places take two ways; they must agree, also where a text is cut."""
+    classifier = build(architecture, "prompt", max_length=48)
+    pairs = [*PAIRS, ("unusualword " * 40, "and so on " * 20), ("  spaced   out ", None), ("Don't!", "3.50 Café")]
+    tokenizer = classifier.language_model.tokenizer
+    for pair, ids, places in zip(pairs, classifier.encode(pairs)[0], classifier.places(pairs), strict=True):
+        assert len(ids) == len(places)
+        assert {place[0] for place in places if place is not None} == ({0} if pair[1] is None else {0, 1})
+        for token, place in zip(ids, places, strict=True):
+            if place is None:
+                continue
+            part, start, end = place
+            said, written = tokenizer.decode([token]).replace("##", "").strip(), (pair[part] or "")[start:end].strip()
+            # Half a letter's bytes are no letter; BERT drops accents.
+            assert said.lower() == written.lower() or "\ufffd" in said or not written.isascii()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("architecture", "kind"), CASES)
+def test_embeddings_may_stand_for_token_ids(architecture: str, kind: str) -> None:
+    classifier = build(architecture, kind)
+    batch = classifier.batch(classifier.encode(PAIRS)[0])
+    embedded = classifier.language_model.network.get_input_embeddings()(batch["input_ids"])
+    found = classifier.logits({"inputs_embeds": embedded, "attention_mask": batch["attention_mask"]})
+    torch.testing.assert_close(found, classifier.logits(batch), rtol=1e-4, atol=1e-4)
+
+
+def test_the_sites_of_a_pooled_classifier_are_those_of_its_encoder() -> None:
+    from tracemend.models import sites
+
+    classifier = build("bert", "lora")
+    assert [s.name for s in sites(classifier.network)] == [s.name for s in sites(classifier.language_model)] != []

@@ -22,6 +22,7 @@ from tracemend.cli import (
     repair,
     report,
     review,
+    saliency,
     store,
     trace,
     tune,
@@ -39,7 +40,9 @@ app = typer.Typer(
     help="Find the training labels behind a classifier's errors, repair them, and show what that recovered.",
 )
 
-for module in (demo, repair, tune, predict, trace, detect, report, export, review, undo, corrupt, models, methods):
+for module in (
+    demo, repair, tune, predict, trace, saliency, detect, report, export, review, undo, corrupt, models, methods,
+):  # fmt: skip
     name = module.__name__.rpartition(".")[2]
     app.command(name)(getattr(module, name))
 app.add_typer(store.store, name="store")

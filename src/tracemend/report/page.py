@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import json
-import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tracemend.evaluate.curve import ARMS, REFERENCES, SPLITS, shown_split
 from tracemend.report import numbers
 from tracemend.report.curve import curve_svg
+from tracemend.report.environment import environment
 from tracemend.report.evidence import evidence
 from tracemend.report.key_figures import key_figures
 from tracemend.report.run import RepairRun
 from tracemend.report.verdict import verdict
+from tracemend.report.words import style, words_of_run
 from tracemend.runs import atomic
-
-# Longer texts are folded after about this many characters.
-CLAMP = 320
 
 
 def write_report(run_dir: Path | str) -> Path:
@@ -49,8 +46,9 @@ def write_report(run_dir: Path | str) -> Path:
 
 def page(run: RepairRun) -> str:
     """The page as a string. Everything that comes from the run is escaped."""
+    words = words_of_run(run.path)
     html = (
-        _environment()
+        environment()
         .get_template("repair.html")
         .render(
             run=run,
@@ -62,53 +60,13 @@ def page(run: RepairRun) -> str:
             rounds=_rounds(run.curve),
             precision=_precision(run.curve),
             evidence=evidence(run.decisions),
+            words=words,
+            style=style() if words else "",
             facts=_facts(run),
         )
     )
     # A lone surrogate (a broken emoji in the user's texts) has no UTF-8; it becomes a question mark.
     return html.encode("utf-8", "replace").decode("utf-8")
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("tracemend.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "decimal": numbers.decimal,
-        "percent": numbers.percent,
-        "count": numbers.count,
-        "duration": numbers.duration,
-        "signed": numbers.signed,
-        "is_known": numbers.is_known,
-        "halves": halves,
-    }
-    return environment
-
-
-def halves(text: str, limit: int = CLAMP) -> tuple[str, str]:
-    """A text as (what is shown, what is folded), cut between words where it can be.
-
-    Example:
-        >>> halves("one two three", limit=8)
-        ('one two', ' three')
-    """
-    text = str(text)
-    if len(text) <= limit * 1.25:
-        return text, ""
-    space = max(text.rfind(" ", limit // 2, limit), text.rfind("\n", limit // 2, limit))
-    cut = space if space > 0 else limit
-    # Never inside an emoji or a letter with its accent: marks, joiners, skin tones belong to what precedes them.
-    while cut < len(text) and (_joins(text[cut]) or text[cut - 1] == "\N{ZERO WIDTH JOINER}"):
-        cut += 1
-    return text[:cut], text[cut:]
-
-
-def _joins(character: str) -> bool:
-    return unicodedata.category(character) in ("Mn", "Me", "Mc", "Cf") or "\U0001f3fb" <= character <= "\U0001f3ff"
 
 
 def _rounds(curve: pd.DataFrame) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from tracemend.progress import Progress
 from tracemend.tuning.adapted import PROMPTS, Adapted, Pair, twin
 from tracemend.tuning.adapters import Kind, adapter_config, attach
 from tracemend.tuning.pooled import PooledClassifier
-from tracemend.tuning.verbaliser import Verbaliser
+from tracemend.tuning.verbaliser import Place, Verbaliser
 
 
 class TextClassifier(Adapted):
@@ -110,6 +110,23 @@ class TextClassifier(Adapted):
             rows.append(full)
         return rows, cut
 
+    def places(self, pairs: Sequence[Pair]) -> list[list[Place | None]]:
+        """Where each token of :meth:`encode` comes from.
+
+        Returns:
+            For each example and token: 0 and its characters ``[start, end)`` in the text, 1 and those in the reply, or
+            None for a token that is of neither (CLS, the words of a prompt). Virtual tokens are no tokens of a row.
+        """
+        tokenizer = self.language_model.tokenizer
+        if self.verbaliser is not None:
+            return [self.verbaliser.places(tokenizer, text, reply, self.max_length) for text, reply in pairs]
+        found: list[list[Place | None]] = []
+        for text, reply in pairs:
+            made = tokenizer(text, reply, truncation=True, max_length=self.max_length, return_offsets_mapping=True)
+            parts = zip(made.sequence_ids(), made.offset_mapping, strict=True)
+            found.append([None if part is None else (part, start, end) for part, (start, end) in parts])
+        return found
+
     def batch(self, rows: Sequence[Sequence[int]]) -> dict[str, Tensor]:
         """Right-padded ``input_ids`` and ``attention_mask`` [batch, longest, up to a multiple of 8]."""
         ids, mask = self.padded(rows)
@@ -130,6 +147,7 @@ class TextClassifier(Adapted):
         """Logits over the labels [batch, C], float32, with autograd.
 
         Args:
+            batch: as :meth:`batch` makes it; ``inputs_embeds`` [batch, seq, D] may stand for ``input_ids``.
             call: takes the network's place, with its arguments; nothing then depends on the values of tensors, as
                 ``torch.func`` demands.
         """
@@ -139,7 +157,7 @@ class TextClassifier(Adapted):
         words = torch.tensor(self.verbaliser.tokens, device=self.device)
         if self.language_model.family == "encoder-decoder":
             start = self.language_model.config.decoder_start_token_id
-            begin = torch.full((len(batch["input_ids"]), 1), start, device=self.device)
+            begin = torch.full((len(batch["attention_mask"]), 1), start, device=self.device)
             out = network(**batch, decoder_input_ids=begin).logits
             return out[:, -1, words].float()  # type: ignore[no-any-return]
         # The last real token answers. Transformers would take the last position, which in a right-padded batch is

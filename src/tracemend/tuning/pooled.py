@@ -38,6 +38,11 @@ class PooledClassifier(PreTrainedModel):
             self.classifier.bias.zero_()
         self.classifier.to(encoder.device)
 
+    @property
+    def base_model(self) -> PreTrainedModel:
+        """The bare encoder, whose sites are those of the classifier."""
+        return self.encoder
+
     def get_input_embeddings(self) -> nn.Module:
         return self.encoder.get_input_embeddings()
 

@@ -63,12 +63,7 @@ class Predictor:
             >>> Predictor.load("runs/mine").table([("you rock", None)])  # doctest: +SKIP
         """
         folder = Path(run)
-        if not (folder / NAME).exists():
-            raise RunError(
-                f"{folder} holds no finished classifier ({NAME} is missing); name the --out directory of a finished "
-                "tune, repair or demo, or give its command again to finish it."
-            )
-        facts = _facts(folder / NAME)
+        facts = _facts(folder)
         model = load(facts["model"]) if model is None else model
         if model.fingerprint != facts["fingerprint"]:
             raise RunError(
@@ -158,8 +153,23 @@ def _renamed(others: pd.DataFrame, made: pd.DataFrame) -> pd.DataFrame:
     return others.rename(columns=names).reset_index(drop=True)
 
 
-def _facts(path: Path) -> dict[str, Any]:
-    """What ``classifier.json`` holds, with all its keys."""
+def columns_of(run: Path | str) -> dict[str, str]:
+    """The text columns that a run's classifier was tuned on, by role, without loading it.
+
+    Raises:
+        RunError: the run is not finished or damaged.
+    """
+    return dict(_facts(Path(run))["columns"])
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    """What ``classifier.json`` of a run holds, with all its keys."""
+    path = folder / NAME
+    if not path.exists():
+        raise RunError(
+            f"{folder} holds no finished classifier ({NAME} is missing); name the --out directory of a finished "
+            "tune, repair or demo, or give its command again to finish it."
+        )
     facts = read_json(path)
     missing = [key for key in _KEYS if key not in facts] if isinstance(facts, dict) else list(_KEYS)
     if missing:

@@ -8,6 +8,9 @@ from typing import Any
 
 from tracemend.errors import TuningError
 
+# Of which text a token is (0 the text, 1 the reply), and where in it: first character, end.
+Place = tuple[int, int, int]
+
 
 @dataclass(frozen=True)
 class Verbaliser:
@@ -72,13 +75,32 @@ class Verbaliser:
         body = _plain(tokenizer, " " + text)
         answer = [] if reply is None else _plain(tokenizer, " " + reply)
         between = () if reply is None else self.between
-        budget = max(2, room - len(self.before) - len(between) - len(self.after))
+        cut = self._cut(body, answer, room, len(between))
+        return [*self.before, *body, *between, *answer, *self.after], cut
+
+    def places(self, tokenizer: Any, text: str, reply: str | None, room: int) -> list[Place | None]:
+        """Where each token of :meth:`encode` stands in the text or the reply; None for those of the template."""
+        body = _places(tokenizer, text, 0)
+        answer = [] if reply is None else _places(tokenizer, reply, 1)
+        between = () if reply is None else self.between
+        self._cut(body, answer, room, len(between))
+        return [*[None] * len(self.before), *body, *[None] * len(between), *answer, *[None] * len(self.after)]
+
+    def _cut(self, body: list[Any], answer: list[Any], room: int, between: int) -> bool:
+        """Shorten both to what ``room`` leaves them, and say whether that took anything."""
+        budget = max(2, room - len(self.before) - between - len(self.after))
         cut = len(body) + len(answer) > budget
         while len(body) + len(answer) > budget:  # the longer part gives way
             excess = len(body) + len(answer) - budget
             longer = body if len(body) >= len(answer) else answer
             del longer[max(1, len(longer) - max(1, min(excess, abs(len(body) - len(answer)) or 1))) :]
-        return [*self.before, *body, *between, *answer, *self.after], cut
+        return cut
+
+
+def _places(tokenizer: Any, text: str, part: int) -> list[Place]:
+    """Where the tokens of ``_plain(tokenizer, " " + text)`` stand in the text; the space in front is not of it."""
+    offsets = tokenizer(" " + text, add_special_tokens=False, return_offsets_mapping=True).offset_mapping
+    return [(part, max(0, start - 1), max(0, end - 1)) for start, end in offsets]
 
 
 def _plain(tokenizer: Any, text: str) -> list[int]:
