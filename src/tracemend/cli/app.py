@@ -20,6 +20,7 @@ from tracemend.cli import (
     repair,
     report,
     store,
+    studio,
     trace,
     tune,
     undo,
@@ -36,7 +37,7 @@ app = typer.Typer(
     help="Find the training labels behind a classifier's errors, repair them, and show what that recovered.",
 )
 
-for module in (demo, repair, tune, predict, trace, detect, report, undo, corrupt, models, methods):
+for module in (demo, repair, tune, predict, trace, detect, report, studio, undo, corrupt, models, methods):
     name = module.__name__.rpartition(".")[2]
     app.command(name)(getattr(module, name))
 app.add_typer(store.store, name="store")
