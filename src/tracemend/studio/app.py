@@ -86,12 +86,13 @@ def serve(
 
 
 def look_at(session: Session) -> None:
-    """Start computing what the version at hand lacks, unless something runs already or it failed before."""
+    """Start computing what the version at hand lacks, then the others, unless something runs or it failed before."""
     one = session.evidence(session.current).version
     last = session.jobs.latest()
     failed = last is not None and last.state == "failed" and last.asked.get("version") == one.name
     if not one.prepared and not failed and (last is None or last.state != "running"):
-        session.jobs.start("prepare", {"version": one.name})
+        others = [v.name for v in session.versions() if not v.prepared and v.name != one.name]
+        session.jobs.start("prepare", {"version": one.name, "then": others})
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -40,6 +40,7 @@ def state(session: Session, asked: Asked) -> dict[str, Any]:
         "versions": [_version(session, v) for v in session.versions()],
         "current": session.current,
         "proposed": len(rows.machine),
+        "marks": len(rows.words()),
         "words": words.available(),
         "files": takeaway.FILES,
         **pulse(session, asked),

@@ -182,13 +182,15 @@ class Session:
         """The label that would be given, and the reason.
 
         Raises:
-            RunError: the version is not prepared.
+            RunError: the version is not prepared, or the label is not suspect.
         """
         found = self.evidence(name)
         if found.suspects is None:
             raise RunError(f"{found.version.title} is not prepared yet, so nothing is suggested; decide by label.")
         i = self._at("train", uid)
         row = found.suspects.iloc[i]
+        if not row["eligible"]:
+            raise RunError(f"no other label is likelier for {uid}, so nothing is suggested; decide by label.")
         return str(row["suggestion"]), reason(found, i, str(row["label_then"]), str(row["suggestion"]))
 
     def _at(self, part: str, uid: str) -> int:
@@ -234,16 +236,17 @@ class Session:
         }
         if found.suspects is not None:
             facts = found.suspects.iloc[i]
-            suggestion = str(facts["suggestion"])
             opinion = facts[f"opinion_{self.splits.labels.index(str(example['label']))}"]
             shown |= {
-                "suggestion": suggestion,
-                "eligible": bool(facts["eligible"]),
                 "suspicion": None if np.isnan(facts["suspicion"]) else round(float(facts["suspicion"]), 3),
-                "reason": reason(found, i, str(facts["label_then"]), suggestion),
                 "errors": int(found.votes[i]),
                 "opinion_of_label": None if np.isnan(opinion) else round(float(opinion), 3),
             }
+            # Of a label that stands, another one is not suggested.
+            if facts["eligible"]:
+                suggestion = str(facts["suggestion"])
+                shown["suggestion"] = suggestion
+                shown["reason"] = reason(found, i, str(facts["label_then"]), suggestion)
         return shown
 
     def _caused(self, found: Evidence, q: int, value: float) -> dict[str, Any]:

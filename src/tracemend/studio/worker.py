@@ -85,7 +85,8 @@ def work(run: Path, number: str) -> None:
             name = retrain(loaded, folder, job["asked"], progress=progress).name
         else:
             name = job["asked"]["version"]
-            prepare(loaded, version(run, name), progress=progress)
+            for one in (name, *job["asked"].get("then", ())):
+                prepare(loaded, version(run, one), progress=progress)
         progress.say(state="done", version=name, share=1.0, left=0.0)
     except TracemendError as error:
         progress.say(state="failed", message=str(error))

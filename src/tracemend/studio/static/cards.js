@@ -21,7 +21,8 @@ export function status(row) {
   }
   if (row.proposed) {
     const what = row.proposed.kind === "label" ? row.proposed.new : T.example.removed;
-    return h("span", { class: "status muted" }, T.example.proposed(what));
+    const same = row.suggestion && row.suggestion === row.proposed.new;
+    return h("span", { class: "status muted small" }, same ? T.example.same : T.example.proposed(what));
   }
   return null;
 }
@@ -32,9 +33,11 @@ export function actions(row, { full = false } = {}) {
   if (row.suggestion && row.suggestion !== row.label && !row.decision) {
     made.push(button(T.act.accept(row.suggestion), () => act([row], "accept"), { kind: "primary small", key: "a", test: "accept", title: T.act.acceptHelp }));
   }
+  const accepts = made.length > 0;
   if (full) {
     shared.run.labels.slice(0, 9).forEach((label, i) => {
-      if (label === row.label && !full) return;
+      // The suggestion has its own button already.
+      if (accepts && label === row.suggestion) return;
       made.push(button(label === row.given ? T.act.keep(label) : T.act.accept(label), () => act([row], "label", label), { kind: "small", key: String(i + 1), test: `label-${i + 1}` }));
     });
   }

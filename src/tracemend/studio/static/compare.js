@@ -1,5 +1,5 @@
 // Two models side by side on examples that took no part.
-import { get } from "./api.js";
+import { get, post } from "./api.js";
 import { body } from "./cards.js";
 import { fill, h, signed } from "./dom.js";
 import { go, place } from "./place.js";
@@ -38,7 +38,8 @@ export function compareView() {
     const place_ = h("div", {}, h("p", { class: "muted" }, T.loading));
     fill(element, h("section", { class: "panel" }, head), place_);
     if (!versionOf(before)?.predicted || !versionOf(after)?.predicted) {
-      fill(place_, h("p", { class: "empty" }, T.compare.unknown));
+      const lacking = versionOf(versionOf(before)?.predicted ? after : before);
+      fill(place_, h("div", { class: "panel" }, h("p", {}, T.compare.unknown), h("div", { class: "actions" }, button(`${T.retrain.prepare}: ${lacking.title}`, () => post("prepare", { version: lacking.name }).then(() => go({ tab: "retrain" }, { step: true }), failed), { kind: "primary" }))));
       return;
     }
     try {

@@ -40,7 +40,7 @@ export function historyView() {
         { class: "panel" },
         h("h1", {}, T.history.title),
         rows.length
-          ? h("div", { class: "wide" }, h("table", { class: "ledger" }, h("thead", {}, h("tr", {}, [version, kind, text, who].map((name) => h("th", { scope: "col" }, name)), h("th", { scope: "col" }, h("span", { class: "unseen-label" }, T.history.undo)))), h("tbody", {}, lines)))
+          ? h("div", { class: "wide" }, h("table", { class: "ledger cardlike" }, h("thead", {}, h("tr", {}, [version, kind, text, who].map((name) => h("th", { scope: "col" }, name)), h("th", { scope: "col" }, h("span", { class: "unseen-label" }, T.history.undo)))), h("tbody", {}, lines)))
           : h("p", { class: "empty" }, T.history.none),
         total > rows.length ? button(`${T.of(rows.length, total)} …`, () => ((shown += STEP), load()), { kind: "small" }) : null,
       ),

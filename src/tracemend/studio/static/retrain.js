@@ -55,9 +55,9 @@ export function retrainView({ refresh }) {
         "tr",
         { "data-testid": "model", "data-name": v.name },
         h("th", { scope: "row" }, v.title, v.name === current ? h("span", { class: "tag" }, T.retrain.used) : null, h("div", { class: "muted small" }, [v.actor, v.made && when(v.made)].filter(Boolean).join(", ")), v.note ? h("div", { class: "small" }, v.note) : null),
-        h("td", {}, T.retrain.basisOf[v.basis]),
-        h("td", { class: "number" }, v.changes || ""),
-        h("td", { class: "number" }, v.figures.validation ? v.figures.validation.ap.toFixed(3) : "–"),
+        h("td", { "data-name": T.retrain.columns[1] }, T.retrain.basisOf[v.basis]),
+        h("td", { class: "number", "data-name": v.changes ? T.retrain.columns[2] : undefined }, v.changes || ""),
+        h("td", { class: "number", "data-name": T.retrain.columns[3] }, v.figures.validation ? v.figures.validation.ap.toFixed(3) : "–"),
         h(
           "td",
           { class: "actions" },
@@ -70,7 +70,7 @@ export function retrainView({ refresh }) {
     fill(
       models,
       h("h2", {}, T.retrain.versions),
-      h("div", { class: "wide" }, h("table", {}, h("thead", {}, h("tr", {}, T.retrain.columns.map((name) => h("th", { scope: "col" }, name || h("span", { class: "unseen-label" }, T.retrain.use))))), h("tbody", {}, lines))),
+      h("div", { class: "wide" }, h("table", { class: "cardlike" }, h("thead", {}, h("tr", {}, T.retrain.columns.map((name) => h("th", { scope: "col" }, name || h("span", { class: "unseen-label" }, T.retrain.use))))), h("tbody", {}, lines))),
     );
   }
 

@@ -28,7 +28,7 @@ export function suspectsView() {
     },
     cells: (row) => [
       h("input", { type: "checkbox", tabindex: "-1", "aria-label": `${T.suspects.choose} ${row.rank}`, checked: grid.chosen.has(row.uid), on: { change: () => grid.toggle(indexOf(row.uid)) } }),
-      h("div", {}, body(row), h("p", { class: "reason one" }, row.reason)),
+      h("div", {}, body(row), h("p", { class: "reason" }, row.reason)),
       h("div", { class: "stack" }, row.suggestion && row.suggestion !== row.label && !row.decision ? arrow(row.label, row.suggestion) : chip(row.label), status(row)),
       h("span", { class: "number" }, row.errors || ""),
       h("span", { class: "number muted" }, row.rank),

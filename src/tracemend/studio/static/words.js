@@ -50,7 +50,7 @@ function choice(name, options) {
   return h(
     "fieldset",
     {},
-    h("legend", { class: "unseen-label" }, name),
+    h("legend", {}, T.words.groups[name]),
     options.map(([value, label], i) => h("label", { class: "radio" }, h("input", { type: "radio", name, value, checked: i === 0 }), label)),
   );
 }
