@@ -50,7 +50,7 @@ def test_the_second_of_two_people_is_told_and_nothing_is_lost(review: Review) ->
 def test_a_conflict_on_one_of_several_writes_none(review: Review) -> None:
     looked = seen(review, A, B)
     review.decide("Ada", {B: ("keep", None)}, seen=looked)
-    with pytest.raises(Conflict, match="label|keep"):
+    with pytest.raises(Conflict, match=r"label|keep"):
         review.decide("Bo", {A: ("remove", None), B: ("remove", None)}, seen=looked)
     assert A not in review.rows().people
 

@@ -151,7 +151,7 @@ def test_what_is_no_run_is_refused(tmp_path: Path, what: str) -> None:
     elif what == "unfinished":
         path.mkdir()
         (path / "result.json").write_text('{"command": "repair"}')
-    with pytest.raises((RunError, OSError), match="run directory|finished|Not a directory"):
+    with pytest.raises((RunError, OSError), match=r"run directory|finished|Not a directory"):
         Session(path)
 
 

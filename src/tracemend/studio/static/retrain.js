@@ -44,8 +44,9 @@ export function retrainView({ refresh }) {
 
   function drawJob() {
     const { job } = shared.run;
-    work.hidden = !job;
-    if (job) fill(work, jobOf(job, { refresh }));
+    // That evidence was computed is no news here.
+    work.hidden = !job || (job.kind === "prepare" && job.state === "done");
+    if (!work.hidden) fill(work, jobOf(job, { refresh }));
   }
 
   function drawModels() {
@@ -60,10 +61,11 @@ export function retrainView({ refresh }) {
         h("td", { class: "number", "data-name": T.retrain.columns[3] }, v.figures.validation ? v.figures.validation.ap.toFixed(3) : "–"),
         h(
           "td",
-          { class: "actions" },
+          {},
+          h("div", { class: "actions end" },
           v.name === current ? null : button(T.retrain.use, () => use(v.name), { kind: "small", test: "use" }),
           v.prepared ? null : button(T.retrain.prepare, () => prepare(v.name), { kind: "small", test: "prepare", disabled: shared.run.job?.state === "running" }),
-          v.parent ? button(T.retrain.compare, () => go({ tab: "compare", before: v.parent, after: v.name }, { step: true }), { kind: "small", test: "to-compare" }) : null,
+          v.parent ? button(T.retrain.compare, () => go({ tab: "compare", before: v.parent, after: v.name }, { step: true }), { kind: "small", test: "to-compare" }) : null),
         ),
       ),
     );
