@@ -1,6 +1,6 @@
 """Kill the studio's server at random moments while decisions are made; count confirmed decisions that are lost.
 
-    python benchmarks/studio_kill.py runs/demo --kills 200
+    python -m benchmarks.studio_kill runs/demo --kills 200
 
 works on a copy of the run. The control is a count of decisions that were sent and not confirmed: were it zero, no kill
 would have struck at work.
@@ -20,7 +20,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-from tests.studio.browser import Server
+from benchmarks.browser import Server
 from tracemend.mend.ledger import Ledger
 
 

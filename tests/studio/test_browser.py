@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.studio.browser import CHROMIUM, DRIVER, LACKING, Person, Server, browsing, serving
+from benchmarks.browser import CHROMIUM, DRIVER, LACKING, Person, Server, browsing, serving
 from tests.studio.conftest import HOSTILE
 from tracemend.studio import Session
 

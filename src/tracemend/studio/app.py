@@ -83,6 +83,7 @@ def serve(
         server.run(sockets=[listening])
     finally:
         session.jobs.close()
+        session.speaker.close()
 
 
 def look_at(session: Session) -> None:

@@ -168,10 +168,10 @@ def mark(session: Session, asked: Asked) -> dict[str, Any]:
 
 def colours(session: Session, asked: Asked) -> dict[str, Any]:
     """The words of an example with their weights."""
-    uid, label = asked.text("uid"), asked.choice("label", session.splits.labels)
-    example = session.text_of(uid)
-    whole = example["text"] if example["reply"] is None else f"{example['text']}\n{example['reply']}"
-    return {"words": words.word_colours(session.run, whole, label), "available": words.available()}
+    label = asked.choice("label", session.splits.labels)
+    example = session.text_of(asked.text("uid"))
+    name = session.evidence(asked.text("version")).version.name
+    return {"words": session.speaker.word_colours(name, example["text"], label, reply=example["reply"])}
 
 
 def prepare(session: Session, asked: Asked) -> dict[str, Any]:

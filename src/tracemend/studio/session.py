@@ -18,6 +18,7 @@ from tracemend.studio.decisions import Review, Rows
 from tracemend.studio.evidence import Evidence, reason
 from tracemend.studio.jobs import Jobs
 from tracemend.studio.versions import FOLDER, Version, version, versions
+from tracemend.studio.words import Speaker
 
 # Characters of a text in a list.
 SHOWN = 260
@@ -44,6 +45,7 @@ class Session:
         self.result = read_result(self.run)
         self.review = Review(self.run)
         self.jobs = Jobs(self.run)
+        self.speaker = Speaker(self.run)
         self._lock = threading.Lock()
         self._evidence: dict[str, tuple[tuple[bool, bool], Evidence]] = {}
         self.place = {name: {u: i for i, u in enumerate(part.uid)} for name, part in self.splits.parts.items()}

@@ -9,8 +9,7 @@ export function split(grid, tools, detail, title) {
 }
 
 export function toolbar({ shows, first, sorts, sorted }) {
-  const group = h("div", { class: "segments", role: "group", "aria-label": T.direction });
-  group.setAttribute("aria-label", shows[first]);
+  const group = h("div", { class: "segments", role: "group", "aria-label": T.show });
   const input = h("input", {
     type: "search",
     placeholder: T.search,

@@ -19,6 +19,7 @@ export const T = {
   clear: "Clear the choice",
   search: "Search, or a slice such as label:safe confidence>0.9",
   searchLabel: "Search or slice query",
+  show: "Which examples",
   sort: "Sort by",
   direction: "Turn the order around",
   hint: {

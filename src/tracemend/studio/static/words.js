@@ -1,6 +1,6 @@
 // A text whose words can be coloured by saliency and marked by a person.
 import { get, post } from "./api.js";
-import { fill, h, visible } from "./dom.js";
+import { fill, h, signed, visible } from "./dom.js";
 import { ask, button, failed, shared, toast, whoever } from "./shared.js";
 import { T } from "./strings.js";
 
@@ -93,12 +93,17 @@ async function colour(box, uid, label, marking) {
   try {
     const found = await get("words", { uid, label, version: shared.version });
     if (!found.words.length || marking() || !box.isConnected) return;
-    const shown = found.words.map(([word, weight]) => {
-      const one = h("span", { class: weight < 0 ? "w-away" : "w-towards", title: weight.toFixed(2) }, visible(word));
-      one.style.setProperty("--w", String(Math.min(1, Math.abs(weight))));
-      return [one, " "];
-    });
-    fill(box, h("p", { "data-testid": "coloured" }, shown));
+    const part = (name) =>
+      found.words
+        .filter(([of]) => of === name)
+        .map(([, piece, weight]) => {
+          if (weight === null) return visible(piece);
+          const one = h("span", { class: weight < 0 ? "w-away" : "w-towards", title: signed(weight) }, visible(piece));
+          one.style.setProperty("--w", String(Math.abs(weight)));
+          return one;
+        });
+    const reply = part("reply");
+    fill(box, h("p", { "data-testid": "coloured" }, part("text")), reply.length ? h("div", { class: "reply" }, h("p", {}, reply)) : null);
   } catch (error) {
     failed(error);
   }
