@@ -33,9 +33,13 @@ def build(session: Session, *, hosts: tuple[str, ...] = (), token: str | None = 
     async def page(request: Request) -> Response:
         return FileResponse(PAGE / "index.html", media_type="text/html; charset=utf-8")
 
+    async def nothing(request: Request) -> Response:
+        return Response(status_code=204)
+
     app = Starlette(
         routes=[
             Route("/", page, methods=["GET"]),
+            Route("/favicon.ico", nothing, methods=["GET"]),
             Mount("/static", StaticFiles(directory=PAGE)),
             *routes(session),
         ]

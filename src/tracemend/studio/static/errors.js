@@ -19,7 +19,7 @@ export function errorsView() {
   const sorted = () => ({ sort: place().sort || "confidence", desc: place().desc !== "0" });
   const grid = new Grid({
     label: T.errors.title,
-    height: 92,
+    height: 74,
     columns: [
       { name: "text", label: T.errors.columns.text, sort: "length" },
       { name: "label", label: T.errors.columns.label, sort: "label" },

@@ -14,7 +14,7 @@ export function suspectsView() {
   const sorted = () => ({ sort: place().sort || "rank", desc: place().desc === "1" });
   const grid = new Grid({
     label: T.suspects.title,
-    height: 112,
+    height: 102,
     columns: [
       { name: "pick", label: "" },
       { name: "text", label: T.suspects.columns.text, sort: "length" },
