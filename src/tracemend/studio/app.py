@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import secrets
+import signal
 import socket
+import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -83,6 +86,9 @@ def serve(
     say(f"http://{named}:{port}/{f'?token={token}' if token else ''}")
     if not local:
         say("Everybody who has this address can decide and tune; it is not encrypted. Ctrl-C ends it.")
+    # The server hands a SIGTERM on when it is done; without a handler it would end us before the work is ended.
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         server.run(sockets=[listening])
     finally:
