@@ -7,11 +7,11 @@ STAMP  := $(VENV)/.installed
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 # No target below `install` needs the network; tests and docs must not use it.
-test test-fast coverage demo docs bench: export HF_HUB_OFFLINE = 1
+test test-fast coverage demo screenshots docs bench: export HF_HUB_OFFLINE = 1
 test test-fast coverage docs: export MPLBACKEND = Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help install browser demo test test-fast lint types coverage docs bench bench-peers clean
+.PHONY: help install browser demo screenshots test test-fast lint types coverage docs bench bench-peers clean
 
 help: ## show the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -38,10 +38,14 @@ browser:
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || \
 	  { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
 	    apt-get update -q && apt-get install -q -y --no-install-recommends chromium chromium-driver; } || \
-	  echo "No Chromium: the tests of the report in a browser will be skipped."
+	  echo "No Chromium: the tests in a browser will be skipped."
 
 demo: install ## the main job on the embedded demo set, with a report in runs/demo/report.html
 	$(BIN)/tracemend demo --out runs/demo
+
+screenshots: install browser ## the studio's pictures in docs/assets, from runs/demo
+	test -e runs/demo/result.json || $(BIN)/tracemend demo --out runs/demo
+	$(BIN)/python -m benchmarks.studio_screenshots runs/demo docs/assets
 
 test: install browser lint types ## everything CI runs: lint, types, floors, both tiers of tests
 	$(BIN)/python -m pytest

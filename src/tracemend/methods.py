@@ -125,8 +125,10 @@ class Method(ABC, Generic[R]):
 
 def registry() -> dict[str, type[Method[Any]]]:
     """All methods by name, sorted."""
-    for room in ROOMS:
-        import_module(f"tracemend.{room}")
+    for name in ROOMS:
+        room = import_module(f"tracemend.{name}")
+        for public in room.__all__:
+            getattr(room, public)  # a room may import its files when they are asked for
     return dict(sorted(_REGISTRY.items()))
 
 

@@ -26,6 +26,7 @@ COMMANDS = (
     "saliency",
     "detect",
     "report",
+    "studio",
     "export",
     "review",
     "undo",

@@ -24,6 +24,7 @@ from tracemend.cli import (
     review,
     saliency,
     store,
+    studio,
     trace,
     tune,
     undo,
@@ -41,7 +42,7 @@ app = typer.Typer(
 )
 
 for module in (
-    demo, repair, tune, predict, trace, saliency, detect, report, export, review, undo, corrupt, models, methods,
+    demo, repair, tune, predict, trace, saliency, detect, report, studio, export, review, undo, corrupt, models, methods,
 ):  # fmt: skip
     name = module.__name__.rpartition(".")[2]
     app.command(name)(getattr(module, name))

@@ -3,16 +3,22 @@
 Decisions go to a ledger and can be undone; the repaired set is exported beside the original.
 """
 
-from tracemend.mend.bounds import NoiseRate, fdr_prefix, noise_rate
-from tracemend.mend.cross import by_group, cross_posterior, trusted_posterior
-from tracemend.mend.export import apply, export, undo
-from tracemend.mend.gain import Gains, by_gain
-from tracemend.mend.job import repair
-from tracemend.mend.ledger import Decision, Ledger
-from tracemend.mend.repair import Repair
-from tracemend.mend.result import RepairResult, load_result
-from tracemend.mend.review import Reviewed, export_suspects, review
-from tracemend.mend.verdict import Verdict, verdict
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tracemend.mend.bounds import NoiseRate, fdr_prefix, noise_rate
+    from tracemend.mend.cross import by_group, cross_posterior, trusted_posterior
+    from tracemend.mend.export import apply, export, undo
+    from tracemend.mend.gain import Gains, by_gain
+    from tracemend.mend.job import repair
+    from tracemend.mend.ledger import Decision, Ledger
+    from tracemend.mend.repair import Repair
+    from tracemend.mend.result import RepairResult, load_result
+    from tracemend.mend.review import Reviewed, export_suspects, review
+    from tracemend.mend.verdict import Verdict, verdict
 
 __all__ = [
     "Decision",
@@ -38,3 +44,46 @@ __all__ = [
     "undo",
     "verdict",
 ]
+
+# Where each name lives: resolved on first use, so that whoever reads a ledger does not wait for torch.
+_FILES = {
+    "Decision": "ledger",
+    "Gains": "gain",
+    "Ledger": "ledger",
+    "NoiseRate": "bounds",
+    "Repair": "repair",
+    "RepairResult": "result",
+    "Reviewed": "review",
+    "Verdict": "verdict",
+    "apply": "export",
+    "by_gain": "gain",
+    "by_group": "cross",
+    "cross_posterior": "cross",
+    "export": "export",
+    "export_suspects": "review",
+    "fdr_prefix": "bounds",
+    "load_result": "result",
+    "noise_rate": "bounds",
+    "repair": "job",
+    "review": "review",
+    "trusted_posterior": "cross",
+    "undo": "export",
+    "verdict": "verdict",
+}
+
+
+class _Room(ModuleType):
+    """The package, in which a function keeps its name from the file of the same name."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _FILES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{_FILES[name]}"), name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # What the import system does with a file that was imported.
+        if not (name in _FILES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Room

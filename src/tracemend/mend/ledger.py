@@ -117,10 +117,11 @@ class Ledger:
             found = self._connection.execute("SELECT coalesce(max(version), 0) FROM decisions").fetchone()
         return int(found[0])
 
-    def decisions(self) -> list[Decision]:
-        """All rows, oldest first, undone ones and undos included."""
+    def decisions(self, *, after: int = 0) -> list[Decision]:
+        """All rows, oldest first, undone ones and undos included; or those alone that came ``after`` a version."""
+        chosen = f"SELECT {', '.join(_FIELDS)} FROM decisions WHERE version > ? ORDER BY version"
         with self._guard():
-            rows = self._connection.execute(f"SELECT {', '.join(_FIELDS)} FROM decisions ORDER BY version").fetchall()
+            rows = self._connection.execute(chosen, (after,)).fetchall()
             found = [dict(zip(_FIELDS, row, strict=True)) for row in rows]
             return [Decision(**{**row, "evidence": json.loads(row["evidence"])}) for row in found]
 
@@ -149,7 +150,9 @@ class Ledger:
         """What is in force: uid -> its latest label, remove or keep that is not undone (see :func:`replay`)."""
         return replay(self.decisions())
 
-    def add(self, decisions: Iterable[Decision], *, expected_version: int | None = None) -> list[int]:
+    def add(
+        self, decisions: Iterable[Decision], *, expected_version: int | None = None, resumed: bool = True
+    ) -> list[int]:
         """Write a batch, as a whole or not at all.
 
         What a resumed run writes again is not doubled: a decision is skipped where the last one of its round, uid and
@@ -160,6 +163,8 @@ class Ledger:
         Args:
             decisions: what to write; ``version`` and an empty ``time`` are filled in.
             expected_version: the :attr:`version` the decisions were taken at.
+            resumed: whether it may be a run that writes again what it wrote before; a person who decides anew (False)
+                means it, whoever took back the same decision before.
 
         Returns:
             The version of each decision, in order; of the row already there for one that was skipped.
@@ -181,9 +186,9 @@ class Ledger:
             versions = []
             for decision in batch:
                 slot = slots.setdefault(_slot(decision), [])
-                # What the same actor took back does not count; what somebody else took back blocks the way.
-                mine = {d.version for d in slot if d.version in gone and gone[d.version].actor == decision.actor}
-                last = next((d for d in reversed(slot) if d.version not in mine), None)
+                # What the same actor took back does not count; what somebody else took back blocks a resumed run.
+                free = {d.version for d in slot if d.version in gone and _frees(gone[d.version], decision, resumed)}
+                last = next((d for d in reversed(slot) if d.version not in free), None)
                 if last is None or (last.kind, last.new) != (decision.kind, decision.new):
                     last = self._insert(decision)
                     slot.append(last)
@@ -266,6 +271,10 @@ def _remedy(error: Exception) -> str:
         f"is damaged or not a ledger of tracemend ({said}); move it away and give the same command again, "
         "or restore a copy (nothing was changed)."
     )
+
+
+def _frees(undo: Decision, decision: Decision, resumed: bool) -> bool:
+    return not resumed or undo.actor == decision.actor
 
 
 def _slot(decision: Decision) -> tuple[Any, ...]:

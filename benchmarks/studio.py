@@ -1,0 +1,255 @@
+"""How fast the studio is, and what a reviewer who follows its suggestions gains.
+
+    python -m benchmarks.studio speed                    # 20,000 training and 2,000 validation examples
+    python -m benchmarks.studio reviewer runs/demo       # 60 decisions on the demo run, then a retraining
+
+``speed`` makes a run of that size with scores drawn at random: the times depend on sizes, not on what is in them. The
+page is opened in headless Chromium. ``reviewer`` accepts the suggestions from the top of the queue; its control gives
+as many examples at random the other label, and is trained alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.browser import Person, Server, browsing, serving
+from tracemend.data import Labelled, Splits
+from tracemend.data.examples import write_examples
+from tracemend.mend.decision import Decision
+from tracemend.mend.ledger import Ledger
+from tracemend.runs import write_json, write_parquet
+
+WORDS = ("the", "of", "and", "to", "in", "is", "you", "that", "it", "he", "was", "for", "on", "are", "as", "with")
+
+
+def large_run(folder: Path, train: int, validation: int, *, seed: int = 0, decisions: int = 1_000) -> None:
+    """A run of this size as the studio finds it prepared, with a ledger that somebody has worked on."""
+    rng = np.random.default_rng(seed)
+
+    def part(n: int, name: str) -> Labelled:
+        texts = [f"{' '.join(rng.choice(WORDS, rng.integers(8, 40)))} {name} {i}" for i in range(n)]
+        return Labelled.make(texts, rng.choice(["safe", "unsafe"], n), label_names=["safe", "unsafe"])
+
+    splits = Splits(part(train, "train"), part(validation, "validation"), part(validation, "verdict"))
+    folder.mkdir(parents=True)
+    write_examples(splits, folder)
+    about = {"name": "a large run", "labels": list(splits.labels), "positive": "unsafe"}
+    write_json(folder / "result.json", {"command": "tune", "status": "complete", "data": about, "model": {}})
+    write_json(folder / "classifier.json", {"adapter": "adapter-0001", "model": "none", "tuning": {}})
+    (folder / "adapter-0001").mkdir()
+    made = folder / "studio" / "versions" / "original"
+    tables = []
+    for name, data in splits.parts.items():
+        p = rng.random(len(data))
+        tables.append(pd.DataFrame({"split": name, "uid": data.uid, "p_0": 1 - p, "p_1": p}))
+    write_parquet(made / "predictions.parquet", pd.concat(tables, ignore_index=True))
+    write_json(made / "figures.json", {})
+    shape = (validation, train)
+    matrix = np.lib.format.open_memmap(made / "influence.npy", mode="w+", dtype="<f4", shape=shape)
+    for q in range(validation):
+        matrix[q] = rng.normal(0, 0.1, train)
+    matrix.flush()
+    near = rng.integers(0, train, (train, 3))
+    table = pd.DataFrame(
+        {
+            "uid": splits.train.uid,
+            "suspicion": rng.random(train),
+            "suggestion": np.where(splits.train.frame["label"] == "safe", "unsafe", "safe"),
+            "certainty": 1.0,
+            "eligible": rng.random(train) < 0.3,
+            "label_then": splits.train.frame["label"],
+            "near": list(near),
+            "near_cosine": list(rng.random((train, 3)).astype(np.float32)),
+            "twins": [[] for _ in range(train)],
+            "opinion_0": 0.5,
+            "opinion_1": 0.5,
+        }
+    )
+    write_parquet(made / "suspects.parquet", table)
+    write_json(made / "prepared.json", {})
+    with Ledger(folder / "ledger.sqlite") as ledger:
+        ledger.add(Decision(uid=u, kind="keep", actor="somebody") for u in splits.train.uid[-decisions:])
+
+
+def speed(train: int, validation: int, repeats: int) -> dict[str, Any]:
+    """Times in milliseconds, medians where there are several."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
+        large_run(run, train, validation)
+        views = [_first_view(run) for _ in range(5)]
+        with serving(run) as server, browsing() as driver:
+            ada = Person(driver, server.url)
+            evidence, decided = _evidence(ada, repeats), _decisions(ada, server, repeats)
+    return {
+        "train": train,
+        "validation": validation,
+        "first_view_ms": _told([whole for whole, _ in views]),
+        "of_which_until_the_server_answers_ms": _told([answers for _, answers in views]),
+        "evidence_ms": _told(evidence),
+        "decision_ms": _told(decided),
+    }
+
+
+def _first_view(run: Path) -> tuple[float, float]:
+    """From the start of the server's process to rows on the page; the browser is open already."""
+    with browsing() as driver:
+        driver.get("about:blank")
+        server = Server(run)
+        answers = (time.monotonic() - server.started) * 1000
+        try:
+            driver.get(server.url)
+            Person.until(_bare(driver), lambda: driver.find_elements("css selector", "[data-testid=row]"))
+            return (time.monotonic() - server.started) * 1000, answers
+        finally:
+            server.stop()
+
+
+def _bare(driver: Any) -> Person:
+    person = Person.__new__(Person)
+    person.driver = driver
+    return person
+
+
+def _evidence(ada: Person, repeats: int) -> list[float]:
+    """From a key to the evidence on the page, as the page's own clock has it."""
+    ada.open()
+    ada.driver.execute_script(_CLOCK, "[data-testid=detail]", "j")
+    return [float(ada.driver.execute_async_script(_WAIT)) for _ in range(repeats)]
+
+
+def _decisions(ada: Person, server: Server, repeats: int) -> list[float]:
+    """From a key to the server's confirmation on the page."""
+    ada.open("?tab=suspects")
+    ada.press("j")
+    ada.until(lambda: ada.all("[data-testid=reason]"))
+    ada.driver.execute_script(_CLOCK, "#toast", "a")
+    found = []
+    for _ in range(repeats):
+        found.append(float(ada.driver.execute_async_script(_WAIT)))
+        time.sleep(0.3)  # the page goes on to the next one
+    if server.get("pulse")["reviewed"] < repeats:
+        raise SystemExit("fewer decisions are in the ledger than were made")
+    return found
+
+
+# Presses a key and waits until what is watched is drawn anew.
+_CLOCK = "window.watched = document.querySelector(arguments[0]); window.key = arguments[1];"
+_WAIT = """
+const done = arguments[arguments.length - 1];
+const began = performance.now();
+const watcher = new MutationObserver(() => {
+  if (!window.watched.textContent.trim()) return;
+  watcher.disconnect();
+  requestAnimationFrame(() => done(performance.now() - began));
+});
+watcher.observe(window.watched, { childList: true, subtree: true });
+document.body.dispatchEvent(new KeyboardEvent("keydown", { key: window.key, bubbles: true }));
+"""
+
+
+def _told(times: list[float]) -> dict[str, float]:
+    ordered = sorted(times)
+    p95 = ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))]
+    return {"median": round(statistics.median(times), 1), "p95": round(p95, 1), "n": len(times)}
+
+
+def reviewer(run: Path, decisions: int, seed: int) -> dict[str, Any]:
+    """Accept suggestions from the top, retrain, compare; beside it as many random relabellings."""
+    with tempfile.TemporaryDirectory() as folder:
+        copies = {name: Path(folder) / name for name in ("suggestions", "random")}
+        for copy in copies.values():
+            shutil.copytree(run, copy)
+        found = {name: _review(copy, decisions, seed, at_random=name == "random") for name, copy in copies.items()}
+    return {"decisions": decisions, **found}
+
+
+def _review(run: Path, decisions: int, seed: int, *, at_random: bool) -> dict[str, Any]:
+    with serving(run) as server:
+        _wait(server)
+        rows = server.get("suspects", version="original", show="all" if at_random else "open", limit=200)["rows"]
+        if at_random:
+            total = server.get("suspects", version="original", show="all", limit=1)["total"]
+            whole = [
+                row
+                for offset in range(0, total, 200)
+                for row in server.get("suspects", version="original", show="all", limit=200, offset=offset)["rows"]
+            ]
+            rows = [whole[i] for i in np.random.default_rng(seed).permutation(len(whole))]
+        labels = server.get("state")["labels"]
+        began = time.monotonic()
+        for row in rows[:decisions]:
+            other = next(label for label in labels if label != row["label"])
+            act = {"act": "label", "value": other} if at_random else {"act": "accept"}
+            server.post(
+                "decide", {"actor": "reviewer", "version": "original", "seen": {row["uid"]: row["seen"]}, **act}
+            )
+        deciding = time.monotonic() - began
+        began = time.monotonic()
+        server.post("retrain", {"actor": "reviewer", "basis": "people", "version": "original"})
+        _wait(server)
+        retraining = time.monotonic() - began
+        versions = {v["name"]: v["figures"] for v in server.get("state")["versions"]}
+        compared = server.get("compare", before="original", after="0001")
+        right = _right(run, [row["uid"] for row in rows[:decisions]])
+    ap = next(c for c in compared["comparisons"] if c["metric"] == "ap")
+    part = "test" if "test" in versions["original"] else "verdict"
+    return {
+        "right_share": right,
+        f"{part}_ap_before": round(versions["original"][part]["ap"], 3),
+        f"{part}_ap_after": round(versions["0001"][part]["ap"], 3),
+        "verdict_ap_change": [round(ap[k], 3) for k in ("difference", "low", "high")],
+        "decisions_per_minute": round(decisions / deciding * 60),
+        "retrain_seconds": round(retraining, 1),
+    }
+
+
+def _right(run: Path, uids: list[str]) -> float | None:
+    """Share of the examples decided on whose given label was in truth wrong."""
+    from tracemend.data.examples import read_examples
+
+    train = read_examples(run).train
+    if not train.has_truth:
+        return None
+    wrong = dict(zip(train.uid, train.wrong.tolist(), strict=True))
+    return round(float(np.mean([wrong[uid] for uid in uids])), 3)
+
+
+def _wait(server: Server) -> None:
+    while (job := server.get("pulse")["job"]) is not None and job["state"] == "running":
+        time.sleep(0.3)
+    if job is not None and job["state"] != "done":
+        raise SystemExit(f"the job ended as {job['state']}: {job['message']}")
+
+
+def main() -> None:
+    """Measure and print JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    what = parser.add_subparsers(dest="what", required=True)
+    fast = what.add_parser("speed")
+    fast.add_argument("--train", type=int, default=20_000)
+    fast.add_argument("--validation", type=int, default=2_000)
+    fast.add_argument("--repeats", type=int, default=50)
+    person = what.add_parser("reviewer")
+    person.add_argument("run", type=Path)
+    person.add_argument("--decisions", type=int, default=60)
+    person.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    if given.what == "speed":
+        found = speed(given.train, given.validation, given.repeats)
+    else:
+        found = reviewer(given.run, given.decisions, given.seed)
+    print(json.dumps(found, indent=2))
+
+
+if __name__ == "__main__":
+    main()

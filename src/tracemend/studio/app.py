@@ -1,0 +1,122 @@
+"""The server: one page, its files, and the requests it makes; on this machine, or with a token."""
+
+from __future__ import annotations
+
+import secrets
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from tracemend.errors import RunError
+from tracemend.studio.routes import routes
+from tracemend.studio.security import Guard, checked_host, is_loopback
+from tracemend.studio.session import Session
+
+PAGE = Path(__file__).parent / "static"
+
+
+def build(session: Session, *, hosts: tuple[str, ...] = (), token: str | None = None) -> Guard:
+    """The guarded application.
+
+    Args:
+        hosts: names with port that requests may be addressed to; none means any.
+        token: what a first visit must carry; None lets everybody in.
+    """
+
+    async def page(request: Request) -> Response:
+        return FileResponse(PAGE / "index.html", media_type="text/html; charset=utf-8")
+
+    async def nothing(request: Request) -> Response:
+        return Response(status_code=204)
+
+    app = Starlette(
+        routes=[
+            Route("/", page, methods=["GET"]),
+            Route("/favicon.ico", nothing, methods=["GET"]),
+            Mount("/static", StaticFiles(directory=PAGE)),
+            *routes(session),
+        ]
+    )
+    return Guard(app, hosts=hosts, token=token)
+
+
+def serve(
+    run: Path | str,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8760,
+    token: str | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Serve a run until Ctrl-C.
+
+    Args:
+        run: the directory of a finished demo, repair, tune or detect.
+        host: address to listen on; any other than this machine's own demands a token.
+        port: 0 takes a free one.
+        token: to be asked for; made up where one is needed and none is given.
+        say: told the address, and at the end what becomes of work that runs.
+
+    Raises:
+        RunError: it is no run, or the address cannot be listened on.
+    """
+    session = Session(run)
+    host = checked_host(host)
+    local = is_loopback(host)
+    if not local and token is None:
+        token = secrets.token_urlsafe(24)
+    listening = _listen(host, port)
+    port = listening.getsockname()[1]
+    named = f"[{host}]" if ":" in host else host
+    hosts = tuple(f"{name}:{port}" for name in {"127.0.0.1", "localhost", "[::1]", named}) if local else ()
+    guarded = build(session, hosts=hosts, token=token)
+    config = uvicorn.Config(guarded, log_level="warning", access_log=False, lifespan="off", server_header=False)  # type: ignore[arg-type]
+    server = uvicorn.Server(config)
+    look_at(session)
+    say(f"http://{named}:{port}/{f'?token={token}' if token else ''}")
+    if not local:
+        say("Everybody who has this address can decide and tune; it is not encrypted. Ctrl-C ends it.")
+    # The server hands a SIGTERM on when it is done; without a handler it would end us before the work is ended.
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        server.run(sockets=[listening])
+    finally:
+        session.jobs.close()
+        session.speaker.close()
+
+
+def look_at(session: Session) -> None:
+    """Start computing what the version at hand lacks, then the others, unless something runs or it failed before."""
+    one = session.evidence(session.current).version
+    last = session.jobs.latest()
+    failed = last is not None and last.state == "failed" and last.asked.get("version") == one.name
+    if not one.prepared and not failed and (last is None or last.state != "running"):
+        others = [v.name for v in session.versions() if not v.prepared and v.name != one.name]
+        session.jobs.start("prepare", {"version": one.name, "then": others})
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    plain = host.strip("[]")
+    family = socket.AF_INET6 if ":" in plain else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        made.bind((plain, port))
+        made.listen(128)
+    except OSError as error:
+        made.close()
+        raise RunError(
+            f"cannot listen on {host}:{port} ({error.strerror}); choose another --port (0 takes a free one) or --host."
+        ) from error
+    return made

@@ -1,0 +1,112 @@
+"""The slice query: which examples a list shows, as a person types it.
+
+``label:safe confidence>0.9 "go home" -thanks`` means: labelled safe, above 0.9, with "go home" and without "thanks"
+in the text. Everything must hold; letter case does not count.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from tracemend.errors import DataError, did_you_mean
+
+# A field, how it is compared, a value; or words of the text. Quotes hold words together.
+_TERM = re.compile(r'(-?)(?:(\w+)(:|>=|<=|>|<|=))?(?:"([^"]*)"|(\S+))')
+_LONGEST = 500
+
+
+@dataclass(frozen=True)
+class Term:
+    """One condition.
+
+    Attributes:
+        field: a column; empty for words of the text.
+        op: ``:`` or ``=`` for equality, or an order.
+        value: as typed.
+        negated: whether it must not hold.
+    """
+
+    field: str
+    op: str
+    value: str
+    negated: bool = False
+
+
+def parse(query: str) -> list[Term]:
+    """The conditions of a query.
+
+    Raises:
+        DataError: it is too long, or a quote is never closed.
+
+    Example:
+        >>> parse('label:safe -"go home"')
+        [Term(field='label', op=':', value='safe', negated=False), Term(field='', op='', value='go home', negated=True)]
+    """
+    if len(query) > _LONGEST:
+        raise DataError(f"the query has {len(query)} characters; at most {_LONGEST} are read.")
+    if query.count('"') % 2:
+        raise DataError("the query has a quote that is never closed; close it, or leave it out.")
+    return [
+        Term(field.lower(), op, quoted or plain, bool(minus))
+        for minus, field, op, quoted, plain in _TERM.findall(query)
+        if quoted or plain
+    ]
+
+
+def matches(table: pd.DataFrame, query: str, *, text: pd.Series) -> npt.NDArray[np.bool_]:
+    """Which rows of a table a query means [n].
+
+    Args:
+        table: its columns are the fields.
+        text: what words are looked for in, lower case.
+
+    Raises:
+        DataError: no such field, or a number that is none; the message names the valid fields.
+
+    Example:
+        >>> matches(pd.DataFrame({"label": ["safe", "unsafe"]}), "label:safe", text=pd.Series(["hi", "go"])).tolist()
+        [True, False]
+    """
+    kept = np.ones(len(table), dtype=bool)
+    for term in parse(query):
+        found = text.str.contains(term.value.lower(), regex=False).to_numpy(dtype=bool) if not term.field else None
+        if found is None:
+            found = _holds(table, term)
+        kept &= ~found if term.negated else found
+    return kept
+
+
+def _holds(table: pd.DataFrame, term: Term) -> npt.NDArray[np.bool_]:
+    if term.field not in table:
+        raise DataError(f"the field {term.field!r} is {did_you_mean(term.field, list(table.columns))}")
+    column = table[term.field]
+    if column.dtype.kind in "biuf":
+        if column.dtype.kind == "b" and term.value.lower() in ("yes", "no"):
+            return np.asarray(column == (term.value.lower() == "yes"), dtype=bool)
+        return _compared(column.to_numpy(dtype=np.float64), term)
+    if term.op not in (":", "="):
+        raise DataError(f"{term.field} holds words, which have no order; write {term.field}:{term.value}")
+    same: npt.NDArray[np.bool_] = (column.fillna("").astype(str).str.lower() == term.value.lower()).to_numpy(dtype=bool)
+    return same
+
+
+def _compared(values: npt.NDArray[np.float64], term: Term) -> npt.NDArray[np.bool_]:
+    try:
+        number = float(term.value)
+    except ValueError:
+        raise DataError(f"{term.field} is a number, {term.value!r} is none; write {term.field}>0.5, say.") from None
+    with np.errstate(invalid="ignore"):
+        if term.op == ">":
+            return values > number
+        if term.op == "<":
+            return values < number
+        if term.op == ">=":
+            return values >= number
+        if term.op == "<=":
+            return values <= number
+        return np.isclose(values, number)

@@ -1,0 +1,104 @@
+"""Which words of a text matter to a version: one narrow door to the saliency room, which may be missing.
+
+Saliency needs the model, and the server has none: a process of its own holds it (:mod:`tracemend.studio.speaker`),
+started with the first question and ended with the server.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import subprocess
+import sys
+import threading
+from importlib.util import find_spec
+from pathlib import Path
+
+from tracemend.errors import RunError
+
+# Part (text or reply), a piece of it, and its weight from -1 to 1; None for what is no word or was not read.
+Piece = tuple[str, str, float | None]
+# Seconds until an answer: the first one waits for the model.
+_PATIENCE = 120.0
+
+
+def available() -> bool:
+    """Whether words can be coloured: whether there is a saliency room."""
+    return find_spec("tracemend.saliency") is not None
+
+
+class Speaker:
+    """Asks the process that holds the model; one question at a time.
+
+    Args:
+        run: the run directory.
+    """
+
+    def __init__(self, run: Path) -> None:
+        self.run = run
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[str] | None = None
+        self._answers: queue.Queue[str] = queue.Queue()
+
+    def word_colours(self, version: str, text: str, label: str, *, reply: str | None = None) -> list[Piece]:
+        """The pieces of a text in reading order, each with how much it speaks for a label.
+
+        Args:
+            version: whose model is asked.
+            text, reply: what the model reads.
+            label: that the weights are about; positive speaks for it.
+
+        Returns:
+            Nothing where there is no saliency room.
+
+        Raises:
+            RunError: the process cannot say.
+        """
+        if not available():
+            return []
+        asked = json.dumps({"version": version, "text": text, "reply": reply, "label": label})
+        with self._lock:
+            process = self._started()
+            if process.stdin is None:
+                raise RunError("the process that colours words cannot be asked; start the studio again.")
+            try:
+                process.stdin.write(asked + "\n")
+                process.stdin.flush()
+                said = self._answers.get(timeout=_PATIENCE)
+            except (OSError, queue.Empty) as error:
+                self._end()
+                raise RunError("the process that colours words does not answer; look at the text again.") from error
+        found = json.loads(said) if said else {"error": "the process that colours words ended; look at the text again."}
+        if "error" in found:
+            raise RunError(str(found["error"]))
+        return [(part, piece, weight) for part, piece, weight in found["pieces"]]
+
+    def close(self) -> None:
+        """End the process."""
+        with self._lock:
+            self._end()
+
+    def _started(self) -> subprocess.Popen[str]:
+        if self._process is None or self._process.poll() is not None:
+            self._answers = queue.Queue()
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tracemend.studio.speaker", str(self.run)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                encoding="utf-8",
+            )
+            threading.Thread(target=_listen, args=(self._process, self._answers), daemon=True).start()
+        return self._process
+
+    def _end(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+def _listen(process: subprocess.Popen[str], answers: queue.Queue[str]) -> None:
+    for line in process.stdout or ():
+        answers.put(line)
+    answers.put("")  # it ended

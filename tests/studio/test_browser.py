@@ -1,0 +1,228 @@
+"""The studio as a person uses it, in headless Chromium."""
+
+from __future__ import annotations
+
+import csv
+import io
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.browser import CHROMIUM, DRIVER, LACKING, Person, Server, browsing, serving
+from tests.studio.conftest import HOSTILE
+from tracemend.studio import Session
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not (CHROMIUM and DRIVER), reason=LACKING)]
+pytest.importorskip("selenium")
+
+ESCAPE = "\ue00c"
+ENTER = "\ue007"
+
+
+@pytest.fixture(scope="module")
+def window() -> Iterator[Any]:
+    with browsing() as driver:
+        yield driver
+
+
+@pytest.fixture
+def server(run: Path) -> Iterator[Server]:
+    with serving(run) as found:
+        yield found
+
+
+@pytest.fixture
+def ada(window: Any, server: Server) -> Person:
+    return Person(window, server.url)
+
+
+def test_from_an_error_to_a_model_that_can_be_taken_along(ada: Person, server: Server, run: Path) -> None:
+    ada.open("?show=all")
+    ada.press("j")
+    ada.until(lambda: ada.all("[data-testid=card]"))
+    ada.press(ENTER)  # to the evidence
+    uid = ada.until(lambda: ada.all(".card.here"))[0].get_attribute("data-uid")
+    before = server.get("example", version="original", uid=uid)
+    other = 2 if before["given"] == "safe" else 1
+    ada.press(str(other))
+    ada.says("labelled", "#toast")
+    assert server.get("example", version="original", uid=uid)["decision"]["actor"] == "Ada"
+    ada.press("u")
+    ada.says("taken back", "#toast")
+    assert server.get("example", version="original", uid=uid)["decision"] is None
+
+    ada.click("tab-suspects")
+    ada.until(lambda: ada.all("[data-testid=row]"))
+    ada.press("j")
+    for n in range(1, 5):
+        ada.press("a")
+        ada.until(lambda n=n: server.get("pulse")["reviewed"] == n)  # type: ignore[misc]
+
+    ada.click("tab-retrain")
+    ada.says("4 examples looked at by people", "[data-testid=summary]")
+    ada.click("retrain")
+    ada.until(lambda: ada.all("[data-testid=stage], [data-testid=job-compare]"))
+    ada.open("?tab=retrain")  # a reload in mid-training
+    ada.named("job")
+    ada.until(lambda: ada.all("[data-testid=job-compare]"), 90)
+    ada.click("job-compare")
+    ada.says("Average precision", seconds=30)
+    assert "before=original" in ada.driver.current_url and "after=0001" in ada.driver.current_url
+    ada.named("gone"), ada.named("new"), ada.named("verdict")
+
+    link = ada.named("take-repaired.csv").get_attribute("href")
+    with urllib.request.urlopen(link) as answer:
+        rows = list(csv.DictReader(io.StringIO(answer.read().decode())))
+    given = Session(run).splits.train
+    changed = [row for row, label in zip(rows, given.frame["label"], strict=True) if row["label"] != label]
+    assert len(changed) == 4
+    assert ada.faults() == []
+
+
+def test_a_run_that_nobody_looked_at_is_prepared_while_the_page_waits(window: Any, run: Path) -> None:
+    for file in (run / "studio" / "versions" / "original").iterdir():
+        file.unlink()
+    with serving(run) as server:
+        ada = Person(window, server.url)
+        ada.open()
+        ada.until(lambda: ada.all("[data-testid=row]"), 60)
+        ada.until(lambda: server.get("pulse")["job"]["state"] == "done", 60)
+        ada.press("j")
+        ada.until(lambda: ada.all("[data-testid=card]"), 30)
+
+
+def test_the_second_of_two_people_is_told(ada: Person, server: Server) -> None:
+    ada.open("?tab=suspects")
+    ada.press("j")
+    uid = ada.until(lambda: ada.all(".row.here"))[0].get_attribute("data-uid")
+    row = server.get("example", version="original", uid=uid)
+    server.post("decide", {"actor": "Bo", "seen": {uid: row["seen"]}, "version": "original", "act": "remove"})
+    ada.press("a")
+    ada.says("Bo", "#toast")
+    assert [d["actor"] for d in server.get("example", version="original", uid=uid)["history"]][-1] == "Bo"
+
+
+def test_several_at_once(ada: Person, server: Server) -> None:
+    ada.open("?tab=suspects")
+    for keys in ("j", " ", "j", " ", "j", " "):
+        ada.press(keys)
+    ada.says("3 chosen", "[data-testid=chosen]")
+    ada.press("x")
+    ada.until(lambda: server.get("pulse")["reviewed"] == 3)
+    ada.press("u")
+    ada.until(lambda: server.get("pulse")["reviewed"] == 0)
+
+
+def test_a_link_opens_the_same_view(ada: Person, server: Server) -> None:
+    ada.open("?show=all&sort=confidence&desc=0&q=label%3Asafe")
+    ada.press("jj")
+    uid = ada.until(lambda: ada.all(".row.here"))[0].get_attribute("data-uid")
+    link = ada.until(lambda: uid in ada.driver.current_url and ada.driver.current_url)
+    title = ada.until(lambda: ada.text("[data-testid=detail] .text"))
+    ada.driver.get("about:blank")
+    ada.driver.get(link)
+    ada.until(lambda: ada.text("[data-testid=detail] .text") == title)
+    assert ada.all(".row.here")[0].get_attribute("data-uid") == uid
+    assert ada.named("search").get_attribute("value") == "label:safe"
+    assert ada.all("[data-testid=show-all]")[0].get_attribute("aria-pressed") == "true"
+
+
+def test_words_and_comments_are_kept(ada: Person, server: Server) -> None:
+    ada.open("?tab=suspects")
+    ada.press("j")
+    ada.click("mark-words")
+    ada.click("word")
+    ada.click("yes")
+    ada.until(lambda: server.get("state")["marks"] == 1)
+    ada.press("c")
+    ada.until(lambda: ada.all("dialog[open] textarea"))[0].send_keys("I am not sure.")
+    ada.click("yes")
+    ada.says("I am not sure.", "[data-testid=detail]")
+    ada.click("tab-retrain")
+    ada.says("does not use them yet")
+
+
+def test_texts_do_nothing_to_the_page(ada: Person, run: Path) -> None:
+    parts = Session(run).splits.parts
+    for name, part in parts.items():
+        for uid, text in zip(part.uid, part.frame["text"], strict=True):
+            hostile = next((h for h in HOSTILE if text.startswith(h[:20])), None)
+            if hostile is None or name not in ("train", "validation"):
+                continue
+            ada.open(f"?tab={'suspects' if name == 'train' else 'errors'}&show=all&uid={uid}")
+            shown = ada.until(lambda: ada.text("[data-testid=detail] .text"))
+            assert ada.driver.execute_script("return window.pwned") is None
+            if "\u202e" in text:
+                assert "U+202E" in shown and "\u202e" not in shown
+            assert ada.driver.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+    assert ada.faults() == []
+
+
+def test_nothing_leaves_the_machine(ada: Person) -> None:
+    ada.asked_for()
+    for tab in ("errors", "suspects", "retrain", "compare", "history"):
+        ada.open(f"?tab={tab}")
+    asked = {url for url in ada.asked_for() if not url.startswith(("data:", "about:"))}
+    assert len(asked) > 10
+    assert {url for url in asked if not url.startswith(ada.url)} == set()
+
+
+def test_the_page_outlives_the_server(ada: Person, server: Server) -> None:
+    ada.open()
+    server.kill()
+    ada.says("does not answer", "#toast")
+    assert ada.all("[data-testid=row]")
+
+
+def test_a_wrong_token_is_told_and_the_right_one_lets_in(window: Any, run: Path) -> None:
+    with serving(run, "--token", "s3cret") as server:
+        window.get(f"{server.url}/?token=guess")
+        assert "not the one" in window.page_source
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            server.get("state")
+        window.get(server.address)
+        ada = Person(window, server.url)
+        ada.open()
+        assert ada.all("[data-testid=row]")
+        window.delete_all_cookies()
+
+
+TABS = ("", "?show=all", "?tab=suspects", "?tab=retrain", "?tab=compare", "?tab=history")
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_everybody_can_use_it(run: Path, width: int, dark: bool) -> None:
+    axe = pytest.importorskip("axe_selenium_python")
+    with serving(run) as server, browsing(width, 844, dark=dark) as driver:
+        ada = Person(driver, server.url, hinted=False)
+        for tab in TABS:
+            ada.open(tab)
+            if tab in TABS[:3]:
+                ada.press("j")
+                ada.until(lambda: ada.text("[data-testid=detail]"))
+            found = axe.Axe(driver)
+            found.inject()
+            results = found.run()
+            bad = [v for v in results["violations"] if v["impact"] in ("serious", "critical")]
+            assert not bad, [(v["id"], [n["html"][:200] for n in v["nodes"][:3]]) for v in bad]
+            assert driver.execute_script("return document.documentElement.scrollWidth") <= width, tab
+
+
+def test_every_key_works_without_a_mouse(ada: Person) -> None:
+    ada.open("?show=all")
+    ada.press("?")
+    ada.says("accept the suggestion", "dialog")
+    ada.press(ESCAPE)
+    ada.until(lambda: not ada.all("dialog[open]"))
+    ada.press("/")
+    assert ada.driver.switch_to.active_element.get_attribute("data-testid") == "search"
+    ada.press("safe jk")  # typed, not obeyed
+    assert "uid=" not in ada.driver.current_url
+    ada.press(ESCAPE)
+    ada.press("u")
+    ada.says("no decision of yours", "#toast")

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+
+from tracemend.errors import RunError
+from tracemend.studio import Session
+from tracemend.studio.speaker import pieces
+from tracemend.studio.words import Speaker, available
+
+
+def test_a_text_is_cut_at_its_words_and_nothing_is_lost() -> None:
+    words = pd.DataFrame(
+        [("text", 0, 2, 2.0), ("text", 4, 9, -4.0), ("reply", 1, 3, float("nan"))],
+        columns=["part", "start", "end", "weight"],
+    )
+    found = pieces(SimpleNamespace(words=lambda _: words), "go, home!", "(no)")
+    assert found == [
+        ("text", "go", 0.5),
+        ("text", ", ", None),
+        ("text", "home!", -1.0),
+        ("reply", "(", None),
+        ("reply", "no", None),
+        ("reply", ")", None),
+    ]
+
+
+@pytest.mark.skipif(available(), reason="there is a saliency room")
+def test_without_the_room_nothing_is_said(run: Path) -> None:
+    speaker = Speaker(run)
+    assert speaker.word_colours("original", "go home", "safe") == []
+    assert speaker._process is None
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not available(), reason="there is no saliency room")
+def test_words_are_weighed_by_the_version_that_is_asked(session: Session) -> None:
+    example = session.splits.train.frame["text"].iloc[10]
+    try:
+        found = session.speaker.word_colours("original", example, "safe")
+        assert "".join(piece for _, piece, _ in found) == example
+        weights = [weight for _, _, weight in found if weight is not None]
+        assert max(map(abs, weights)) == pytest.approx(1.0)
+        against = session.speaker.word_colours("original", example, "unsafe")
+        # With two labels what speaks for the one speaks against the other.
+        assert [w for _, _, w in against if w is not None] == pytest.approx([-w for w in weights], abs=1e-3)
+        with pytest.raises(RunError, match="not one of"):
+            session.speaker.word_colours("nothing", example, "safe")
+    finally:
+        session.speaker.close()
