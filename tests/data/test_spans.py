@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tracemend.data.spans import entity_spans, read_spans
+from tracemend.data.spans import dependency_spans, entity_spans, gum_entities, read_spans
 from tracemend.data.treebanks import Sentence, Treebank
 from tracemend.errors import DataError
 
@@ -49,3 +49,39 @@ def test_entities_are_the_spans_of_bio_tags():
     assert found.part == ("test",)
     with pytest.raises(DataError, match="no tags"):
         entity_spans(Treebank(sentences=(sentence,)), tag="other")
+
+
+def test_dependencies_are_pairs_of_a_word_and_its_head():
+    tags = {"deprel": ("nsubj:pass", "root", "obj")}
+    bank = Treebank(sentences=(Sentence(words=("a", "b", "c"), tags=tags, heads=(1, -1, 1), id="s", part="dev"),))
+    found = dependency_spans(bank)
+    assert (found.first, found.second, found.label) == (((0, 1), (2, 3)), ((1, 2), (1, 2)), ("nsubj", "obj"))
+    with pytest.raises(DataError, match="no dependency tree"):
+        dependency_spans(Treebank(sentences=(Sentence(words=("a",), id="s"),)))
+
+
+def test_a_split_keeps_sentences_whole(save):
+    target = {"span1": [0, 1], "label": "x"}
+    found = read_spans(save("a.jsonl", "\n".join(line(target, target, text=f"w{i} x") for i in range(20))))
+    parts = found.split(seed=1)
+    of = {part: {parts[part].sentence[i] for i in range(len(parts[part]))} for part in parts}
+    assert not of["train"] & of["test"] and not of["train"] & of["dev"] and not of["dev"] & of["test"]
+    assert sum(map(len, parts.values())) == 40 and len(of["test"]) == 4 and len(of["dev"]) == 2
+    given = read_spans(save("b.jsonl", "\n".join(line(target, part=p) for p in ("train", "dev", "test", "test"))))
+    assert [len(given.split()[p]) for p in ("train", "dev", "test")] == [1, 1, 2]
+
+
+def test_mentions_as_gum_writes_them():
+    misc = ("Entity=(1-person-new(2-place-giv-x)", "SpaceAfter=No|Entity=(3-event-new", "Entity=3)1)", "")
+    sentence = Sentence(words=("a", "b", "c", "d"), tags={"misc": misc}, id="s", part="train")
+    found = gum_entities(Treebank(sentences=(sentence,)))
+    assert sorted(zip(found.first, found.label, strict=True)) == [
+        ((0, 1), "place"),
+        ((0, 3), "person"),
+        ((1, 3), "event"),
+    ]
+    for wrong, word in (("Entity=(1-person", "does not close"), ("Entity=1)", "not open")):
+        with pytest.raises(DataError, match=word):
+            gum_entities(Treebank(sentences=(Sentence(words=("a",), tags={"misc": (wrong,)}, id="s"),)))
+    with pytest.raises(DataError, match="no labelled span"):
+        gum_entities(Treebank(sentences=(Sentence(words=("a",), id="s"),)))

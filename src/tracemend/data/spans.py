@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
+
+import numpy as np
 
 from tracemend.data.treebanks import PARTS, Treebank
 from tracemend.errors import DataError
 from tracemend.runs import fingerprint
 
 Span = tuple[int, int]
+# A mention that opens, perhaps to close on the same word; or the end of one.
+_ENTITY = re.compile(r"\(([^()]+)(\))?|([^()]+)\)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +71,20 @@ class SpanExamples:
         """The examples of one part; the sentences stay."""
         where = [i for i, sentence in enumerate(self.sentence) if self.part[sentence] == part]
         return self.take(where)
+
+    def split(self, *, shares: Sequence[float] = (0.7, 0.1, 0.2), seed: int = 0) -> dict[str, Self]:
+        """Train, dev and test, whole sentences at a time; published parts stay, see :meth:`Treebank.split`."""
+        part = np.array(self.part, dtype=object)
+        part[~np.isin(part, PARTS)] = "train"
+        rng = np.random.default_rng(seed)
+        for name in ("test", "dev"):
+            if not (part == name).any():
+                place = PARTS.index(name)
+                own = np.flatnonzero(part == "train")
+                size = max(1, round(len(own) * shares[place] / sum(shares[: place + 1])))
+                part[rng.permutation(own)[:size]] = name
+        made = replace(self, part=tuple(part.tolist()))
+        return {name: made.of(name) for name in PARTS}
 
     def take(self, where: Iterable[int]) -> Self:
         """The examples at these places; the sentences stay."""
@@ -138,6 +157,71 @@ def entity_spans(bank: Treebank, tag: str = "ner") -> SpanExamples:
         first=tuple(row[1] for row in rows),
         second=None,
         label=tuple(row[2] for row in rows),
+        part=tuple(sentence.part for sentence in bank.sentences),
+        name=bank.name,
+    )
+
+
+def gum_entities(bank: Treebank) -> SpanExamples:
+    """Mentions with their entity types, from the ``Entity=`` of MISC as GUM writes it.
+
+    Raises:
+        DataError: nothing is annotated so, or a mention is not closed in its sentence.
+    """
+    rows: list[tuple[int, Span, str]] = []
+    for at, sentence in enumerate(bank.sentences):
+        open_mentions: list[tuple[str, int, str]] = []
+        for i, cell in enumerate(sentence.tags.get("misc", ())):
+            marks = next((part[len("Entity=") :] for part in cell.split("|") if part.startswith("Entity=")), "")
+            for opened, alone, closed in _ENTITY.findall(marks):
+                group, _, rest = (opened or closed).partition("-")
+                if opened:
+                    kind = rest.partition("-")[0]
+                    if alone:
+                        rows.append((at, (i, i + 1), kind))
+                    else:
+                        open_mentions.append((group, i, kind))
+                    continue
+                place = next((k for k in reversed(range(len(open_mentions))) if open_mentions[k][0] == group), None)
+                if place is None:
+                    raise DataError(
+                        f"word {i + 1} of sentence {sentence.id} closes mention {group}, which is not open."
+                    )
+                _, begin, kind = open_mentions.pop(place)
+                rows.append((at, (begin, i + 1), kind))
+        if open_mentions:
+            raise DataError(f"sentence {sentence.id} does not close the mention {open_mentions[0][0]}.")
+    return SpanExamples(
+        words=tuple(bank.words),
+        sentence=tuple(row[0] for row in rows),
+        first=tuple(row[1] for row in rows),
+        second=None,
+        label=tuple(row[2] for row in rows),
+        part=tuple(sentence.part for sentence in bank.sentences),
+        name=bank.name,
+    )
+
+
+def dependency_spans(bank: Treebank) -> SpanExamples:
+    """Pairs of a word and its head, labelled with their relation (without subtypes).
+
+    Raises:
+        DataError: the sentences have no trees.
+    """
+    rows: list[tuple[int, Span, Span, str]] = []
+    for at, sentence in enumerate(bank.sentences):
+        if sentence.heads is None or "deprel" not in sentence.tags:
+            raise DataError(f"sentence {sentence.id} has no dependency tree; give a treebank in CoNLL-U.")
+        for i, head in enumerate(sentence.heads):
+            label = sentence.tags["deprel"][i].partition(":")[0]
+            if head >= 0 and label:
+                rows.append((at, (i, i + 1), (head, head + 1), label))
+    return SpanExamples(
+        words=tuple(bank.words),
+        sentence=tuple(row[0] for row in rows),
+        first=tuple(row[1] for row in rows),
+        second=tuple(row[2] for row in rows),
+        label=tuple(row[3] for row in rows),
         part=tuple(sentence.part for sentence in bank.sentences),
         name=bank.name,
     )

@@ -187,12 +187,23 @@ def read_bio(source: Path | str, *, tag: str = "ner") -> Treebank:
 def read_treebank(source: Path | str) -> Treebank:
     """Read what the ending says: CoNLL-U or BIO; of a folder, what lies in it.
 
+    Where every CoNLL-U file has constituent trees beside it (the same name, .ptb), the tags ``phrase`` and ``top`` are
+    added, see :func:`tracemend.data.with_constituents`.
+
     Raises:
         DataError: neither; and those of the readers.
     """
+    from tracemend.data.constituents import read_trees, with_constituents
+
     path = Path(source)
     endings = {p.suffix for p in path.iterdir()} if path.is_dir() else {path.suffix}
-    return read_bio(path) if endings & {".iob2", ".bio", ".iob", ".conll"} else read_conllu(path)
+    if endings & {".iob2", ".bio", ".iob", ".conll"}:
+        return read_bio(path)
+    bank = read_conllu(path)
+    beside = [file.with_suffix(".ptb") for file, _ in _files(path, ".conllu")]
+    if not all(file.is_file() for file in beside):
+        return bank
+    return with_constituents(bank, [tree for file in beside for tree in read_trees(file)])
 
 
 def _files(source: Path, *endings: str) -> list[tuple[Path, str]]:

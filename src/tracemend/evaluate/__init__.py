@@ -8,6 +8,7 @@ from __future__ import annotations
 from tracemend.evaluate.bootstrap import Comparison, Share, paired_bootstrap, recovered_share
 from tracemend.evaluate.curve import curve_figure
 from tracemend.evaluate.detection import Detection, detection
+from tracemend.evaluate.intervals import mean_interval
 from tracemend.evaluate.metrics import METRICS, average_precision, predictions, scores, threshold
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "average_precision",
     "curve_figure",
     "detection",
+    "mean_interval",
     "paired_bootstrap",
     "predictions",
     "recovered_share",
