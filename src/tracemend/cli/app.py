@@ -17,6 +17,7 @@ from tracemend.cli import (
     methods,
     models,
     predict,
+    probe,
     repair,
     report,
     store,
@@ -40,6 +41,7 @@ for module in (demo, repair, tune, predict, trace, detect, report, undo, corrupt
     name = module.__name__.rpartition(".")[2]
     app.command(name)(getattr(module, name))
 app.add_typer(store.store, name="store")
+app.add_typer(probe.probe, name="probe")
 
 
 def _version(wanted: bool) -> None:
