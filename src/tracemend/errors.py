@@ -26,6 +26,10 @@ class TraceError(TracemendError):
     """Gradients or influence scores cannot be computed or trusted."""
 
 
+class ProbeError(TracemendError):
+    """A probe cannot be trained, or its figure would mean nothing."""
+
+
 class RunError(TracemendError):
     """A run directory cannot be used: other config, other data, damaged, or not writable."""
 

@@ -19,6 +19,7 @@ from tracemend.cli import (
     methods,
     models,
     predict,
+    probe,
     repair,
     report,
     review,
@@ -42,12 +43,14 @@ app = typer.Typer(
 )
 
 for module in (
-    demo, repair, tune, predict, trace, saliency, detect, report, studio, export, review, undo, corrupt, models, methods,
+    demo, repair, tune, predict, trace, saliency, detect, report, studio, export, review, undo,
+    corrupt, models, methods,
 ):  # fmt: skip
     name = module.__name__.rpartition(".")[2]
     app.command(name)(getattr(module, name))
 app.add_typer(store.store, name="store")
 app.add_typer(bench.bench, name="bench")
+app.add_typer(probe.probe, name="probe")
 
 
 def _version(wanted: bool) -> None:

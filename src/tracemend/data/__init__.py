@@ -1,41 +1,70 @@
 """Labelled text in one shape, and prompts with completions: readers that name the bad rows, and exporters.
 
-Also splits without leaks, label noise made on purpose, reference data sets, and the embedded demo set.
+Also treebanks, minimal pairs and labelled spans, splits without leaks, label noise made on purpose, reference data
+sets, and the embedded demo set.
 """
 
 from __future__ import annotations
 
 from tracemend.data.completions import Completions, CompletionSplits
+from tracemend.data.constituents import Constituent, read_trees, with_constituents
 from tracemend.data.demo import demo
 from tracemend.data.export import write
+from tracemend.data.facts import Fact, Facts, read_facts
 from tracemend.data.noise import KINDS, Noise, corrupt
+from tracemend.data.pairs import MinimalPairs, read_pairs
 from tracemend.data.parlai import bot_adversarial_dialogue, multi_turn_safety, single_turn_safety
+from tracemend.data.pronouns import Pronoun, Pronouns, read_gap
 from tracemend.data.readers import read, read_completions, read_texts, read_unlabelled
-from tracemend.data.reference import REFERENCES, available, reference
+from tracemend.data.reference import REFERENCES, available, available_folder, reference
 from tracemend.data.schema import Examples, Labelled, Splits
+from tracemend.data.spans import SpanExamples, dependency_spans, entity_spans, gum_entities, read_spans
 from tracemend.data.splits import make_splits, sample
+from tracemend.data.treebanks import Sentence, Treebank, read_bio, read_conllu, read_treebank
 
 __all__ = [
     "KINDS",
     "REFERENCES",
     "CompletionSplits",
     "Completions",
+    "Constituent",
     "Examples",
+    "Fact",
+    "Facts",
     "Labelled",
+    "MinimalPairs",
     "Noise",
+    "Pronoun",
+    "Pronouns",
+    "Sentence",
+    "SpanExamples",
     "Splits",
+    "Treebank",
     "available",
+    "available_folder",
     "bot_adversarial_dialogue",
     "corrupt",
     "demo",
+    "dependency_spans",
+    "entity_spans",
+    "gum_entities",
     "make_splits",
     "multi_turn_safety",
     "read",
+    "read_bio",
     "read_completions",
+    "read_conllu",
+    "read_facts",
+    "read_gap",
+    "read_pairs",
+    "read_spans",
     "read_texts",
+    "read_treebank",
+    "read_trees",
     "read_unlabelled",
     "reference",
     "sample",
     "single_turn_safety",
+    "with_constituents",
     "write",
 ]

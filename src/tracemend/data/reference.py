@@ -34,7 +34,7 @@ def reference(name: str) -> Labelled:
     """
     if name not in REFERENCES:
         raise DataError(f"the reference set {name!r} is {did_you_mean(name, REFERENCES)}")
-    folder = _folder(name)
+    folder = available_folder(name)
     if folder is None:
         raise DataError(
             f"the reference set {name!r} is not here; set TRACEMEND_DATA to the folder that holds {name}/ "
@@ -45,10 +45,11 @@ def reference(name: str) -> Labelled:
 
 def available(name: str) -> bool:
     """Whether the files of this reference set are there; tests and benchmarks skip where they are not."""
-    return name in REFERENCES and _folder(name) is not None
+    return name in REFERENCES and available_folder(name) is not None
 
 
-def _folder(name: str) -> Path | None:
+def available_folder(name: str) -> Path | None:
+    """The folder of a reference set, also of one that is no table of labelled texts; None where it is not here."""
     named = os.environ.get("TRACEMEND_DATA")
     # Without the variable: beside a checkout, seen from the working directory or from this file.
     places = [Path(named)] if named else [Path("../shared/data"), Path(__file__).parents[4] / "shared" / "data"]

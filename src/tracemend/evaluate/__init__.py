@@ -9,6 +9,7 @@ from tracemend.evaluate.bootstrap import Comparison, Share, paired_bootstrap, re
 from tracemend.evaluate.compare import Difference, holm, paired_difference
 from tracemend.evaluate.curve import curve_figure
 from tracemend.evaluate.detection import Detection, detection
+from tracemend.evaluate.intervals import mean_interval
 from tracemend.evaluate.metrics import METRICS, average_precision, predictions, scores, threshold
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "curve_figure",
     "detection",
     "holm",
+    "mean_interval",
     "paired_bootstrap",
     "paired_difference",
     "predictions",

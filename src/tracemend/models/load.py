@@ -16,6 +16,7 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
+    AutoModelForMaskedLM,
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
 )
@@ -44,7 +45,12 @@ _MAKERS: dict[Family, Any] = {
 
 
 def load(
-    name: str | Path, *, revision: str | None = None, attention: Attention = "eager", device: str | None = None
+    name: str | Path,
+    *,
+    revision: str | None = None,
+    attention: Attention = "eager",
+    device: str | None = None,
+    masked: bool = False,
 ) -> LanguageModel:
     """Load a pretrained model in float32 and eval mode, with a fast tokenizer that pads on the right.
 
@@ -55,6 +61,7 @@ def load(
             ``sdpa`` needs less memory on long inputs.
         device: such as ``cpu`` or ``cuda:1``; by default what the variable TRACEMEND_DEVICE names, else this process's
             GPU where there is one, else the CPU.
+        masked: load an encoder with its masked language model head, which gives probabilities of words.
 
     Raises:
         ModelError: no such model or device, no network to fetch it, no tokenizer, or weights that are not safetensors.
@@ -69,11 +76,11 @@ def load(
     # Transformers draws random numbers for tensors that a checkpoint lacks; the user's seed is not for that.
     with _quietly(), torch.random.fork_rng(devices=[]):
         if name in known:
-            model = _load_embedded(known[name], attention)
+            model = _load_embedded(known[name], attention, masked)
         else:
             if Path(name).is_dir():
                 _check_folder(Path(name))
-            model = _load_pretrained(name, revision, attention)
+            model = _load_pretrained(name, revision, attention, masked)
         model.network.to(place)
         return model
 
@@ -117,18 +124,20 @@ def family_of(config: Any) -> Family:
     return "decoder" if kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES else "encoder"
 
 
-def _load_pretrained(name: str, revision: str | None, attention: Attention) -> LanguageModel:
+def _load_pretrained(name: str, revision: str | None, attention: Attention, masked: bool) -> LanguageModel:
     try:
         config = AutoConfig.from_pretrained(name, revision=revision)
         family = family_of(config)
-        network = _network(name, family, attention, revision=revision)
+        network = _network(name, family, attention, masked, revision=revision)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(_why_not(name, error)) from error
     return _finished(name, family, network, _tokenizer(name, revision=revision))
 
 
-def _network(place: str | Path, family: Family, attention: Attention, **where: Any) -> Any:
-    network, report = _MAKERS[family].from_pretrained(
+def _network(place: str | Path, family: Family, attention: Attention, masked: bool, **where: Any) -> Any:
+    _check_maskable(place, family, masked)
+    maker: Any = AutoModelForMaskedLM if masked else _MAKERS[family]
+    network, report = maker.from_pretrained(
         place,
         dtype=torch.float32,
         use_safetensors=True,
@@ -151,12 +160,18 @@ def _network(place: str | Path, family: Family, attention: Attention, **where: A
     return network
 
 
-def _load_embedded(model: EmbeddedModel, attention: Attention) -> LanguageModel:
+def _check_maskable(place: str | Path, family: Family, masked: bool) -> None:
+    if masked and family != "encoder":
+        raise ModelError(f"{place} is a {family}, which predicts no masked words; load it without masked=True.")
+
+
+def _load_embedded(model: EmbeddedModel, attention: Attention, masked: bool) -> LanguageModel:
     weights = model.verified()
     if weights.suffix != ".gguf":
         family = family_of(AutoConfig.from_pretrained(weights.parent))
-        network = _network(weights.parent, family, attention)
+        network = _network(weights.parent, family, attention, masked)
         return _finished(model.name, family, network, _tokenizer(weights.parent), model.sha256)
+    _check_maskable(model.name, "decoder", masked)
     # Its bar of tensors heeds no setting.
     with redirect_stderr(StringIO()):
         widened = AutoModelForCausalLM.from_pretrained(weights.parent, gguf_file=weights.name, dtype=torch.float32)

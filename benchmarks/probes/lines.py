@@ -1,0 +1,104 @@
+"""The acceptance lines of each benchmark: what the literature sheet measured, and the bounds of ours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Line:
+    """One acceptance line: what the sheet measured, and between which bounds ours must lie."""
+
+    name: str
+    sheet: str
+    low: float | None = None
+    high: float | None = None
+
+
+UPOS = [
+    *(Line(f"accuracy layer {i}", sheet) for i, sheet in enumerate(("", ".907", ".934", ".934", ".917", ".896")) if i),
+    Line("accuracy layer 0", ".875"),
+    Line("accuracy layer 6", ".824"),
+    Line("best layer", "2-4", 2, 4),
+    Line("best", ".934", 0.92),
+    Line("best - layer 6", ".11", 0.05),
+    Line("selectivity layer 0", ".196"),
+    Line("selectivity layer 2", ".340"),
+    Line("selectivity layer 4", ".395"),
+    Line("selectivity 4 - 0", ".199", 0.0),
+    Line("random weights", ".711", None, 0.74),
+    Line("random weights selectivity", ".043", None, 0.06),
+    Line("word type", ".822"),
+    Line("majority", ".161"),
+    Line("neighbours of layer 0", ".897"),
+    Line("compression layer 2", "7.78"),
+    Line("compression layer 0", "4.52"),
+    Line("compression layer 6", "2.61"),
+    Line("compression random layer 2", "1.77"),
+    Line("compression 2 / 1.5 x 0", "1.15", 1.0),
+    Line("compression 0 / 2 x random", "1.92", 1.0),
+    Line("compression control layer 2", "1.23", None, 1.5),
+    Line("seconds", "60", None, 120),
+]
+MLP = [
+    Line("selectivity linear", ".340"),
+    Line("selectivity hidden 200", ".236"),
+    Line("linear - hidden", ".104", 0.0),
+]
+NEIGHBOUR = [
+    Line("layer 0", ".254"), Line("layer 2", ".787", 0.7), Line("layer 4", ".585"), Line("layer 6", ".327"),
+    Line("random weights", ".26", None, 0.3), Line("majority", ".10"),
+]  # fmt: skip
+SENTENCES = [
+    Line(name, sheet)
+    for name, sheet in (
+        ("tense", ".93"), ("tense random weights", ".74"), ("tense majority", ".75"),
+        ("length", ".84"), ("length random weights", ".84"), ("length majority", ""),
+        ("depth", ".54"), ("depth random weights", ".57"), ("depth majority", ""),
+        ("voice", "not measured"), ("voice random weights", ""), ("voice majority", ""),
+        ("subject-number", ".80"), ("subject-number random weights", ".77"), ("subject-number majority", ""),
+        ("bigram-shift", "not measured"), ("bigram-shift random weights", ""), ("bigram-shift majority", ""),
+    )
+]  # fmt: skip
+STRUCTURAL = [
+    Line("uuas layer 0", ".501"), Line("uuas layer 3", ".660"), Line("uuas layer 4", ".590"),
+    Line("uuas layer 6", ".311"), Line("dspr layer 3", ".752"), Line("rank 8, layer 3", ".582"), Line("chain", ".428"),
+    Line("layer 3 - chain", ".232", 0.15), Line("layer 3 - random weights", ".235", 0.15),
+    Line("chain - layer 6", ".117", 0.0), Line("root accuracy layer 3", ".594"), Line("first verb is root", ".646"),
+    Line("nspr layer 3", ".768"), Line("jabberwocky layer 3", ".568"), Line("jabberwocky drop", ".092", 0.05, 0.15),
+    Line("jabberwocky - chain", ".140", 0.08), Line("Poincare layer 3", ".693"),
+    Line("Poincare - Euclidean", ".033", -0.01), Line("Poincare random weights", ".449"),
+    Line("seconds", "", None, 120),
+]  # fmt: skip
+BLIMP = [
+    Line("accuracy", ".739", 0.68, 0.80), Line("accuracy per token", ""), Line("random weights", ".485", 0.4, 0.6),
+    Line("shuffled words", ".433"), Line("unigram", ""), Line("shorter", ""), Line("islands", ".46", None, 0.6),
+    Line("seconds a pair", "0.3"),
+]  # fmt: skip
+DEPENDENCY = [
+    Line("layer 0", ".699"), Line("layer 2", ".821"), Line("layer 3", ".832"), Line("layer 4", ".805"),
+    Line("layer 6", ".643"), Line("layer 3 - layer 0", ".133", 0.08), Line("random weights", ".51", None, 0.56),
+    Line("majority", ".109"), Line("mixture", "not measured"), Line("mixture, random weights", ""),
+    Line("centre of gravity", "not measured"), Line("centre, random weights", ""), Line("seconds", "60", None, 120),
+]  # fmt: skip
+ENTITIES = [
+    Line("layer 0", ".670"), Line("layer 2", ".710"), Line("layer 4", ".726"), Line("layer 6", ".664"),
+    Line("random weights", ".44"), Line("majority", ".339"), Line("centre of gravity", "not measured"),
+    Line("centre, random weights", ""),
+]  # fmt: skip
+GAP = [
+    Line("layer 0", ".517", 0.44, 0.56), Line("layer 2", ".677"), Line("layer 3", ".723", 0.65),
+    Line("layer 4", ".708"), Line("layer 6", ".693"), Line("zero-shot, least", ".46"),
+    Line("zero-shot, most", ".54", None, 0.56), Line("nearest", ".485"),
+    Line("random weights, least", ".47", 0.44, 0.56), Line("random weights, most", ".49", 0.44, 0.56),
+    Line("seconds", "73", None, 146),
+]  # fmt: skip
+FACTS = [
+    Line("p_at_1", ".480"), Line("mrr", ".593"), Line("full vocabulary", ".147"), Line("majority", ".313"),
+    Line("random weights", ".067"), Line("nonsense", ""), Line("seconds", "152", None, 304),
+]  # fmt: skip
+EXTRACTION = [Line("plain seconds", ""), Line("read seconds", ""), Line("read / plain", "", None, 1.1)]
+SOLVER = [
+    Line("seconds, all at once", ""), Line("seconds, scikit-learn", ""), Line("times faster", "", 5.0),
+    Line("largest loss of accuracy", "", None, 0.005), Line("largest gain of accuracy", ""),
+]  # fmt: skip

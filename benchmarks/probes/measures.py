@@ -1,0 +1,298 @@
+"""What is measured of each probe: one function a benchmark, from a seed to figures by name."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+
+from tracemend.data import (
+    Treebank,
+    available_folder,
+    gum_entities,
+    read_conllu,
+    read_facts,
+    read_gap,
+    read_pairs,
+)
+from tracemend.models import LanguageModel, load, represent
+from tracemend.models.representations import align, padded
+from tracemend.probing import (
+    ClozeProbe,
+    CoreferenceProbe,
+    EdgeProbe,
+    LayerProbe,
+    MinimalPairsProbe,
+    StructuralProbe,
+)
+from tracemend.probing.result import ProbeResult
+from tracemend.probing.solver import Solver
+from tracemend.probing.tasks import items
+
+Figures = Mapping[str, float]
+
+
+def _bank(name: str) -> Treebank:
+    folder = available_folder(name)
+    if folder is None:
+        raise SystemExit(f"{name} is not here; set TRACEMEND_DATA")
+    return read_conllu(folder)
+
+
+def upos(given: argparse.Namespace, seed: int) -> Figures:
+    """Part of speech on minilm, linear, with codelengths."""
+    found = LayerProbe(task="upos", seed=seed).run(load("minilm"), _bank("ud_ewt"), cache=given.cache)
+    rows = found.table().set_index("layer")
+    _say(found)
+    return {
+        **{f"accuracy layer {i}": rows["accuracy"][i] for i in rows.index},
+        **{f"selectivity layer {i}": rows["selectivity"][i] for i in (0, 2, 4)},
+        "best layer": found.facts["best_layer"],
+        "best": found.metrics["accuracy"],
+        "best - layer 6": found.metrics["accuracy"] - rows["accuracy"][6],
+        "selectivity 4 - 0": rows["selectivity"][4] - rows["selectivity"][0],
+        "random weights": rows["random_weights"].max(),
+        "random weights selectivity": found.controls["random_weights"]["selectivity"],
+        "word type": found.controls["word_type"]["accuracy"],
+        "majority": found.controls["majority"]["accuracy"],
+        "neighbours of layer 0": found.controls["local_context"]["accuracy"],
+        "compression layer 2": rows["compression"][2],
+        "compression layer 0": rows["compression"][0],
+        "compression layer 6": rows["compression"][6],
+        "compression random layer 2": rows["random_compression"][2],
+        "compression control layer 2": rows["control_compression"][2],
+        "compression 2 / 1.5 x 0": rows["compression"][2] / (1.5 * rows["compression"][0]),
+        "compression 0 / 2 x random": 1.5 * rows["compression"][0] / (2 * rows["random_compression"][2]),
+        "seconds": found.facts["seconds"],
+    }
+
+
+def mlp(given: argparse.Namespace, seed: int) -> Figures:
+    """The same with a hidden layer of 200."""
+    both = {}
+    for hidden in (0, 200):
+        probe = LayerProbe(task="upos", hidden=hidden, mdl=False, layers=(0, 2), seed=seed)
+        found = probe.run(load("minilm"), _bank("ud_ewt"), cache=given.cache)
+        both[hidden] = float(found.table().set_index("layer")["selectivity"][2])
+    return {
+        "selectivity linear": both[0], "selectivity hidden 200": both[200], "linear - hidden": both[0] - both[200],
+    }  # fmt: skip
+
+
+def neighbour(given: argparse.Namespace, seed: int) -> Figures:
+    """Which of the 50 most frequent words stands before."""
+    probe = LayerProbe(task="previous-word", mdl=False, train_items=8000, test_items=4000, seed=seed)
+    found = probe.run(load("minilm"), _bank("ud_ewt"), cache=given.cache)
+    rows = found.table().set_index("layer")
+    _say(found)
+    return {
+        **{f"layer {i}": rows["accuracy"][i] for i in (0, 2, 4, 6)},
+        "random weights": rows["random_weights"].max(),
+        "majority": found.controls["majority"]["accuracy"],
+    }
+
+
+def sentences(given: argparse.Namespace, seed: int) -> Figures:
+    """Tasks of sentences; two of them measure nothing about training."""
+    found: dict[str, float] = {}
+    for task in ("tense", "length", "depth", "voice", "subject-number", "bigram-shift"):
+        probe = LayerProbe(task=task, mdl=False, train_items=3000, test_items=1500, seed=seed)
+        one = probe.run(load("minilm"), _bank("ud_ewt"), cache=given.cache)
+        _say(one)
+        found |= {
+            f"{task}": one.metrics["accuracy"],
+            f"{task} random weights": one.controls["random_weights"]["accuracy"],
+            f"{task} majority": one.controls["majority"]["accuracy"],
+        }
+    return found
+
+
+def structural(given: argparse.Namespace, seed: int) -> Figures:
+    """Trees in minilm: Euclidean with a sweep of ranks, and the Poincaré ball."""
+    model, bank = load("minilm"), _bank("ud_ewt")
+    flat = StructuralProbe(ranks=(8, 64), seed=seed).run(model, bank, cache=given.cache)
+    ball = StructuralProbe(geometry="poincare", layers=(0, 3), seed=seed).run(model, bank, cache=given.cache)
+    _say(flat)
+    rows = flat.table()
+    rows = rows[rows["rank"] == 64].set_index("layer")
+    curved = ball.table().set_index("layer")
+    return {
+        **{f"uuas layer {i}": rows["uuas"][i] for i in (0, 3, 4, 6)},
+        "dspr layer 3": rows["dspr"][3],
+        "rank 8, layer 3": flat.table().query("rank == 8").set_index("layer")["uuas"][3],
+        "chain": flat.controls["chain"]["uuas"],
+        "layer 3 - chain": rows["uuas"][3] - flat.controls["chain"]["uuas"],
+        "layer 3 - random weights": rows["uuas"][3] - rows["random_weights"].max(),
+        "chain - layer 6": flat.controls["chain"]["uuas"] - rows["uuas"][6],
+        "root accuracy layer 3": rows["root_accuracy"][3],
+        "first verb is root": flat.controls["first_verb"]["root_accuracy"],
+        "nspr layer 3": rows["nspr"][3],
+        "jabberwocky layer 3": rows["jabberwocky"][3],
+        "jabberwocky drop": rows["uuas"][3] - rows["jabberwocky"][3],
+        "jabberwocky - chain": rows["jabberwocky"][3] - flat.controls["chain"]["uuas"],
+        "Poincare layer 3": curved["uuas"][3],
+        "Poincare - Euclidean": curved["uuas"][3] - rows["uuas"][3],
+        "Poincare random weights": curved["random_weights"].max(),
+        "seconds": flat.facts["seconds"],
+    }
+
+
+def blimp(given: argparse.Namespace, seed: int) -> Figures:
+    """Minimal pairs on smollm2: two of each of the 67 paradigms."""
+    folder = available_folder("blimp")
+    if folder is None:
+        raise SystemExit("blimp is not here; set TRACEMEND_DATA")
+    pairs = read_pairs(folder / "blimp-200.jsonl").sample(given.pairs, seed=seed)
+    found = MinimalPairsProbe(seed=seed).run(load("smollm2"), pairs)
+    _say(found)
+    print(found.table().round(3).to_string())
+    islands = found.rows[found.rows["phenomenon"].str.contains("island")]
+    return {
+        "accuracy": found.metrics["accuracy"],
+        "accuracy per token": found.metrics["accuracy_per_token"],
+        **{arm.replace("_", " "): of["accuracy"] for arm, of in found.controls.items()},
+        "islands": float(islands["correct"].mean()),
+        "seconds a pair": found.facts["seconds"] / len(pairs),
+    }
+
+
+def dependency(given: argparse.Namespace, seed: int) -> Figures:
+    """The relation of a word to its given head, by layer and over a mixture."""
+    found = EdgeProbe(layers=(0, 2, 3, 4, 6), seed=seed).run(load("minilm"), _bank("ud_ewt"), cache=given.cache)
+    rows = found.table().set_index("layer")
+    _say(found)
+    return {
+        **{f"layer {i}": rows["accuracy"][i] for i in rows.index},
+        "layer 3 - layer 0": rows["accuracy"][3] - rows["accuracy"][0],
+        "random weights": rows["random_weights"].max(),
+        "majority": found.controls["majority"]["accuracy"],
+        "mixture": found.metrics["mixed_accuracy"],
+        "mixture, random weights": found.controls["random_weights"]["mixed_accuracy"],
+        "centre of gravity": found.metrics["centre_of_gravity"],
+        "centre, random weights": found.controls["random_weights"]["centre_of_gravity"],
+        "seconds": found.facts["seconds"],
+    }
+
+
+def entities(given: argparse.Namespace, seed: int) -> Figures:
+    """Types of GUM's mentions, whose spans are given."""
+    spans = gum_entities(_bank("gum"))
+    found = EdgeProbe(train_items=5178, layers=(0, 2, 4, 6), seed=seed).run(load("minilm"), spans, cache=given.cache)
+    rows = found.table().set_index("layer")
+    _say(found)
+    return {
+        **{f"layer {i}": rows["accuracy"][i] for i in rows.index},
+        "random weights": rows["random_weights"].max(),
+        "majority": found.controls["majority"]["accuracy"],
+        "centre of gravity": found.metrics["centre_of_gravity"],
+        "centre, random weights": found.controls["random_weights"]["centre_of_gravity"],
+    }
+
+
+def gap(given: argparse.Namespace, seed: int) -> Figures:
+    """Whose pronoun: trained similarity, beside that of the vectors as they are."""
+    folder = available_folder("gap")
+    if folder is None:
+        raise SystemExit("gap is not here; set TRACEMEND_DATA")
+    found = CoreferenceProbe(layers=(0, 2, 3, 4, 6), seed=seed).run(load("minilm"), read_gap(folder), cache=given.cache)
+    rows = found.table().set_index("layer")
+    _say(found)
+    return {
+        **{f"layer {i}": rows["accuracy"][i] for i in rows.index},
+        "zero-shot, least": rows["zero_shot"].min(),
+        "zero-shot, most": rows["zero_shot"].max(),
+        "nearest": found.controls["recency"]["accuracy"],
+        "random weights, least": rows["random_weights"].min(),
+        "random weights, most": rows["random_weights"].max(),
+        "seconds": found.facts["seconds"],
+    }
+
+
+def facts(given: argparse.Namespace, seed: int) -> Figures:
+    """Ten relations of ParaRel on smollm2, fifteen facts each."""
+    folder = available_folder("pararel")
+    if folder is None:
+        raise SystemExit("pararel is not here; set TRACEMEND_DATA")
+    found = ClozeProbe(patterns=given.patterns, seed=seed).run(load("smollm2"), read_facts(folder))
+    _say(found)
+    print(found.table().round(3).to_string())
+    return {
+        "p_at_1": found.metrics["p_at_1"],
+        "mrr": found.metrics["mrr"],
+        "full vocabulary": found.metrics["full_vocabulary"],
+        "majority": found.controls["majority"]["p_at_1"],
+        "random weights": found.controls["random_weights"]["p_at_1"],
+        "nonsense": found.controls["nonsense"]["p_at_1"],
+        "seconds": found.facts["seconds"],
+    }
+
+
+def extraction(given: argparse.Namespace, seed: int) -> Figures:
+    """Reading all layers of minilm beside a plain forward pass of the same batches, in turn."""
+    del given, seed
+    model, bank = load("minilm"), _bank("ud_ewt").sample(6000)
+    plain, read = [], []
+    for _ in range(5):
+        plain.append(_timed(lambda: _forward(model, bank)))
+        read.append(_timed(lambda: represent(model, bank.words)))
+    ratios = [one / other for one, other in zip(read, plain, strict=True)]
+    return {"plain seconds": min(plain), "read seconds": min(read), "read / plain": statistics.median(ratios)}
+
+
+def _forward(model: LanguageModel, bank: Treebank) -> None:
+    aligned = align(model, bank.words)
+    order = np.argsort([len(row) for row in aligned.ids], kind="stable")
+    with torch.inference_mode():
+        for begin in range(0, len(order), 32):
+            ids, mask = padded(model, [aligned.ids[i] for i in order[begin : begin + 32]])
+            model.network(input_ids=ids, attention_mask=mask)
+
+
+def solver(given: argparse.Namespace, seed: int) -> Figures:
+    """All layers at once beside scikit-learn, layer after layer, on the same features and with the same penalty."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
+    bank = _bank("ud_ewt").split()
+    train, test = items(bank["train"], "upos").sample(12_000, seed=seed), items(bank["test"], "upos").sample(7000)
+    names = sorted(set(train.label))
+    x, y = {}, {}
+    for part, of in (("train", train), ("test", test)):
+        x[part] = represent(load("minilm"), of.words, cache=given.cache).hidden
+        y[part] = np.array([names.index(label) for label in of.label])
+    began = time.perf_counter()
+    probes = Solver(seed=seed).fit(x["train"], y["train"][None], len(names))
+    ours = time.perf_counter() - began
+    accuracy = (probes.predict(x["test"])[:, 0] == y["test"]).mean(1)
+    seconds, theirs = 0.0, []
+    for layer in range(len(accuracy)):
+        began = time.perf_counter()
+        scaler = StandardScaler().fit(x["train"][layer].numpy())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            peer = LogisticRegression(C=0.1, max_iter=1000).fit(scaler.transform(x["train"][layer].numpy()), y["train"])
+        seconds += time.perf_counter() - began
+        theirs.append(peer.score(scaler.transform(x["test"][layer].numpy()), y["test"]))
+    gap = accuracy - np.array(theirs)
+    return {
+        "seconds, all at once": ours,
+        "seconds, scikit-learn": seconds,
+        "times faster": seconds / ours,
+        "largest loss of accuracy": float(max(0.0, -gap.min())),
+        "largest gain of accuracy": float(max(0.0, gap.max())),
+    }
+
+
+def _timed(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def _say(found: ProbeResult) -> None:
+    print("\n".join(["", *found.findings]), flush=True)

@@ -1,0 +1,294 @@
+"""``tracemend probe``: what a model's representations and predictions hold, with the controls beside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from tracemend.cli import options as o
+from tracemend.cli.output import command_line, person, print_files, print_notes, print_result, print_table
+from tracemend.cli.progress import shown
+
+if TYPE_CHECKING:
+    from tracemend.methods import Method
+    from tracemend.probing import ProbeResult
+
+Pooling = Literal["mean", "first", "last"]
+Geometry = Literal["euclidean", "poincare"]
+
+probe = typer.Typer(
+    no_args_is_help=True,
+    help="Ask what a model's representations and predictions hold; every figure with its controls.",
+)
+
+Data = Annotated[
+    Path, typer.Option("--data", metavar="PATH", help="A .conllu or BIO file, or a folder with train, dev and test.")
+]
+MaxTrain = Annotated[int, typer.Option("--train-items", min=1, help="Most items to train on.")]
+MaxTest = Annotated[int, typer.Option("--test-items", min=1, help="Most items to test on.")]
+Layer = Annotated[list[int] | None, typer.Option(help="A layer to probe; give it again for more (default: all).")]
+RandomModels = Annotated[int, typer.Option("--random-models", min=1, help="Untrained networks to compare with.")]
+
+
+@probe.command("layers")
+def layers(
+    data: Data,
+    task: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="upos, deprel, ner, a feature such as Number; length, depth, tense, voice, subject-number, "
+            "object-number, bigram-shift; previous-word, next-word.",
+        ),
+    ] = "upos",
+    model: o.Model = "minilm",
+    hidden: Annotated[int, typer.Option(min=0, help="Units of a hidden layer; 0: a linear probe.")] = 0,
+    c: Annotated[float, typer.Option("-c", "--c", help="Inverse strength of the penalty on the weights.")] = 0.1,
+    pooling: Annotated[Pooling, typer.Option(help="Of a word's tokens.")] = "mean",
+    layer: Layer = None,
+    train_items: MaxTrain = 12_000,
+    test_items: MaxTest = 7_000,
+    mdl: Annotated[bool, typer.Option("--mdl/--no-mdl", help="Take the codelength as well.")] = True,
+    random_models: RandomModels = 1,
+    out: o.Out = None,
+    seed: o.Seed = 0,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Train a classifier on every layer and say what it reads, and what its controls read.
+
+    Example:
+
+        tracemend probe layers --model minilm --data ud_ewt --task upos --out runs/upos
+    """
+    from tracemend.data import read_treebank
+    from tracemend.probing import LayerProbe
+
+    method = LayerProbe(
+        task=task, hidden=hidden, c=c, pooling=pooling, layers=tuple(layer or ()), train_items=train_items,
+        test_items=test_items, mdl=mdl, random_models=random_models, seed=seed,
+    )  # fmt: skip
+    _probe(method, model, read_treebank(data), data, out, json=json, quiet=quiet)
+
+
+@probe.command("minimal-pairs")
+def minimal_pairs(
+    data: Annotated[
+        Path, typer.Option("--data", metavar="FILE", help="BLiMP's JSONL, or any table with two columns of sentences.")
+    ],
+    good: Annotated[str | None, typer.Option(metavar="COL", help="Column of the acceptable sentences.")] = None,
+    bad: Annotated[str | None, typer.Option(metavar="COL", help="Column of the others.")] = None,
+    phenomenon: Annotated[str | None, typer.Option(metavar="COL", help="Column of what a pair is about.")] = None,
+    per_paradigm: Annotated[
+        int | None, typer.Option(min=1, help="At most so many random pairs of each paradigm.")
+    ] = None,
+    model: o.Model = "smollm2",
+    masked: Annotated[bool, typer.Option("--masked", help="Load an encoder with its masked head.")] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Texts of a forward pass.")] = 16,
+    out: o.Out = None,
+    seed: o.Seed = 0,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Count the minimal pairs of which the model finds the acceptable sentence more probable.
+
+    Example:
+
+        tracemend probe minimal-pairs --model smollm2 --data blimp-200.jsonl --per-paradigm 10 --out runs/blimp
+    """
+    from tracemend.data import read_pairs
+    from tracemend.probing import MinimalPairsProbe
+    from tracemend.probing.minimal_pairs import MinimalPairsResult
+
+    pairs = read_pairs(data, good=good, bad=bad, phenomenon=phenomenon)
+    if per_paradigm is not None:
+        pairs = pairs.sample(per_paradigm, seed=seed)
+    method = MinimalPairsProbe(batch_size=batch_size, seed=seed)
+    found = _probe(method, model, pairs, data, out, json=json, quiet=quiet, masked=masked)
+    if isinstance(found, MinimalPairsResult):
+        console = person(json=json)
+        console.print("\nthe pairs that the model is most wrong about", style="dim")
+        print_table(console, found.worst(10))
+
+
+@probe.command("structural")
+def structural(
+    data: Data,
+    model: o.Model = "minilm",
+    rank: Annotated[list[int] | None, typer.Option(help="Of the map; give it again for a sweep (default 64).")] = None,
+    geometry: Annotated[Geometry, typer.Option(help="Of the space that the map goes into.")] = "euclidean",
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training sentences.")] = 20,
+    layer: Layer = None,
+    train_sentences: Annotated[int, typer.Option(min=1, help="Most sentences to train on.")] = 1500,
+    test_sentences: Annotated[int, typer.Option(min=1, help="Most sentences to test on.")] = 500,
+    out: o.Out = None,
+    seed: o.Seed = 0,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Look for syntax trees in the distances between a layer's vectors.
+
+    Example:
+
+        tracemend probe structural --model minilm --data ud_ewt --rank 64 --out runs/trees
+    """
+    from tracemend.data import read_conllu
+    from tracemend.probing import StructuralProbe
+
+    method = StructuralProbe(
+        ranks=tuple(rank or (64,)), geometry=geometry, epochs=epochs, layers=tuple(layer or ()),
+        train_sentences=train_sentences, test_sentences=test_sentences, seed=seed,
+    )  # fmt: skip
+    _probe(method, model, read_conllu(data), data, out, json=json, quiet=quiet)
+
+
+@probe.command("edge")
+def edge(
+    data: Annotated[
+        Path,
+        typer.Option("--data", metavar="PATH", help="Spans (.jsonl), a treebank (.conllu), or BIO with --entities."),
+    ],
+    entities: Annotated[
+        bool, typer.Option("--entities", help="Ask for the types of entities (BIO, GUM), not for dependencies.")
+    ] = False,
+    model: o.Model = "minilm",
+    hidden: Annotated[int, typer.Option(min=0, help="Units of a hidden layer; 0: a linear probe.")] = 0,
+    c: Annotated[float, typer.Option("-c", "--c", help="Inverse strength of the penalty on the weights.")] = 0.1,
+    layer: Layer = None,
+    train_items: MaxTrain = 12_000,
+    test_items: MaxTest = 7_000,
+    mdl: Annotated[bool, typer.Option("--mdl/--no-mdl", help="Take the codelength as well.")] = False,
+    random_models: RandomModels = 1,
+    out: o.Out = None,
+    seed: o.Seed = 0,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Classify spans and pairs of spans, by layer and over a mixture of layers.
+
+    Example:
+
+        tracemend probe edge --model minilm --data ud_ewt --out runs/dependencies
+    """
+    from tracemend.data import entity_spans, gum_entities, read_spans, read_treebank
+    from tracemend.probing import EdgeProbe
+
+    endings = {path.suffix for path in data.iterdir()} if data.is_dir() else {data.suffix}
+    given: Any = read_spans(data) if ".jsonl" in endings else read_treebank(data)
+    if entities:
+        given = gum_entities(given) if ".conllu" in endings else entity_spans(given)
+    method = EdgeProbe(
+        hidden=hidden, c=c, layers=tuple(layer or ()), train_items=train_items, test_items=test_items, mdl=mdl,
+        random_models=random_models, seed=seed,
+    )  # fmt: skip
+    _probe(method, model, given, data, out, json=json, quiet=quiet)
+
+
+@probe.command("cloze")
+def cloze(
+    data: Annotated[
+        Path, typer.Option("--data", metavar="DIR", help="A folder with facts.jsonl and patterns.jsonl, as ParaRel's.")
+    ],
+    relation: Annotated[
+        list[str] | None, typer.Option(help="A relation; give it again for more (default: the first ten).")
+    ] = None,
+    facts: Annotated[int, typer.Option(min=1, help="Most facts of each relation.")] = 15,
+    patterns: Annotated[int, typer.Option(min=1, help="Most patterns of each relation.")] = 2,
+    model: o.Model = "smollm2",
+    masked: Annotated[bool, typer.Option("--masked", help="Load an encoder with its masked head.")] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Texts of a forward pass.")] = 16,
+    out: o.Out = None,
+    seed: o.Seed = 0,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Ask for facts by patterns with a gap, and by a pattern that asks for nothing.
+
+    Example:
+
+        tracemend probe cloze --model smollm2 --data pararel --out runs/facts
+    """
+    from tracemend.data import read_facts
+    from tracemend.probing import ClozeProbe
+
+    method = ClozeProbe(
+        relations=tuple(relation or ()), facts=facts, patterns=patterns, batch_size=batch_size, seed=seed
+    )
+    _probe(method, model, read_facts(data), data, out, json=json, quiet=quiet, masked=masked)
+
+
+@probe.command("coreference")
+def coreference(
+    data: Annotated[Path, typer.Option("--data", metavar="PATH", help="The folder of GAP, or one of its files.")],
+    model: o.Model = "minilm",
+    rank: Annotated[int, typer.Option(min=1, help="Of the two maps.")] = 128,
+    layer: Layer = None,
+    train_examples: Annotated[int, typer.Option(min=1, help="Most pronouns to train on.")] = 400,
+    test_examples: Annotated[int, typer.Option(min=1, help="Most pronouns to test on.")] = 400,
+    out: o.Out = None,
+    seed: o.Seed = 0,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Ask whether the vector of a pronoun picks out whom it stands for.
+
+    Example:
+
+        tracemend probe coreference --model minilm --data gap --out runs/gap
+    """
+    from tracemend.data import read_gap
+    from tracemend.probing import CoreferenceProbe
+
+    method = CoreferenceProbe(
+        rank=rank, layers=tuple(layer or ()), train_examples=train_examples, test_examples=test_examples, seed=seed
+    )
+    _probe(method, model, read_gap(data), data, out, json=json, quiet=quiet)
+
+
+def _probe(
+    method: Method[Any],
+    model: str,
+    data: Any,
+    source: Path,
+    out: Path | None,
+    *,
+    json: bool,
+    quiet: bool,
+    masked: bool = False,
+) -> ProbeResult:
+    from tracemend.models import load
+    from tracemend.probing.run import probe_run
+
+    folder = out or Path("runs") / f"probe-{method.name.partition('.')[2]}-{source.name.split('.')[0]}"
+    with shown(quiet) as progress:
+        found = probe_run(
+            method,
+            load(model, masked=masked),
+            data,
+            out=folder,
+            data_name=source.name,
+            command_line=command_line(),
+            progress=progress,
+        )
+    _show(found, folder, json=json)
+    return found
+
+
+def _show(found: ProbeResult, folder: Path, *, json: bool) -> None:
+    import pandas as pd
+
+    console = person(json=json)
+    print_table(console, found.table().head(40))
+    arms = {name: value for name, value in found.controls.items() if isinstance(value, dict)}
+    figures = [
+        {"figure": name, "found": value, **{arm: of.get(name) for arm, of in arms.items()}}
+        for name, value in found.metrics.items()
+    ]
+    console.print()
+    print_table(console, pd.DataFrame(figures))
+    print_notes(console, list(found.findings))
+    print_files(console, {"table": folder / "rows.csv", "figure": folder / "figure.svg"})
+    if json:
+        print_result(folder)

@@ -1,0 +1,265 @@
+"""Labelled spans and pairs of spans: what edge probing asks about."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from tracemend.data.treebanks import PARTS, Treebank
+from tracemend.errors import DataError
+from tracemend.runs import fingerprint
+
+Span = tuple[int, int]
+# A mention that opens, perhaps to close on the same word; or the end of one.
+_ENTITY = re.compile(r"\(([^()]+)(\))?|([^()]+)\)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpanExamples:
+    """Sentences with labelled spans.
+
+    Attributes:
+        words: of each sentence [s].
+        sentence: in which sentence each example lies [n].
+        first: its span as (begin, end), words counted from 0, the end excluded [n].
+        second: its second span [n]; None where the task has one span.
+        label: [n].
+        part: of each sentence [s]: train, dev, test or empty.
+        name: for messages.
+    """
+
+    words: tuple[tuple[str, ...], ...]
+    sentence: tuple[int, ...]
+    first: tuple[Span, ...]
+    second: tuple[Span, ...] | None
+    label: tuple[str, ...]
+    part: tuple[str, ...]
+    name: str = "spans"
+
+    def __post_init__(self) -> None:
+        if not self.label:
+            raise DataError(f"{self.name} holds no labelled span; is it the right file?")
+        if self.second is not None and len(self.second) != len(self.first):
+            raise DataError(
+                f"{self.name}: {len(self.second)} of {len(self.first)} examples have a second span; on a task of two "
+                "spans each needs both."
+            )
+        for at, sentence in enumerate(self.sentence):
+            spans = [self.first[at]] + ([self.second[at]] if self.second is not None else [])
+            for begin, end in spans:
+                if not 0 <= begin < end <= len(self.words[sentence]):
+                    raise DataError(
+                        f"example {at + 1} of {self.name} has the span [{begin}, {end}) in a sentence of "
+                        f"{len(self.words[sentence])} words; expected 0 <= begin < end <= words."
+                    )
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    @property
+    def fingerprint(self) -> str:
+        """Sha256 (16 hex digits) over all of it."""
+        return fingerprint(self.words, self.sentence, self.first, self.second, self.label, self.part)
+
+    def of(self, part: str) -> Self:
+        """The examples of one part; the sentences stay."""
+        where = [i for i, sentence in enumerate(self.sentence) if self.part[sentence] == part]
+        return self.take(where)
+
+    def split(self, *, shares: Sequence[float] = (0.7, 0.1, 0.2), seed: int = 0) -> dict[str, Self]:
+        """Train, dev and test, whole sentences at a time; published parts stay, see :meth:`Treebank.split`."""
+        part = np.array(self.part, dtype=object)
+        part[~np.isin(part, PARTS)] = "train"
+        rng = np.random.default_rng(seed)
+        for name in ("test", "dev"):
+            if not (part == name).any():
+                place = PARTS.index(name)
+                own = np.flatnonzero(part == "train")
+                size = max(1, round(len(own) * shares[place] / sum(shares[: place + 1])))
+                part[rng.permutation(own)[:size]] = name
+        made = replace(self, part=tuple(part.tolist()))
+        return {name: made.of(name) for name in PARTS}
+
+    def take(self, where: Iterable[int]) -> Self:
+        """The examples at these places; the sentences stay."""
+        at = list(where)
+        return replace(
+            self,
+            sentence=tuple(self.sentence[i] for i in at),
+            first=tuple(self.first[i] for i in at),
+            second=None if self.second is None else tuple(self.second[i] for i in at),
+            label=tuple(self.label[i] for i in at),
+        )
+
+
+def read_spans(source: Path | str) -> SpanExamples:
+    """Read spans from JSONL, a sentence a line, in the form of jiant's edge probing.
+
+    ``{"text": "words with spaces", "targets": [{"span1": [0, 2], "span2": [3, 4], "label": "agent"}]}``; ``words`` (a
+    list) may stand for ``text``, and ``part`` beside them. Spans count words from 0, the end excluded.
+
+    Args:
+        source: a file, or a folder with train, dev and test.
+
+    Raises:
+        DataError: no such file, a line that is not of this form, or a span outside its sentence.
+    """
+    path = Path(source)
+    if path.is_dir():
+        files = [(p, part) for part in PARTS for p in sorted(path.glob(f"*{part}*.jsonl"))]
+    else:
+        files = [(path, "")]
+    if not files or not files[0][0].is_file():
+        raise DataError(f"there is no JSONL file of spans at {source}; name one, or a folder of train, dev and test.")
+    words: list[tuple[str, ...]] = []
+    parts: list[str] = []
+    rows: list[tuple[int, Span, Span | None, str]] = []
+    for file, part in files:
+        for number, line in enumerate(file.read_text(encoding="utf-8-sig").split("\n"), start=1):
+            if not line.strip():
+                continue
+            sentence, targets, own = _line(line, f"line {number} of {file}")
+            rows += [(len(words), *target) for target in targets]
+            words.append(sentence)
+            parts.append(part or own)
+    second = [row[2] for row in rows if row[2] is not None]
+    return SpanExamples(
+        words=tuple(words),
+        sentence=tuple(row[0] for row in rows),
+        first=tuple(row[1] for row in rows),
+        second=tuple(second) if second else None,
+        label=tuple(row[3] for row in rows),
+        part=tuple(parts),
+        name=str(source),
+    )
+
+
+def entity_spans(bank: Treebank, tag: str = "ner") -> SpanExamples:
+    """The spans that BIO tags mark, with their types.
+
+    Raises:
+        DataError: the sentences have no such tags, or none marks a span.
+    """
+    rows: list[tuple[int, Span, str]] = []
+    for at, sentence in enumerate(bank.sentences):
+        if tag not in sentence.tags:
+            raise DataError(f"sentence {sentence.id} has no tags {tag!r}; read a BIO file, or name another tag.")
+        rows += [(at, span, kind) for span, kind in _bio_spans(sentence.tags[tag])]
+    return SpanExamples(
+        words=tuple(bank.words),
+        sentence=tuple(row[0] for row in rows),
+        first=tuple(row[1] for row in rows),
+        second=None,
+        label=tuple(row[2] for row in rows),
+        part=tuple(sentence.part for sentence in bank.sentences),
+        name=bank.name,
+    )
+
+
+def gum_entities(bank: Treebank) -> SpanExamples:
+    """Mentions with their entity types, from the ``Entity=`` of MISC as GUM writes it.
+
+    Raises:
+        DataError: nothing is annotated so, or a mention is not closed in its sentence.
+    """
+    rows: list[tuple[int, Span, str]] = []
+    for at, sentence in enumerate(bank.sentences):
+        open_mentions: list[tuple[str, int, str]] = []
+        for i, cell in enumerate(sentence.tags.get("misc", ())):
+            marks = next((part[len("Entity=") :] for part in cell.split("|") if part.startswith("Entity=")), "")
+            for opened, alone, closed in _ENTITY.findall(marks):
+                group, _, rest = (opened or closed).partition("-")
+                if opened:
+                    kind = rest.partition("-")[0]
+                    if alone:
+                        rows.append((at, (i, i + 1), kind))
+                    else:
+                        open_mentions.append((group, i, kind))
+                    continue
+                place = next((k for k in reversed(range(len(open_mentions))) if open_mentions[k][0] == group), None)
+                if place is None:
+                    raise DataError(
+                        f"word {i + 1} of sentence {sentence.id} closes mention {group}, which is not open."
+                    )
+                _, begin, kind = open_mentions.pop(place)
+                rows.append((at, (begin, i + 1), kind))
+        if open_mentions:
+            raise DataError(f"sentence {sentence.id} does not close the mention {open_mentions[0][0]}.")
+    return SpanExamples(
+        words=tuple(bank.words),
+        sentence=tuple(row[0] for row in rows),
+        first=tuple(row[1] for row in rows),
+        second=None,
+        label=tuple(row[2] for row in rows),
+        part=tuple(sentence.part for sentence in bank.sentences),
+        name=bank.name,
+    )
+
+
+def dependency_spans(bank: Treebank) -> SpanExamples:
+    """Pairs of a word and its head, labelled with their relation (without subtypes).
+
+    Raises:
+        DataError: the sentences have no trees.
+    """
+    rows: list[tuple[int, Span, Span, str]] = []
+    for at, sentence in enumerate(bank.sentences):
+        if sentence.heads is None or "deprel" not in sentence.tags:
+            raise DataError(f"sentence {sentence.id} has no dependency tree; give a treebank in CoNLL-U.")
+        for i, head in enumerate(sentence.heads):
+            label = sentence.tags["deprel"][i].partition(":")[0]
+            if head >= 0 and label:
+                rows.append((at, (i, i + 1), (head, head + 1), label))
+    return SpanExamples(
+        words=tuple(bank.words),
+        sentence=tuple(row[0] for row in rows),
+        first=tuple(row[1] for row in rows),
+        second=tuple(row[2] for row in rows),
+        label=tuple(row[3] for row in rows),
+        part=tuple(sentence.part for sentence in bank.sentences),
+        name=bank.name,
+    )
+
+
+def _bio_spans(tags: Sequence[str]) -> list[tuple[Span, str]]:
+    """Spans of BIO tags; an I- without its B- begins one, as in IOB1."""
+    found: list[tuple[Span, str]] = []
+    begin, kind = 0, ""
+    for i, tag in enumerate([*tags, "O"]):
+        prefix, _, here = tag.partition("-")
+        if kind and (prefix in ("O", "B", "S") or here != kind):
+            found.append(((begin, i), kind))
+            kind = ""
+        if not kind and prefix != "O":
+            begin, kind = i, here
+    return found
+
+
+def _line(line: str, place: str) -> tuple[tuple[str, ...], list[tuple[Span, Span | None, str]], str]:
+    try:
+        facts: Any = json.loads(line)
+        words = facts["words"] if "words" in facts else facts["text"].split()
+        targets = []
+        for target in facts["targets"]:
+            second = target.get("span2")
+            label = target["label"]
+            if not isinstance(label, str):
+                raise TypeError(f"label {label!r} is not a string")
+            targets.append((_span(target["span1"]), None if second is None else _span(second), label))
+        return tuple(str(word) for word in words), targets, str(facts.get("part", ""))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f'{place} cannot be read ({type(error).__name__}: {error}); expected {{"text": ..., "targets": '
+            '[{"span1": [begin, end], "label": ...}]}.'
+        ) from None
+
+
+def _span(value: Any) -> Span:
+    begin, end = value
+    return int(begin), int(end)

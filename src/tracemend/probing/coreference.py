@@ -1,0 +1,247 @@
+"""Whose pronoun is it? Similarity of a pronoun's vector to those of its candidates."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from tracemend.data import Pronoun, Pronouns
+from tracemend.errors import ProbeError
+from tracemend.evaluate import mean_interval
+from tracemend.methods import Method
+from tracemend.models import LanguageModel, random_weights, represent, tiny
+from tracemend.probing.result import ProbeResult, compared
+from tracemend.progress import Progress
+
+Floats = npt.NDArray[np.floating]
+# Texts whose vectors are in memory at once: only those of the mentions are kept.
+_CHUNK = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoreferenceProbe(Method[ProbeResult]):
+    """How well a pronoun's vector picks out whom it stands for (after Sorodoc et al. 2020).
+
+    Of every mention the mean vector h of its words is taken at each layer. The probe scores candidate i of pronoun t by
+    (F h_t) . (G h_i) with trained linear maps F and G, softmax over the candidates and cross-entropy; the loss is over
+    the given candidates, not over all words. Examples with exactly one right candidate count; the layer is chosen on
+    dev.
+
+    Controls: ``zero_shot``, cosine of the vectors themselves at the same layer, which the naive version of this probe
+    measures; ``recency``, the candidate nearest to the pronoun; ``first_mention``, the earliest one, as subjects often
+    are; ``random_weights``, the same network untrained at its best layer; ``layer_0``.
+
+    Attributes:
+        rank: of F and G.
+        steps: of Adam, full batch.
+        lr: of the first step; it falls to zero.
+        weight_decay: of F and G.
+        layers: which; all if none are named.
+        train_examples, test_examples: at most, at random.
+
+    Raises:
+        ProbeError: other data, a part without usable examples.
+
+    Example:
+        >>> found = CoreferenceProbe().run(load("minilm"), read_gap("gap"))
+        >>> found.metrics["accuracy"], found.controls["zero_shot"]["accuracy"]
+    """
+
+    name = "probing.coreference"
+    inputs: ClassVar[str] = "Pronouns"
+    capabilities: ClassVar[frozenset[str]] = frozenset({"encoder", "decoder", "encoder-decoder"})
+
+    rank: int = 128
+    steps: int = 200
+    lr: float = 1e-3
+    weight_decay: float = 1e-2
+    layers: tuple[int, ...] = ()
+    train_examples: int = 400
+    test_examples: int = 400
+
+    def run(self, model: Any, data: Any, *, cache: Path | None = None, progress: Progress = Progress()) -> ProbeResult:
+        """Probe.
+
+        Args:
+            model: a :class:`LanguageModel`; its weights are not touched.
+            data: :class:`Pronouns` with parts train and test, dev where there is one.
+            cache: where representations are kept.
+        """
+        began = time.perf_counter()
+        if not isinstance(model, LanguageModel):
+            raise ProbeError(f"{self.name} takes a LanguageModel, not {type(model).__name__}; load one first.")
+        if not isinstance(data, Pronouns):
+            raise ProbeError(f"{self.name} takes Pronouns, not {type(data).__name__}; read them with read_gap.")
+        if min(self.rank, self.steps, self.train_examples, self.test_examples) < 1:
+            raise ProbeError("rank, steps, train_examples and test_examples must be at least 1.")
+        parts, left_out = self._parts(data)
+        hits, zero = self._read(model, parts, cache, progress)
+        fresh, _ = self._read(random_weights(model, seed=self.seed + 1), parts, cache, progress)
+        layers = list(self.layers) or list(range(len(hits["test"])))
+        best, its = (int(of["dev"].mean(1).argmax()) for of in (hits, fresh))
+        test = parts["test"]
+        rules = {"recency": _picked(test, _distance), "first_mention": _picked(test, _place)}
+        arms: dict[str, Floats] = {"random_weights": fresh["test"][its], "zero_shot": zero[best], **rules}
+        if 0 in layers:
+            arms["layer_0"] = hits["test"][layers.index(0)]
+        low, high = mean_interval(hits["test"], seed=self.seed)
+        table = pd.DataFrame(
+            {"layer": layers, "accuracy": hits["test"].mean(1), "low": low, "high": high,
+             "dev_accuracy": hits["dev"].mean(1), "zero_shot": zero.mean(1),
+             "random_weights": fresh["test"].mean(1)}
+        )  # fmt: skip
+        said = [
+            f"layer {layers[best]}, chosen on dev, picks the right name for {hits['test'][best].mean():.3f} of "
+            f"{len(test)} pronouns ({low[best]:.3f} to {high[best]:.3f})."
+        ]
+        for arm, values in arms.items():
+            gap = hits["test"][best] - values
+            ends = mean_interval(gap, seed=self.seed)
+            said.append(
+                compared(
+                    f"layer {layers[best]}", arm.replace("_", " "), float(gap.mean()), float(ends[0]), float(ends[1])
+                )
+            )
+        if left_out:
+            said.append(f"{left_out} examples were left out: none or several candidates are right, or all stand behind "
+                        "the pronoun.")  # fmt: skip
+        return ProbeResult(
+            metrics={"accuracy": float(hits["test"][best].mean())},
+            controls={arm: {"accuracy": float(values.mean())} for arm, values in arms.items()},
+            config=self.config,
+            rows=table,
+            findings=said,
+            facts={"best_layer": layers[best], "n_train": len(parts["train"]), "n_test": len(test),
+                   "left_out": left_out, "model": model.name, "model_fingerprint": model.fingerprint,
+                   "seconds": round(time.perf_counter() - began, 1)},
+        )  # fmt: skip
+
+    def _parts(self, data: Pronouns) -> tuple[dict[str, list[Pronoun]], int]:
+        usable = {
+            part: [e for e in data.of(part) if len(e.right) == 1 and min(c[0] for c in e.candidates) < e.pronoun[0]]
+            for part in ("train", "dev", "test")
+        }
+        left_out = sum(len(data.of(part)) - len(of) for part, of in usable.items())
+        rng = np.random.default_rng(self.seed)
+        most = {"train": self.train_examples, "dev": self.test_examples, "test": self.test_examples}
+        found = {part: [of[i] for i in rng.permutation(len(of))[: most[part]]] for part, of in usable.items()}
+        if not found["dev"] and len(found["train"]) > 4:
+            # Without a dev part a fifth of train chooses the layer.
+            cut = len(found["train"]) // 5
+            found["dev"], found["train"] = found["train"][:cut], found["train"][cut:]
+        for part, of in found.items():
+            if not of:
+                raise ProbeError(
+                    f"{data.name} has no usable example in {part} (exactly one right candidate, and one that stands "
+                    "before the pronoun)."
+                )
+        return found, left_out
+
+    def _read(
+        self, model: LanguageModel, parts: dict[str, list[Pronoun]], cache: Path | None, progress: Progress
+    ) -> tuple[dict[str, Floats], Floats]:
+        """Hits of the trained probe by part [layers, n], and of cosines on test [layers, n]."""
+        read = {part: self._vectors(model, of, cache, progress) for part, of in parts.items()}
+        mean = read["train"][1].flatten(1, 2).mean(1)[:, None]
+        scale = read["train"][1].flatten(1, 2).std(1)[:, None].clamp_min(1e-6)
+        u = {part: (pronoun - mean) / scale for part, (pronoun, _) in read.items()}
+        v = {part: (names - mean[:, None]) / scale[:, None] for part, (_, names) in read.items()}
+        right = {part: torch.tensor([e.right[0] for e in of]) for part, of in parts.items()}
+        generator = torch.Generator().manual_seed(self.seed)
+        layers, _, width = u["train"].shape
+        maps = [
+            (torch.randn(layers, width, self.rank, generator=generator) * width**-0.5).requires_grad_() for _ in "FG"
+        ]
+        optimizer = torch.optim.AdamW(maps, lr=self.lr, weight_decay=self.weight_decay)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / self.steps)
+        absent = {part: torch.tensor([[len(e.candidates) <= j for j in range(v[part].shape[2])] for e in of])
+                  for part, of in parts.items()}  # fmt: skip
+
+        def scores(part: str) -> Tensor:
+            asked, names = u[part] @ maps[0], torch.einsum("lncd,ldr->lncr", v[part], maps[1])
+            found: Tensor = (asked[:, :, None] * names).sum(-1) / self.rank**0.5
+            return found.masked_fill(absent[part], -torch.inf)
+
+        for _ in range(self.steps):
+            said = scores("train")
+            expected = right["train"].expand(layers, -1)
+            loss = functional.cross_entropy(said.flatten(0, 1), expected.flatten(), reduction="sum") / said.shape[1]
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            schedule.step()
+        with torch.no_grad():
+            hits = {part: (scores(part).argmax(-1) == right[part]).double().numpy() for part in ("dev", "test")}
+            pronoun, names = read["test"]
+            cosine = functional.cosine_similarity(pronoun[:, :, None], names, dim=-1)
+            zero = (cosine.masked_fill(absent["test"], -torch.inf).argmax(-1) == right["test"]).double().numpy()
+        return hits, zero
+
+    def _vectors(
+        self, model: LanguageModel, examples: Sequence[Pronoun], cache: Path | None, progress: Progress
+    ) -> tuple[Tensor, Tensor]:
+        """Of pronouns [layers, n, d] and of candidates [layers, n, most, d], zeros where there are fewer."""
+        most = max(len(e.candidates) for e in examples)
+        pronouns, names = [], []
+        for begin in range(0, len(examples), _CHUNK):
+            part = examples[begin : begin + _CHUNK]
+            vectors = represent(
+                model, [e.words for e in part], layers=list(self.layers) or None, cache=cache, progress=progress
+            )
+            starts = np.searchsorted(vectors.sentence, np.arange(len(part)))
+            for start, example in zip(starts.tolist(), part, strict=True):
+                of = [
+                    vectors.hidden[:, start + i : start + j].mean(1) for i, j in (example.pronoun, *example.candidates)
+                ]
+                pronouns.append(of[0])
+                names.append(torch.stack([*of[1:], *[torch.zeros_like(of[0])] * (most - len(of) + 1)], dim=1))
+        return torch.stack(pronouns, dim=1), torch.stack(names, dim=1)
+
+    @classmethod
+    def tiny(cls) -> tuple[Self, Any, Any]:
+        """Sixty made-up sentences, and a tiny encoder."""
+        rng = np.random.default_rng(0)
+        made = []
+        for i in range(60):
+            one, other = (str(w) for w in rng.choice(["movie", "film", "people", "reply"], 2, replace=False))
+            right = i % 2
+            verb = ("love", "hate")[right]
+            made.append(
+                Pronoun(
+                    words=("the", one, "and", "the", other, verb, "it", "so", str(i)),
+                    pronoun=(6, 7),
+                    candidates=((0, 2), (3, 5)),
+                    right=(right,),
+                    id=str(i),
+                    part=("train", "train", "dev", "test")[i // 2 % 4],
+                )
+            )
+        return cls(rank=8, steps=20), tiny("bert"), Pronouns(examples=tuple(made))
+
+
+def _distance(example: Pronoun, candidate: tuple[int, int]) -> int:
+    begin, end = example.pronoun
+    return begin - candidate[1] if candidate[1] <= begin else candidate[0] - end
+
+
+def _place(_: Pronoun, candidate: tuple[int, int]) -> int:
+    return candidate[0]
+
+
+def _picked(examples: Sequence[Pronoun], cost: Callable[[Pronoun, tuple[int, int]], int]) -> Floats:
+    """Hits of a rule that takes the candidate of least cost."""
+    found = []
+    for example in examples:
+        costs = [cost(example, candidate) for candidate in example.candidates]
+        found.append(float(costs.index(min(costs)) in example.right))
+    return np.array(found)

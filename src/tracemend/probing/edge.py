@@ -1,0 +1,161 @@
+"""Edge probes: what spans, and pairs of spans, say at each layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from tracemend.data import SpanExamples, Treebank, dependency_spans
+from tracemend.errors import ProbeError
+from tracemend.models import LanguageModel, represent, tiny
+from tracemend.probing.layers import LayerProbe, LayerProbeResult
+from tracemend.probing.made_up import tiny_treebank
+from tracemend.probing.posed import PARTS, Posed, Read
+from tracemend.probing.scalar_mix import Mixed, ScalarMix, Spans
+from tracemend.probing.tasks import Indices, Items
+from tracemend.progress import Progress
+
+
+@dataclass(frozen=True, eq=False)
+class _Mixing(Read):
+    """What probes of one network predict, with the mixture of its layers."""
+
+    mixed: Mixed | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EdgeProbe(LayerProbe):
+    """Classify spans and pairs of spans, layer by layer and over a mixture of layers (Tenney et al. 2019).
+
+    By layer: a linear probe (or one hidden layer) on the mean vectors of the spans, side by side, with all controls of
+    :class:`LayerProbe`. Over all layers: :class:`~tracemend.probing.scalar_mix.ScalarMix`, a learnt mixture with
+    self-attentive pooling, whose centre of gravity, the sum of l softmax(a)_l, says at what height the model holds the
+    task; the random-weights network's own centre stands beside it.
+
+    Metrics beside those of :class:`LayerProbe`: ``mixed_accuracy``, ``centre_of_gravity``.
+
+    Attributes:
+        task: what is asked of a treebank: ``dependency``, the relation between a word and its given head. Of labelled
+            spans their labels are asked, whatever it says.
+
+    Raises:
+        ProbeError: data that are neither spans nor a treebank with trees; a part without spans.
+
+    Example:
+        >>> found = EdgeProbe().run(load("minilm"), read_conllu("ud_ewt"))
+        >>> found.table()[["layer", "accuracy", "random_weights"]], found.metrics["centre_of_gravity"]
+    """
+
+    name = "probing.edge"
+    inputs: ClassVar[str] = "Spans"
+
+    task: str = "dependency"
+    mdl: bool = False
+
+    def _parts(self, data: Any) -> dict[str, Items]:
+        if isinstance(data, Treebank):
+            if self.task != "dependency":
+                raise ProbeError(f"of a treebank the task is 'dependency', not {self.task!r}; give labelled spans.")
+            banks = data.split(seed=self.seed)
+            found = {part: _of_spans(dependency_spans(banks[part])) for part in PARTS}
+        elif isinstance(data, SpanExamples):
+            found = {part: _of_spans(of) for part, of in data.split(seed=self.seed).items()}
+        else:
+            raise ProbeError(
+                f"{self.name} takes SpanExamples or a Treebank, not {type(data).__name__}; read them with read_spans "
+                "or read_conllu."
+            )
+        most = {"train": self.train_items, "dev": max(1, self.train_items // 10), "test": self.test_items}
+        return {part: found[part].sample(most[part], seed=self.seed) for part in PARTS}
+
+    def _read(self, model: LanguageModel, posed: Posed, cache: Path | None, progress: Progress) -> Read:
+        hidden, spans = self._words(model, posed.parts, cache, progress)
+        x = {
+            part: torch.cat([_means(hidden, one) for one in (of.first, of.second) if one is not None], dim=2)
+            for part, of in spans.items()
+        }
+        by_layer = self._fitted(posed, x, {}, progress)
+        mixed = ScalarMix(seed=self.seed).fit(hidden, spans["train"], posed.y["train"], posed.classes, spans["test"])
+        return _Mixing(by_layer.dev, by_layer.test, None, by_layer.bits, by_layer.width, mixed)
+
+    def _words(
+        self, model: LanguageModel, parts: dict[str, Items], cache: Path | None, progress: Progress
+    ) -> tuple[Tensor, dict[str, Spans]]:
+        """Vectors of all words [layers, words, d], and the spans of each part among them."""
+        words = [sentence for part in PARTS for sentence in parts[part].words]
+        vectors = represent(
+            model, words, pooling=self.pooling, layers=list(self.layers) or None, cache=cache, progress=progress
+        )
+        starts = np.searchsorted(vectors.sentence, np.arange(len(words)))
+        spans, begin = {}, 0
+        for part in PARTS:
+            of = parts[part]
+            offset = starts[of.sentence + begin][:, None]
+            if of.first is None:
+                raise ProbeError(f"the items of {part} are no spans.")
+            spans[part] = Spans(of.first + offset, None if of.second is None else of.second + offset)
+            begin += len(of.words)
+        return vectors.hidden, spans
+
+    def _result(
+        self, model: LanguageModel, posed: Posed, trained: Read, fresh: list[Read], seconds: float
+    ) -> LayerProbeResult:
+        found = super()._result(model, posed, trained, fresh, seconds)
+        layers = self._chosen(model)
+        of_random = [_mixed_figures(one, posed, layers) for one in fresh]
+        own = _mixed_figures(trained, posed, layers)
+        controls = dict(found.controls)
+        controls["random_weights"] = controls["random_weights"] | {
+            name: float(np.mean([one[name] for one in of_random])) for name in own
+        }
+        table: pd.DataFrame = found.rows
+        if isinstance(trained, _Mixing) and trained.mixed is not None:
+            table = table.assign(mixture_weight=trained.mixed.weights)
+        said = (
+            f"A mixture of all layers reaches {own['mixed_accuracy']:.3f}; its centre of gravity is layer "
+            f"{own['centre_of_gravity']:.2f}, that of random weights "
+            f"{controls['random_weights']['centre_of_gravity']:.2f}."
+        )
+        metrics = {**found.metrics, **own}
+        return replace(found, metrics=metrics, controls=controls, rows=table, findings=[*found.findings, said])
+
+    @classmethod
+    def tiny(cls) -> tuple[Self, Any, Any]:
+        """Seventy sentences of a made-up grammar, and a tiny encoder."""
+        return cls(train_items=120, test_items=40), tiny("bert"), tiny_treebank()
+
+
+def _mixed_figures(read: Read, posed: Posed, layers: list[int]) -> dict[str, float]:
+    if not isinstance(read, _Mixing) or read.mixed is None:
+        raise ProbeError("there is no mixture of layers.")
+    return {
+        "mixed_accuracy": float((read.mixed.predicted == posed.y["test"]).mean()),
+        "centre_of_gravity": read.mixed.centre_of_gravity(layers),
+    }
+
+
+def _means(hidden: Tensor, spans: Indices) -> Tensor:
+    """Mean vectors of spans [layers, n, d]."""
+    lengths = spans[:, 1] - spans[:, 0]
+    into = np.repeat(np.arange(len(spans)), lengths)
+    rows = np.concatenate([np.arange(begin, end) for begin, end in spans.tolist()])
+    made = torch.zeros(hidden.shape[0], len(spans), hidden.shape[2])
+    made.index_add_(1, torch.from_numpy(into), hidden[:, torch.from_numpy(rows)])
+    return made / torch.from_numpy(lengths)[None, :, None]
+
+
+def _of_spans(spans: SpanExamples) -> Items:
+    first: Indices = np.array(spans.first, dtype=np.int64)
+    second: Indices | None = None if spans.second is None else np.array(spans.second, dtype=np.int64)
+    form = []
+    for i, sentence in enumerate(spans.sentence):
+        both = [spans.first[i]] + ([spans.second[i]] if spans.second is not None else [])
+        form.append(" | ".join(" ".join(spans.words[sentence][b:e]).lower() for b, e in both))
+    sentences = np.array(spans.sentence, dtype=np.int64)
+    return Items(spans.words, sentences, first[:, 0], spans.label, tuple(form), "word", first, second)

@@ -1,0 +1,126 @@
+"""A probing task as numbers: items, the labels of the task and of its controls, and figures of predictions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.metrics import f1_score
+
+from tracemend.errors import ProbeError
+from tracemend.probing.controls import control_task, type_majority
+from tracemend.probing.tasks import Items
+
+Indices = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.floating]
+PARTS = ("train", "dev", "test")
+# Labels rarer than this in training cannot be learnt, and hardly measured.
+_RARE = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Read:
+    """What probes of one network predict; all arrays are [layers, labellings, n] but the last two."""
+
+    dev: Indices
+    test: Indices
+    local: Indices | None
+    bits: Floats | None
+    width: int
+
+
+@dataclass(frozen=True, eq=False)
+class Posed:
+    """Items with label indices: the task's, the control task's (words only), and the task's shuffled."""
+
+    parts: dict[str, Items]
+    names: tuple[str, ...]
+    labellings: dict[str, Indices]
+    by_type: Indices
+    notes: list[str]
+
+    @classmethod
+    def of(cls, parts: dict[str, Items], seed: int) -> Posed:
+        """Drop labels that are too rare, number the others, and draw the labels of the controls."""
+        counts = Counter(parts["train"].label)
+        rare = sorted(label for label in counts if counts[label] < _RARE)
+        names = tuple(sorted(label for label in counts if counts[label] >= _RARE))
+        notes = []
+        if rare:
+            notes.append(f"Labels with fewer than {_RARE} training items were left out: {', '.join(rare)}.")
+        if len(names) < 2:
+            raise ProbeError(
+                f"the training part has {len(names)} label with at least {_RARE} items ({', '.join(counts)}); a probe "
+                "needs two."
+            )
+        kept = {part: of.take(np.isin(np.array(of.label, dtype=object), names)) for part, of in parts.items()}
+        for part in PARTS:
+            if not len(kept[part]):
+                raise ProbeError(f"no item of {part} has a label that training has; give parts of one task.")
+        index = {name: i for i, name in enumerate(names)}
+        y = {part: np.array([index[label] for label in of.label], dtype=np.int64) for part, of in kept.items()}
+        rows = {part: [y[part]] for part in PARTS}
+        if kept["train"].unit == "word":
+            drawn = control_task([kept[part].form for part in PARTS], y["train"], len(names), seed=seed)
+            for part, labels in zip(PARTS, drawn, strict=True):
+                rows[part].append(labels)
+        for part in PARTS:
+            rows[part].append(np.random.default_rng(seed).permutation(y[part]))
+        labellings = {part: np.stack(rows[part]) for part in PARTS}
+        by_type = type_majority(kept["train"].form, y["train"], kept["test"].form)
+        return cls(kept, names, labellings, by_type, notes)
+
+    @property
+    def classes(self) -> int:
+        return len(self.names)
+
+    @property
+    def has_control(self) -> bool:
+        """A control task labels word types; a sentence seldom occurs twice."""
+        return self.parts["train"].unit == "word"
+
+    @property
+    def y(self) -> dict[str, Indices]:
+        return {part: labels[0] for part, labels in self.labellings.items()}
+
+    @property
+    def groups(self) -> list[int]:
+        """The sentence of each test item, for intervals."""
+        found: list[int] = self.parts["test"].sentence.tolist()
+        return found
+
+    @property
+    def unseen(self) -> npt.NDArray[np.bool_]:
+        known = set(self.parts["train"].form)
+        return np.array([form not in known for form in self.parts["test"].form])
+
+    def macro_f1(self, predicted: Indices) -> float:
+        return float(f1_score(self.y["test"], predicted, average="macro", zero_division=0))
+
+    def accuracies(self, predicted: Indices) -> dict[str, float]:
+        hit = predicted == self.y["test"]
+        unseen = self.unseen
+        found = {"accuracy": float(hit.mean()), "macro_f1": self.macro_f1(predicted)}
+        return found | ({"accuracy_unseen": float(hit[unseen].mean())} if self.has_control and unseen.any() else {})
+
+    def figures(self, read: Read, layer: int, uniform: float) -> dict[str, float]:
+        found = self.accuracies(read.test[layer, 0])
+        if self.has_control:
+            by_control = float((read.test[layer, 1] == self.labellings["test"][1]).mean())
+            found["selectivity"] = found["accuracy"] - by_control
+        if read.bits is not None:
+            found["compression"] = uniform / float(read.bits[layer, 0])
+        return found
+
+
+def best_layer(read: Read, posed: Posed) -> int:
+    """The layer that is best on dev, as a place among those that were read."""
+    return int((read.dev[:, 0] == posed.labellings["dev"][0]).mean(1).argmax())
+
+
+def hits_of(read: Read, posed: Posed) -> Floats:
+    """1 where a layer's probe is right on a test item, else 0 [layers, n]."""
+    found: Floats = (read.test[:, 0] == posed.y["test"]).astype(np.float64)
+    return found

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tracemend.data.spans import dependency_spans, entity_spans, gum_entities, read_spans
+from tracemend.data.treebanks import Sentence, Treebank
+from tracemend.errors import DataError
+
+
+def line(*targets, text="the cat saw a dog", **more):
+    return json.dumps({"text": text, "targets": list(targets), **more})
+
+
+def test_one_and_two_spans_are_read(save):
+    one = {"span1": [0, 2], "label": "animal"}
+    two = {"span1": [1, 2], "span2": [4, 5], "label": "agent"}
+    found = read_spans(save("a.jsonl", line(one, {"span1": [3, 5], "label": "animal"}, part="dev") + "\n"))
+    assert (found.first, found.second, found.of("dev").label) == (((0, 2), (3, 5)), None, ("animal", "animal"))
+    found = read_spans(save("b.jsonl", line(two) + "\n" + line(two, text="x y z u v w")))
+    assert found.second == ((4, 5), (4, 5)) and found.sentence == (0, 1)
+    assert found.take([1]).sentence == (1,)
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        (line({"span1": [2, 2], "label": "x"}), r"span \[2, 2\)"),
+        (line({"span1": [3, 9], "label": "x"}), "5 words"),
+        (line({"span1": [0, 1], "label": "x"}, {"span1": [0, 1], "span2": [1, 2], "label": "x"}), "needs both"),
+        (line({"span1": [0, 1]}), "line 1"),
+        (line({"span1": [0, 1], "label": 3}), "not a string"),
+        ("[1]", "cannot be read"),
+        ("", "no labelled span"),
+    ],
+)
+def test_bad_spans_are_refused(save, content, word):
+    with pytest.raises(DataError, match=word):
+        read_spans(save("a.jsonl", content))
+
+
+def test_entities_are_the_spans_of_bio_tags():
+    tags = ("B-PER", "I-PER", "B-PER", "O", "I-LOC", "I-ORG", "S-PER", "E-PER")
+    sentence = Sentence(words=tuple("abcdefgh"), tags={"ner": tags}, id="s", part="test")
+    found = entity_spans(Treebank(sentences=(sentence,)))
+    spans = list(zip(found.first, found.label, strict=True))
+    assert spans[:4] == [((0, 2), "PER"), ((2, 3), "PER"), ((4, 5), "LOC"), ((5, 6), "ORG")]
+    assert found.part == ("test",)
+    with pytest.raises(DataError, match="no tags"):
+        entity_spans(Treebank(sentences=(sentence,)), tag="other")
+
+
+def test_dependencies_are_pairs_of_a_word_and_its_head():
+    tags = {"deprel": ("nsubj:pass", "root", "obj")}
+    bank = Treebank(sentences=(Sentence(words=("a", "b", "c"), tags=tags, heads=(1, -1, 1), id="s", part="dev"),))
+    found = dependency_spans(bank)
+    assert (found.first, found.second, found.label) == (((0, 1), (2, 3)), ((1, 2), (1, 2)), ("nsubj", "obj"))
+    with pytest.raises(DataError, match="no dependency tree"):
+        dependency_spans(Treebank(sentences=(Sentence(words=("a",), id="s"),)))
+
+
+def test_a_split_keeps_sentences_whole(save):
+    target = {"span1": [0, 1], "label": "x"}
+    found = read_spans(save("a.jsonl", "\n".join(line(target, target, text=f"w{i} x") for i in range(20))))
+    parts = found.split(seed=1)
+    of = {part: {parts[part].sentence[i] for i in range(len(parts[part]))} for part in parts}
+    assert not of["train"] & of["test"] and not of["train"] & of["dev"] and not of["dev"] & of["test"]
+    assert sum(map(len, parts.values())) == 40 and len(of["test"]) == 4 and len(of["dev"]) == 2
+    given = read_spans(save("b.jsonl", "\n".join(line(target, part=p) for p in ("train", "dev", "test", "test"))))
+    assert [len(given.split()[p]) for p in ("train", "dev", "test")] == [1, 1, 2]
+
+
+def test_mentions_as_gum_writes_them():
+    misc = ("Entity=(1-person-new(2-place-giv-x)", "SpaceAfter=No|Entity=(3-event-new", "Entity=3)1)", "")
+    sentence = Sentence(words=("a", "b", "c", "d"), tags={"misc": misc}, id="s", part="train")
+    found = gum_entities(Treebank(sentences=(sentence,)))
+    assert sorted(zip(found.first, found.label, strict=True)) == [
+        ((0, 1), "place"),
+        ((0, 3), "person"),
+        ((1, 3), "event"),
+    ]
+    for wrong, word in (("Entity=(1-person", "does not close"), ("Entity=1)", "not open")):
+        with pytest.raises(DataError, match=word):
+            gum_entities(Treebank(sentences=(Sentence(words=("a",), tags={"misc": (wrong,)}, id="s"),)))
+    with pytest.raises(DataError, match="no labelled span"):
+        gum_entities(Treebank(sentences=(Sentence(words=("a",), id="s"),)))

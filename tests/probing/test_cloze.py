@@ -1,0 +1,105 @@
+"""Cloze probes: scores by hand, and what the controls give away."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from tests.models.test_likelihood import masked_bert
+from tracemend.data import Fact, Facts, available_folder, read_facts
+from tracemend.errors import ModelError, ProbeError
+from tracemend.models import load, tiny
+from tracemend.models.likelihood import likelihoods
+from tracemend.probing import ClozeProbe
+from tracemend.probing.cloze import _collisions, _scores, negated
+
+
+def test_a_decoders_score_is_that_of_the_continuation():
+    model = tiny("llama")
+    candidates = ["film", "xyz", "good movie"]
+    scores, first = _scores(model, ["you love the [Y].", "he is [Y]"], candidates, 2)
+    for i, before in enumerate(("you love the", "he is")):
+        (prefix,) = likelihoods(model, [before])
+        for k, candidate in enumerate(candidates):
+            (whole,) = likelihoods(model, [f"{before} {candidate}"])
+            assert scores[i, k] == pytest.approx(whole.total - prefix.total, abs=1e-3)
+        ids = [model.tokenizer.bos_token_id, *prefix.tokens]
+        with torch.inference_mode():
+            assert first[i] == int(model.network(input_ids=torch.tensor([ids])).logits[0, -1].argmax())
+
+
+def test_a_masked_models_gap_has_as_many_masks_as_the_candidate_has_tokens():
+    model = masked_bert()
+    scores, _ = _scores(model, ["the [Y] is good"], ["film", "xyz"], 4)
+    mask = model.tokenizer.mask_token
+    for k, (candidate, n) in enumerate((("film", 1), ("xyz", 3))):
+        batch = model.tokenizer(f"the {mask * n} is good", return_tensors="pt")
+        with torch.inference_mode():
+            said = model.network(**batch).logits[0, 2 : 2 + n].log_softmax(-1)
+        tokens = model.tokenizer(candidate, add_special_tokens=False).input_ids
+        assert scores[0, k] == pytest.approx(sum(said[i, t].item() for i, t in enumerate(tokens)), abs=1e-4)
+
+
+@pytest.fixture(scope="module")
+def found():
+    method, model, data = ClozeProbe.tiny()
+    return method.run(model, data)
+
+
+def test_controls_and_patterns(found):
+    assert set(found.controls) == {"nonsense", "random_weights", "majority", "negated"}
+    assert found.controls["majority"]["p_at_1"] == pytest.approx((2 + 1) / 8)
+    table = found.table()
+    # One of the two patterns of "likes" ends in [Y] without a full stop, one with: a decoder uses both.
+    assert table["relation"].tolist() == ["likes", "likes", "is"] and table["facts"].tolist() == [4, 4, 4]
+    assert 0 <= found.metrics["consistency"] <= 1 and "consistency" not in found.controls["nonsense"]
+    assert np.isfinite(table["mrr"]).all()
+
+
+def test_where_names_and_frequencies_answer_the_tool_says_so():
+    facts = Facts(facts=tuple(Fact("r", w, "good") for w in ("my", "your", "this")), patterns={"r": ("[X] is [Y]",)})
+    found = ClozeProbe().run(tiny("gpt2"), facts)
+    assert found.metrics["p_at_1"] == found.controls["nonsense"]["p_at_1"] == 1
+    assert any("does as well" in s and "nonsense" in s for s in found.findings)
+    assert any("On r a nonsense pattern" in s for s in found.findings)
+
+
+def test_negation():
+    assert negated("[X] is in [Y].") == "[X] is not in [Y]."
+    assert negated("[X], who was and is [Y]") == "[X], who was not and is [Y]"
+    assert negated("[X] wishes [Y]") == negated("[X] is not [Y]") == ""
+
+
+def test_what_becomes_of_the_answers_under_negation_is_counted(found):
+    assert any(re.search(r'Under "not" \d\.\d+ of 8 answers', sentence) for sentence in found.findings)
+
+
+def test_collisions_are_named():
+    assert _collisions(tiny("gpt2"), ["xa", "xb", "film"]) == ["xa and xb"]
+
+
+def gap_in_front():
+    return Facts(facts=(Fact("r", "my", "film"), Fact("r", "your", "movie")), patterns={"r": ("[Y] is of [X]",)})
+
+
+def test_what_cannot_be_asked_is_refused():
+    with pytest.raises(ProbeError, match=r"no pattern of .* ends in \[Y\]"):
+        ClozeProbe(relations=("r",)).run(tiny("gpt2"), gap_in_front())
+    assert ClozeProbe().run(masked_bert(), gap_in_front()).facts["facts"] == 2
+    with pytest.raises(ModelError, match="language model head"):
+        ClozeProbe().run(tiny("bert"), gap_in_front())
+    unknown = Facts(facts=(Fact("r", "my", "电影"),), patterns={"r": ("[X] is [Y]",)})
+    with pytest.raises(ProbeError, match="cannot make the candidate"):
+        ClozeProbe().run(masked_bert(), unknown)
+
+
+@pytest.mark.slow
+def test_smollm2_knows_some_capitals():
+    folder = available_folder("pararel")
+    if folder is None:
+        pytest.skip("pararel is not here; set TRACEMEND_DATA")
+    found = ClozeProbe(relations=("P36",), facts=8, patterns=1).run(load("smollm2"), read_facts(folder))
+    assert found.metrics["p_at_1"] > found.controls["random_weights"]["p_at_1"]

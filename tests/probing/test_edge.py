@@ -1,0 +1,90 @@
+"""Edge probes: spans read from words, and a mixture that finds the layer that holds something."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from tracemend.data import SpanExamples, available_folder, read_conllu
+from tracemend.errors import DataError, ProbeError
+from tracemend.models import load, tiny
+from tracemend.probing import EdgeProbe
+from tracemend.probing.edge import _means
+from tracemend.probing.scalar_mix import ScalarMix, Spans
+
+
+def test_spans_are_means_of_their_words():
+    hidden = torch.arange(12.0).view(2, 6, 1)
+    found = _means(hidden, np.array([[0, 1], [2, 5], [4, 6]]))
+    assert found[..., 0].tolist() == [[0, 3, 4.5], [6, 9, 10.5]]
+
+
+def test_the_mixture_leans_to_the_layer_that_holds_the_labels():
+    rng = np.random.default_rng(0)
+    n, d = 600, 8
+    y = rng.integers(2, size=n)
+    hidden = torch.from_numpy(rng.normal(size=(4, 2 * n, d)).astype(np.float32))
+    # Only layer 2 knows, and only by the second word of each span.
+    hidden[2, 1::2, 0] += torch.from_numpy((4.0 * y - 2).astype(np.float32))
+    spans = np.stack([2 * np.arange(n), 2 * np.arange(n) + 2], axis=1)
+    train, test = Spans(spans[:500], None), Spans(spans[500:], None)
+    found = ScalarMix(width=16, lr=1e-2, epochs=8).fit(hidden, train, y[:500], 2, test)
+    assert found.weights.argmax() == 2 and found.weights[2] > 0.35
+    assert found.weights.sum() == pytest.approx(1)
+    assert abs(found.centre_of_gravity(range(4)) - 2) < 0.5
+    assert (found.predicted == y[500:]).mean() > 0.7
+    with pytest.raises(ProbeError, match="3 labels for 500"):
+        ScalarMix().fit(hidden, train, y[:3], 2, test)
+
+
+@pytest.fixture(scope="module")
+def found():
+    method, model, data = EdgeProbe.tiny()
+    return method.run(model, data)
+
+
+def test_the_mixture_and_its_control_stand_beside_the_layers(found):
+    assert {"mixed_accuracy", "centre_of_gravity", "accuracy", "selectivity"} <= set(found.metrics)
+    assert {"mixed_accuracy", "centre_of_gravity"} <= set(found.controls["random_weights"])
+    assert found.table()["mixture_weight"].sum() == pytest.approx(1)
+    assert 0 <= found.metrics["centre_of_gravity"] <= 2
+    assert "centre of gravity" in found.findings[-1]
+
+
+def test_labelled_spans_of_one_kind():
+    words = tuple(
+        tuple(f"the {w} is {v}".split()) for w in ("movie", "film") for v in ("good", "bad") for _ in range(30)
+    )
+    spans = SpanExamples(
+        words=words,
+        sentence=tuple(range(120)),
+        first=((0, 2),) * 120,
+        second=None,
+        label=tuple(w[1] for w in words),
+        part=("",) * 120,
+    )
+    result = EdgeProbe(random_models=1).run(tiny("gpt2"), spans)
+    assert result.metrics["accuracy"] == 1.0
+    with pytest.raises(DataError, match="words"):
+        replace(spans, first=((2, 9),) * 120)
+
+
+def test_other_tasks_and_other_data_are_refused():
+    _, model, data = EdgeProbe.tiny()
+    with pytest.raises(ProbeError, match="'dependency'"):
+        EdgeProbe(task="srl").run(model, data)
+
+
+@pytest.mark.slow
+def test_dependencies_in_minilm():
+    folder = available_folder("ud_ewt")
+    if folder is None:
+        pytest.skip("ud_ewt is not here; set TRACEMEND_DATA")
+    probe = EdgeProbe(layers=(0, 3), train_items=3000, test_items=1000)
+    found = probe.run(load("minilm"), read_conllu(folder))
+    assert found.facts["best_layer"] == 3
+    assert found.metrics["accuracy"] > found.controls["layer_0"]["accuracy"] + 0.05
+    assert found.controls["random_weights"]["accuracy"] < found.controls["layer_0"]["accuracy"]

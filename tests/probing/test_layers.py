@@ -1,0 +1,161 @@
+"""Layer probes: what they find in vectors that hold it, and what they say where nothing is held."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tracemend.data import Labelled, Sentence, Treebank, available_folder, read_conllu
+from tracemend.errors import ProbeError
+from tracemend.models import load, tiny
+from tracemend.probing import LayerProbe, ProbeResult
+from tracemend.probing.layers import LayerProbeResult
+from tracemend.probing.made_up import tiny_treebank
+from tracemend.probing.result import compared
+
+
+@pytest.fixture(scope="module")
+def found():
+    method, model, data = LayerProbe.tiny()
+    return method.run(model, data)
+
+
+def test_every_control_is_there(found):
+    arms = {"random_weights", "shuffled_labels", "majority", "layer_0", "control_task", "word_type", "local_context"}
+    assert set(found.controls) == arms
+    assert set(found.metrics) >= {"accuracy", "macro_f1", "selectivity", "compression"}
+    assert list(found.table()["layer"]) == [0, 1, 2]
+    assert found.controls["random_weights"].keys() == found.metrics.keys()
+
+
+def test_in_a_grammar_where_the_word_gives_the_tag_the_tool_says_that_training_shows_nothing(found):
+    assert found.metrics["accuracy"] == found.controls["word_type"]["accuracy"] == 1.0
+    assert any("random weights is" not in s and "random weights does as well" in s for s in found.findings)
+    assert any("the word's usual label does as well" in s for s in found.findings)
+    assert found.controls["shuffled_labels"]["accuracy"] < 0.7
+    assert found.controls["majority"]["accuracy"] < 0.6
+
+
+def test_the_selectivity_is_the_difference_and_the_chosen_layer_is_the_best_on_dev(found):
+    table = found.table()
+    np.testing.assert_allclose(table["selectivity"], table["accuracy"] - table["control_task"])
+    best = table.loc[table["dev_accuracy"].idxmax()]
+    assert found.facts["best_layer"] == best["layer"] and found.metrics["accuracy"] == best["accuracy"]
+    assert (table["low"] <= table["accuracy"]).all() and (table["accuracy"] <= table["high"]).all()
+
+
+def test_it_comes_back_with_its_findings_and_is_drawn_as_a_curve(found, tmp_path):
+    again = LayerProbeResult.load(found.save(tmp_path))
+    assert list(again.findings) == list(found.findings) and again.facts["n_test"] == found.facts["n_test"]
+    assert len(again.figure().axes[0].lines) >= 4
+    assert isinstance(ProbeResult.load(tmp_path), ProbeResult)
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama", "t5"])
+def test_every_family(architecture):
+    method = LayerProbe(task="deprel", train_items=150, test_items=40, mdl=False, hidden=4)
+    found = method.run(tiny(architecture), tiny_treebank())
+    assert "compression" not in found.metrics and found.metrics["accuracy"] > 0.5
+
+
+def test_sentences_and_labelled_texts():
+    bank = tiny_treebank()
+    found = LayerProbe(task="length", train_items=60, test_items=20, mdl=False).run(tiny("bert"), bank)
+    assert "control_task" not in found.controls and found.metrics["accuracy"] > 0.9
+    texts = [" ".join(s.words) + f" {i}" for i, s in enumerate(bank.sentences)]
+    labelled = Labelled.make(texts, ["long" if len(s) > 4 else "short" for s in bank.sentences])
+    found = LayerProbe(task="label", mdl=False, pooling="first").run(tiny("bert"), labelled)
+    assert found.facts["labels"] == ["long", "short"]
+
+
+def test_the_cache_is_used_again(tmp_path):
+    method, model, data = LayerProbe.tiny()
+    first = replace(method, mdl=False).run(model, data, cache=tmp_path)
+    written = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
+    assert len(list(tmp_path.iterdir())) == 2  # the model and its random twin
+    second = replace(method, mdl=False, hidden=3).run(model, data, cache=tmp_path)
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()} == written
+    assert second.config["hidden"] == 3 and first.config["hidden"] == 0
+
+
+def labelled_bank(tags):
+    made = [Sentence(words=("good", "film"), tags={"x": tags(i)}, id=f"s{i}", document=f"d{i}") for i in range(60)]
+    return Treebank(sentences=tuple(made))
+
+
+@pytest.mark.parametrize(
+    ("tags", "word"),
+    [
+        (lambda i: ("A", "A"), "needs two"),
+        (lambda i: ("A", "B" if i < 3 else "A"), "1 label with at least 10"),
+    ],
+)
+def test_one_label_and_labels_that_are_too_rare_are_refused(tags, word):
+    with pytest.raises(ProbeError, match=word):
+        LayerProbe(task="x", mdl=False).run(tiny("bert"), labelled_bank(tags))
+
+
+def test_a_rare_label_is_left_out_and_named():
+    rare = labelled_bank(lambda i: ("A", "C" if i % 20 == 0 else "B"))
+    found = LayerProbe(task="x", mdl=False).run(tiny("bert"), rare)
+    assert found.facts["labels"] == ["A", "B"]
+    assert any("left out: C" in sentence for sentence in found.findings)
+
+
+@pytest.mark.parametrize("wrong", [{"c": 0}, {"random_models": 0}, {"train_items": 0}, {"hidden": -1}])
+def test_a_configuration_that_cannot_be_is_refused(wrong):
+    with pytest.raises(ProbeError, match="above zero"):
+        LayerProbe(**wrong).run(tiny("bert"), tiny_treebank())
+
+
+def test_what_a_comparison_says():
+    assert compared("layer 2", "random weights", 0.2, 0.1, 0.3).startswith("layer 2 beats")
+    assert "does as well" in compared("layer 2", "random weights", 0.01, -0.1, 0.1)
+    assert "worse" in compared("layer 2", "random weights", -0.2, -0.3, -0.1)
+
+
+def test_the_command_keeps_a_run(tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from tracemend.cli import app
+
+    monkeypatch.chdir(tmp_path)
+    model = tiny("bert")
+    model.network.save_pretrained("model")
+    model.tokenizer.save_pretrained("model")
+    rows = []
+    for s in tiny_treebank().sentences:
+        rows.append(f"# newdoc id = {s.document}")
+        heads = s.heads or ()
+        for i, word in enumerate(s.words):
+            rows.append(
+                f"{i + 1}\t{word}\t{word}\t{s.tags['upos'][i]}\t_\t_\t{heads[i] + 1}\t{s.tags['deprel'][i]}\t_\t_"
+            )
+        rows.append("")
+    (tmp_path / "bank.conllu").write_text("\n".join(rows), "utf-8")
+    given = ["probe", "layers", "--model", "model", "--data", "bank.conllu", "--out", "out", "--no-mdl", "--quiet"]
+    done = CliRunner().invoke(app, given)
+    assert done.exit_code == 0, done.output
+    assert "random weights" in done.output and "does as well" in done.output
+    result = json.loads((tmp_path / "out" / "result.json").read_text("utf-8"))
+    assert result["command"] == "probe layers" and result["status"] == "complete" and result["findings"]
+    assert {"rows.csv", "figure.svg", "method.json"} <= {p.name for p in (tmp_path / "out").iterdir()}
+    assert CliRunner().invoke(app, given).output == done.output
+    other = CliRunner().invoke(app, [*given, "--task", "deprel"])
+    assert other.exit_code == 2 and "belongs to another run" in " ".join(other.stderr.split())
+
+
+@pytest.mark.slow
+def test_part_of_speech_in_minilm():
+    folder = available_folder("ud_ewt")
+    if folder is None:
+        pytest.skip("ud_ewt is not here; set TRACEMEND_DATA")
+    method = LayerProbe(train_items=3000, test_items=1500, mdl=False)
+    found = method.run(load("minilm"), read_conllu(folder))
+    assert found.facts["best_layer"] in (2, 3, 4)
+    assert found.metrics["accuracy"] > found.controls["random_weights"]["accuracy"] + 0.1
+    assert found.metrics["accuracy"] > found.controls["layer_0"]["accuracy"]
+    assert found.controls["random_weights"]["selectivity"] < 0.1 < found.metrics["selectivity"]
