@@ -1,13 +1,15 @@
 """Pretrained language models of every family, and access to what goes on inside them.
 
 ``load`` and ``tiny`` make a :class:`LanguageModel`; ``embedded`` lists those that need no network. ``sites`` names
-the activations that ``capture`` reads and ``edit`` changes.
+the activations that ``capture`` reads and ``edit`` changes (``edits`` holds the usual changes, :class:`Replay` runs
+a decoder from one of its blocks on).
 """
 
 from tracemend.models.embedded import EmbeddedModel, embedded
 from tracemend.models.hooks import capture, edit
 from tracemend.models.language_model import Family, LanguageModel
 from tracemend.models.load import load
+from tracemend.models.replay import Replay
 from tracemend.models.sites import Site, register_site, site, sites
 from tracemend.models.tiny import tiny
 
@@ -15,6 +17,7 @@ __all__ = [
     "EmbeddedModel",
     "Family",
     "LanguageModel",
+    "Replay",
     "Site",
     "capture",
     "edit",
