@@ -4,14 +4,9 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-    MistralConfig,
-    Qwen2Config,
-    Qwen3Config,
-)
 
 from tests.models.conftest import inputs_of
+from tests.models.families import CONFIGS, decoder
 from tracemend.errors import ModelError
 from tracemend.models import LanguageModel, capture, edit, sites, tiny
 
@@ -79,13 +74,35 @@ def test_streams_are_the_sum_of_what_blocks_add(architecture: str) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("config", [MistralConfig, Qwen2Config, Qwen3Config])
-def test_streams_of_the_architectures_like_llama(config: Any) -> None:
-    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
-    made = config(vocab_size=50, intermediate_size=64, head_dim=8, **shape)
-    network = AutoModelForCausalLM.from_config(made, attn_implementation="eager").eval()
-    model = LanguageModel("like-llama", "decoder", network, None, 64, "")
-    check_sums(model, {"input_ids": torch.arange(12).reshape(2, 6)})
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name != "neox"])
+def test_streams_of_the_other_decoders(name: str) -> None:
+    check_sums(decoder(name), {"input_ids": torch.arange(12).reshape(2, 6)})
+
+
+@torch.no_grad()
+def test_side_by_side_attention_and_mlp_read_one_stream() -> None:
+    model = decoder("neox")
+    with capture(model, [s.name for s in sites(model)]) as seen:
+        model.network(torch.arange(12).reshape(2, 6))
+    assert not any("resid_mid" in name for name in seen)
+    added = seen["blocks.1.hook_attn_out"] + seen["blocks.1.hook_mlp_out"]
+    torch.testing.assert_close(seen["blocks.1.hook_resid_pre"] + added, seen["blocks.1.hook_resid_post"])
+
+
+@torch.no_grad()
+def test_heads_whose_parts_lie_side_by_side_can_be_edited_one_by_one() -> None:
+    """GPT-NeoX keeps query, key and value of a head together."""
+    model = decoder("neox")
+    ids = torch.arange(12).reshape(2, 6)
+    names = [f"blocks.1.attn.hook_{part}" for part in ("q", "k", "v", "pattern", "z")]
+    with capture(model, names) as before:
+        model.network(ids)
+    q, k, v, pattern, z = (before[name] for name in names)
+    torch.testing.assert_close(torch.einsum("bhqk,bkhd->bqhd", pattern, v), z)
+    with edit(model, {names[2]: torch.zeros_like}), capture(model, names) as after:
+        model.network(ids)
+    assert torch.equal(after[names[0]], q) and torch.equal(after[names[1]], k)
+    assert after[names[2]].abs().sum() == 0 and after[names[4]].abs().sum() == 0
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
-from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, T5EncoderModel
+from transformers import OPTConfig, OPTForCausalLM, T5EncoderModel
 
 from tracemend.errors import ModelError
 from tracemend.models import LanguageModel, Site, capture, edit, register_site, site, sites, tiny
@@ -53,9 +53,9 @@ def test_wrong_names_get_a_remedy() -> None:
 
 
 def test_unknown_architectures_are_refused() -> None:
-    shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 64}
-    with pytest.raises(ModelError, match="'gpt_neox'"):
-        sites(GPTNeoXForCausalLM(GPTNeoXConfig(vocab_size=20, **shape)))
+    shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "ffn_dim": 64}
+    with pytest.raises(ModelError, match="'opt'"):
+        sites(OPTForCausalLM(OPTConfig(vocab_size=20, word_embed_proj_dim=32, **shape)))
     with pytest.raises(ModelError, match="no transformers model"):
         sites(nn.Linear(2, 2))
 

@@ -40,6 +40,7 @@ class Site:
         index: which member, where the module returns a tuple.
         part: ``(k, n)``: the k-th of n equal slices of the last dimension (GPT-2 computes q, k and v in one).
         heads: the number of heads that the last dimension is divided into, if it is.
+        by_head: whether the slices of ``part`` lie within each head (GPT-NeoX) instead of one after another (GPT-2).
         editable: whether what is written back is what the network goes on with.
         shape: in words.
     """
@@ -50,26 +51,38 @@ class Site:
     index: int = 0
     part: tuple[int, int] | None = None
     heads: int | None = None
+    by_head: bool = False
     editable: bool = True
     shape: str = STREAM
 
     def read(self, whole: Tensor) -> Tensor:
         """The site's activation, a view of the tensor that passes through the module."""
-        found = whole
-        if self.part is not None:
-            k, n = self.part
-            found = found.chunk(n, dim=-1)[k]
+        if self.part is None:
+            return whole if self.heads is None else whole.unflatten(-1, (self.heads, -1))
+        k, n = self.part
+        if self.by_head:
+            return torch.chunk(self._by_head(whole), n, dim=-1)[k]
+        found = torch.chunk(whole, n, dim=-1)[k]
         return found if self.heads is None else found.unflatten(-1, (self.heads, -1))
 
     def write(self, whole: Tensor, new: Tensor) -> Tensor:
         """The tensor that passes on when the activation becomes ``new`` (of the shape of :meth:`read`)."""
-        flat = new if self.heads is None else new.flatten(-2)
         if self.part is None:
-            return flat
+            return new if self.heads is None else new.flatten(-2)
         k, n = self.part
+        if self.by_head:
+            parts = list(self._by_head(whole).chunk(n, dim=-1))
+            parts[k] = new
+            return torch.cat(parts, dim=-1).flatten(-2)
         parts = list(whole.chunk(n, dim=-1))
-        parts[k] = flat
+        parts[k] = new if self.heads is None else new.flatten(-2)
         return torch.cat(parts, dim=-1)
+
+    def _by_head(self, whole: Tensor) -> Tensor:
+        if self.heads is None:
+            raise ModelError(f"site {self.name!r} has its slices within heads but names no number of heads.")
+        found: Tensor = whole.unflatten(-1, (self.heads, -1))
+        return found
 
 
 # Which head count of the configuration divides a site; replaced by the number when the table is read.
@@ -106,12 +119,12 @@ def _norms(first: str, second: str) -> tuple[Site, ...]:
     )
 
 
-def _fused(sites: tuple[Site, ...]) -> tuple[Site, ...]:
+def _fused(sites: tuple[Site, ...], *, by_head: bool = False) -> tuple[Site, ...]:
     order = {"hook_q": 0, "hook_k": 1, "hook_v": 2}
     found = []
     for site in sites:
         k = order.get(site.name.rpartition(".")[2])
-        found.append(site if k is None else replace(site, part=(k, 3)))
+        found.append(site if k is None else replace(site, part=(k, 3), by_head=by_head))
     return tuple(found)
 
 
@@ -135,6 +148,17 @@ _GPT2 = (
     *_norms("h.{i}.ln_1", "h.{i}.ln_2"),
     Site(name="blocks.{i}.hook_resid_mid", module="h.{i}.ln_2", side="input", editable=False),
     Site(name="ln_final.hook_normalized", module="ln_f"),
+)  # fmt: skip
+
+# Attention and MLP may read the same stream side by side; then there is nothing between them (see `_table`).
+_NEOX = (
+    Site(name="hook_embed", module="embed_in"),
+    *_fused(_block("layers.{i}", attn="attention", q="query_key_value", k="query_key_value", v="query_key_value",
+                   z="attention.dense", pattern=("attention", 1), attn_out="attention", mlp_in="mlp.dense_h_to_4h",
+                   mlp_mid="mlp.dense_4h_to_h", mlp_out="mlp"), by_head=True),
+    *_norms("layers.{i}.input_layernorm", "layers.{i}.post_attention_layernorm"),
+    Site(name="blocks.{i}.hook_resid_mid", module="layers.{i}.post_attention_layernorm", side="input", editable=False),
+    Site(name="ln_final.hook_normalized", module="final_layer_norm"),
 )  # fmt: skip
 
 _BERT = (
@@ -177,14 +201,18 @@ _T5 = (
 # By transformers' model_type. A type belongs here only if its blocks add attention and MLP to the stream as its
 # namesake's do (Gemma 2, say, has Llama's module names with further norms between).
 ARCHITECTURES: dict[str, tuple[Site, ...]] = {
-    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "smollm3"), _LLAMA),
+    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "smollm3", "gemma"), _LLAMA),
     "gpt2": _GPT2,
+    "gpt_neox": _NEOX,
     **dict.fromkeys(("bert", "roberta", "xlm-roberta", "camembert", "electra"), _BERT),
     **dict.fromkeys(("t5", "mt5"), _T5),
 }
 
 # Sites that rooms add, for as long as the network lives; nothing is hung on the network itself.
 _REGISTERED: WeakKeyDictionary[nn.Module, dict[str, Site]] = WeakKeyDictionary()
+# The table of each network with what it was read from: to look hundreds of modules up for each site would cost more
+# than the network.
+_TABLES: WeakKeyDictionary[nn.Module, tuple[tuple[Any, ...], dict[str, Site]]] = WeakKeyDictionary()
 
 
 def trunk(model: LanguageModel | nn.Module) -> PreTrainedModel:
@@ -257,8 +285,20 @@ def _table(bare: PreTrainedModel) -> dict[str, Site]:
         )
     query = config.num_attention_heads
     heads = {None: None, _Q: query, _KV: getattr(config, "num_key_value_heads", None) or query}
+    shape = (config.model_type, *heads.values(), config.num_hidden_layers, getattr(config, "num_decoder_layers", None))
+    known = _TABLES.get(bare)
+    if known is None or known[0] != shape:
+        known = _TABLES[bare] = (shape, _read(bare, heads))
+    return known[1] | _REGISTERED.get(bare, {})
+
+
+def _read(bare: PreTrainedModel, heads: dict[int | None, int | None]) -> dict[str, Site]:
+    config: Any = bare.config
     found = {}
+    parallel = getattr(config, "use_parallel_residual", False)
     for row in ARCHITECTURES[config.model_type]:
+        if parallel and row.name.endswith("hook_resid_mid"):
+            continue
         layers = range(_layers(config, row)) if "{i}" in row.module else range(1)
         for i in layers:
             name, module = row.name.replace("{i}", str(i)), row.module.replace("{i}", str(i))
@@ -267,7 +307,7 @@ def _table(bare: PreTrainedModel) -> dict[str, Site]:
             # A part of an architecture (the encoder of a T5, say) has a part of the sites.
             if _has(bare, module):
                 found[name] = replace(row, name=name, module=module, heads=heads[row.heads])
-    return found | _REGISTERED.get(bare, {})
+    return found
 
 
 def _layers(config: Any, row: Site) -> int:
