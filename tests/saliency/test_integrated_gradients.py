@@ -138,16 +138,6 @@ def test_they_are_captums_on_minilm(entry: str) -> None:
         np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-@pytest.mark.slow
-def test_smollm2_adds_up() -> None:
-    from tracemend.models import load
-
-    classifier = TextClassifier(load("smollm2"), ("safe", "unsafe"), kind="prompt", virtual_tokens=4)
-    result = IntegratedGradients(checked=1, orders=1).run(classifier, [("What an awful film!", None)])
-    assert result.words(0)["string"].tolist() == ["What", "an", "awful", "film", "!"]
-    assert result.metrics["completeness_gap"] <= 0.01
-
-
 @pytest.mark.parametrize("entry", ["block", "embedding"])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_only_the_text_is_taken_away(make, architecture: str, entry: str) -> None:
