@@ -19,7 +19,7 @@ from tracemend.errors import TracemendError
 from tracemend.methods import Method, MethodResult, registry
 
 CAPABILITIES = {"encoder", "decoder", "encoder-decoder", "labels", "gradients", "validation"}
-INPUTS = {"Labelled", "Splits", "CompletionSplits", "Run"}
+INPUTS = {"Labelled", "Splits", "CompletionSplits", "Run", "Contrasts", "PromptPairs", "Facts", "Texts", "Repeats"}
 
 METHODS = registry()
 each = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS.keys())

@@ -26,6 +26,10 @@ class TraceError(TracemendError):
     """Gradients or influence scores cannot be computed or trusted."""
 
 
+class CircuitError(TracemendError):
+    """A mechanism cannot be measured as configured, or the model does not do what was to be explained."""
+
+
 class RunError(TracemendError):
     """A run directory cannot be used: other config, other data, damaged, or not writable."""
 

@@ -22,7 +22,7 @@ from tracemend.progress import Progress
 from tracemend.runs import read_json, write_json, write_parquet
 
 # Rooms that hold methods; imported only when somebody asks for the registry.
-ROOMS = ("trace", "mend")
+ROOMS = ("trace", "circuits", "mend")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +82,8 @@ class Method(ABC, Generic[R]):
 
     Class attributes:
         name: ``family.method``, stable.
-        inputs: what :meth:`run` takes as data: ``"Labelled"``, ``"Splits"``, ``"CompletionSplits"`` or ``"Run"``.
+        inputs: what :meth:`run` takes as data: ``"Labelled"``, ``"Splits"``, ``"CompletionSplits"``, ``"Run"``,
+            ``"Contrasts"``, ``"PromptPairs"``, ``"Facts"``, ``"Texts"`` or ``"Repeats"``.
         capabilities: flags such as ``encoder``, ``decoder``, ``encoder-decoder``, ``labels``, ``gradients``.
     """
 

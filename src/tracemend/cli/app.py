@@ -11,6 +11,7 @@ import typer
 
 import tracemend
 from tracemend.cli import (
+    circuits,
     corrupt,
     demo,
     detect,
@@ -40,6 +41,7 @@ for module in (demo, repair, tune, predict, trace, detect, report, undo, corrupt
     name = module.__name__.rpartition(".")[2]
     app.command(name)(getattr(module, name))
 app.add_typer(store.store, name="store")
+app.add_typer(circuits.circuits, name="circuits")
 
 
 def _version(wanted: bool) -> None:
