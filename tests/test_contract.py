@@ -19,7 +19,10 @@ from tracemend.errors import TracemendError
 from tracemend.methods import Method, MethodResult, registry
 
 CAPABILITIES = {"encoder", "decoder", "encoder-decoder", "labels", "gradients", "validation"}
-INPUTS = {"Labelled", "Splits", "CompletionSplits", "Texts", "Run", "Treebank", "Pairs", "Pronouns", "Spans", "Facts"}
+INPUTS = {
+    "Labelled", "Splits", "CompletionSplits", "Texts", "Run", "Treebank", "Pairs", "Pronouns", "Spans", "Facts",
+    "Contrasts", "PromptPairs", "Repeats",
+}  # fmt: skip
 
 METHODS = registry()
 each = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS.keys())

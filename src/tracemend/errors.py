@@ -30,6 +30,10 @@ class ProbeError(TracemendError):
     """A probe cannot be trained, or its figure would mean nothing."""
 
 
+class CircuitError(TracemendError):
+    """A mechanism cannot be measured as configured, or the model does not do what was to be explained."""
+
+
 class RunError(TracemendError):
     """A run directory cannot be used: other config, other data, damaged, or not writable."""
 

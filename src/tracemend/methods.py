@@ -22,7 +22,7 @@ from tracemend.progress import Progress
 from tracemend.runs import read_json, write_json, write_parquet
 
 # Rooms that hold methods; imported only when somebody asks for the registry.
-ROOMS = ("trace", "saliency", "probing", "mend")
+ROOMS = ("trace", "saliency", "probing", "circuits", "mend")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +83,8 @@ class Method(ABC, Generic[R]):
     Class attributes:
         name: ``family.method``, stable.
         inputs: what :meth:`run` takes as data: ``"Labelled"``, ``"Splits"``, ``"CompletionSplits"``, ``"Texts"``,
-            ``"Run"``, ``"Treebank"``, ``"Pairs"``, ``"Pronouns"``, ``"Spans"`` or ``"Facts"``.
+            ``"Run"``, ``"Treebank"``, ``"Pairs"``, ``"Pronouns"``, ``"Spans"``, ``"Facts"``, ``"Contrasts"``,
+            ``"PromptPairs"`` or ``"Repeats"``.
         capabilities: flags such as ``encoder``, ``decoder``, ``encoder-decoder``, ``labels``, ``gradients``.
     """
 

@@ -12,6 +12,7 @@ import typer
 import tracemend
 from tracemend.cli import (
     bench,
+    circuits,
     corrupt,
     demo,
     detect,
@@ -51,6 +52,7 @@ for module in (
 app.add_typer(store.store, name="store")
 app.add_typer(bench.bench, name="bench")
 app.add_typer(probe.probe, name="probe")
+app.add_typer(circuits.circuits, name="circuits")
 
 
 def _version(wanted: bool) -> None:

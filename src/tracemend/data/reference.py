@@ -34,18 +34,27 @@ def reference(name: str) -> Labelled:
     """
     if name not in REFERENCES:
         raise DataError(f"the reference set {name!r} is {did_you_mean(name, REFERENCES)}")
+    return REFERENCES[name](reference_folder(name))
+
+
+def reference_folder(name: str) -> Path:
+    """Where the files of a reference set lie.
+
+    Raises:
+        DataError: they are not there.
+    """
     folder = available_folder(name)
     if folder is None:
         raise DataError(
             f"the reference set {name!r} is not here; set TRACEMEND_DATA to the folder that holds {name}/ "
             f"(now {os.environ.get('TRACEMEND_DATA', 'not set')})."
         )
-    return REFERENCES[name](folder)
+    return folder
 
 
 def available(name: str) -> bool:
     """Whether the files of this reference set are there; tests and benchmarks skip where they are not."""
-    return name in REFERENCES and available_folder(name) is not None
+    return available_folder(name) is not None
 
 
 def available_folder(name: str) -> Path | None:

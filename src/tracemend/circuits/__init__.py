@@ -1,0 +1,35 @@
+"""How a decoder does what it does: parts of its logits, heads that copy, patches that carry an answer over.
+
+Every method measures beside a control, leaves the model as it was, and says how much memory it would take before it
+takes it. Prompts come from :mod:`tracemend.data.prompts`.
+"""
+
+from __future__ import annotations
+
+from tracemend.circuits.circuit import Circuit
+from tracemend.circuits.composition import composition
+from tracemend.circuits.induction import Induction, InductionResult
+from tracemend.circuits.layers import Layers, LayersResult
+from tracemend.circuits.logits import Logits, LogitsResult
+from tracemend.circuits.patch import Patch, PatchResult
+from tracemend.circuits.repeats import Repeats
+from tracemend.circuits.structure import Structure, StructureResult
+from tracemend.circuits.trace_facts import TraceFacts, TraceFactsResult
+
+__all__ = [
+    "Circuit",
+    "Induction",
+    "InductionResult",
+    "Layers",
+    "LayersResult",
+    "Logits",
+    "LogitsResult",
+    "Patch",
+    "PatchResult",
+    "Repeats",
+    "Structure",
+    "StructureResult",
+    "TraceFacts",
+    "TraceFactsResult",
+    "composition",
+]

@@ -1,0 +1,114 @@
+"""A method of this room as a command runs it: one run directory with its result, table and figure."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tracemend.circuits.circuit import Circuit
+from tracemend.circuits.repeats import Repeats
+from tracemend.data.prompts import Contrasts, Facts, PromptPairs, Prompts, Texts, indirect_objects
+from tracemend.errors import CircuitError
+from tracemend.methods import registry
+from tracemend.models import LanguageModel
+from tracemend.progress import EventLog, Progress
+from tracemend.runs import RunDirectory, atomic
+
+KINDS: dict[str, type[Prompts]] = {kind.__name__: kind for kind in (Contrasts, Facts, PromptPairs, Texts)}
+# Data that come with the library, by name.
+BUILT_IN = ("ioi",)
+_PAIRS = 8
+
+
+def circuits() -> dict[str, type[Circuit[Any]]]:
+    """The methods of this room by their names without the family: ``logits``, ``patch`` ..."""
+    found = {name: method for name, method in registry().items() if issubclass(method, Circuit)}
+    return {name.partition(".")[2]: method for name, method in found.items()}
+
+
+def prompts_for(
+    kind: str, source: str | None, columns: Mapping[str, str | None], *, count: int | None = None
+) -> Prompts:
+    """Prompts from a file, a built-in set or the words of one row.
+
+    Args:
+        kind: what the method takes: ``Contrasts``, ``Facts``, ``PromptPairs`` or ``Texts``.
+        source: a file with the kind's columns, or ``ioi``.
+        columns: one row, given in words; empty where ``source`` is given.
+        count: rows that are used, the first ones.
+
+    Raises:
+        CircuitError: neither or both are given, or ``ioi`` is not of this kind.
+        DataError: as :meth:`tracemend.data.prompts.Prompts.read`.
+    """
+    wanted = KINDS[kind]
+    named = {name: text for name, text in columns.items() if text is not None}
+    flags = ", ".join(f"--{name}" for name in wanted.columns)
+    if (source is None) == (not named):
+        raise CircuitError(f"give the prompts once: --data with a file of these columns, or {flags} for one row.")
+    if source is None:
+        missing = [name for name in wanted.columns if name not in named]
+        if missing:
+            raise CircuitError(f"--{missing[0]} is missing; one row needs {flags}.")
+        return wanted.make([named])
+    if source in BUILT_IN:
+        pairs = indirect_objects(count or _PAIRS)
+        if wanted is PromptPairs:
+            return pairs
+        if wanted is Contrasts:
+            return pairs.contrasts
+        raise CircuitError(
+            f"{source} is made of pairs of prompts; this method takes {kind} ({', '.join(wanted.columns)})."
+        )
+    found = wanted.read(source)
+    return found if count is None else found.head(count)
+
+
+def circuit_run(
+    method: Circuit[Any],
+    model: LanguageModel,
+    data: Prompts | Repeats,
+    *,
+    out: Path,
+    command_line: str = "",
+    progress: Progress = Progress(),
+) -> dict[str, Any]:
+    """Run a method and keep result, rows.parquet, rows.csv and figure.svg in a run directory.
+
+    Args:
+        out: run directory; where the same run is finished it is read back.
+
+    Returns:
+        What result.json holds.
+
+    Raises:
+        RunError: ``out`` is of another run.
+        TracemendError: what the method raises.
+    """
+    began = time.monotonic()
+    prints = {"model": model.fingerprint, "data": data.fingerprint}
+    run = RunDirectory(out, command=method.name, config=method.config, fingerprints=prints)
+    if run.result is not None:
+        return run.result
+    found = method.run(model, data, progress=EventLog(out / "events.jsonl", progress))
+    found.save(out)
+    _write(found.table(), found.figure(), out)
+    return run.finish(
+        metrics=found.metrics,
+        controls=found.controls,
+        seconds=time.monotonic() - began,
+        command_line=command_line,
+        model={"name": model.name, "family": model.family},
+        data={"kind": type(data).__name__, "rows": len(data.ids) if isinstance(data, Repeats) else len(data)},
+    )
+
+
+def _write(rows: pd.DataFrame, figure: Any, out: Path) -> None:
+    with atomic(out / "rows.csv", "wb") as file:
+        file.write(rows.to_csv(index=False, lineterminator="\n").encode())
+    with atomic(out / "figure.svg", "wb") as file:
+        figure.savefig(file, format="svg", metadata={"Date": None})

@@ -1,0 +1,83 @@
+"""Words as token ids: prompts, the one token of an answer, the tokens of a subject."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tracemend.errors import CircuitError
+from tracemend.models import LanguageModel
+
+
+def ids_of(model: LanguageModel, text: str) -> Tensor:
+    """Token ids of one text, [1, pos], with what the tokenizer puts in front.
+
+    Raises:
+        CircuitError: there are none, or more than the model's window holds.
+    """
+    found = model.tokenizer(text).input_ids
+    if not found:
+        raise CircuitError(f"the text {text!r} has no tokens; give one with words.")
+    if len(found) > model.window:
+        raise CircuitError(
+            f"the text {text[:40]!r}... has {len(found)} tokens; {model.name} reads {model.window} at most. Shorten it."
+        )
+    return torch.tensor([found], device=model.network.device)
+
+
+def following(word: str) -> str:
+    """The word as it follows a prompt, with a space before it unless it begins with one or with a punctuation mark.
+
+    Example:
+        >>> following("blue"), following(" blue"), following(".")
+        (' blue', ' blue', '.')
+    """
+    return f" {word}" if word[:1].isalnum() else word
+
+
+def token_of(model: LanguageModel, prompt: str, word: str, *, first: bool = False) -> int:
+    """The one token that ``word`` is when it follows ``prompt``.
+
+    Args:
+        first: take the first of several instead of refusing.
+
+    Raises:
+        CircuitError: it is several tokens, or changes those of the prompt.
+    """
+    before = model.tokenizer(prompt, add_special_tokens=False).input_ids
+    after = model.tokenizer(prompt + following(word), add_special_tokens=False).input_ids
+    tokens = after[len(before) :]
+    if after[: len(before)] != before or not tokens:
+        raise CircuitError(
+            f"{word!r} changes how the end of {prompt[-30:]!r} is cut into tokens; let the prompt end with a whole "
+            "word and without a space."
+        )
+    if len(tokens) > 1 and not first:
+        pieces = " | ".join(model.tokenizer.decode([t]) for t in tokens)
+        raise CircuitError(
+            f"{word!r} is {len(tokens)} tokens for {model.name} ({pieces}); expected one. Choose a shorter word."
+        )
+    return int(tokens[0])
+
+
+def span_of(model: LanguageModel, prompt: str, phrase: str) -> list[int]:
+    """Positions of the tokens of the last ``phrase`` in ``prompt``.
+
+    Raises:
+        CircuitError: it does not occur.
+    """
+    begin = prompt.rfind(phrase)
+    if begin < 0:
+        raise CircuitError(f"{phrase!r} does not occur in {prompt!r}; the subject must stand in the prompt as it is.")
+    end = begin + len(phrase)
+    offsets = model.tokenizer(prompt, return_offsets_mapping=True).offset_mapping
+    # Offsets of byte-level tokenizers may take in the space before a word; special tokens have empty ones.
+    found = [i for i, (a, b) in enumerate(offsets) if a < end and b > begin and b > a and prompt[a:b].strip()]
+    if not found:
+        raise CircuitError(f"no token of {prompt!r} covers {phrase!r}; give another subject.")
+    return found
+
+
+def shown(model: LanguageModel, token: int) -> str:
+    """A token as a person reads it."""
+    return str(model.tokenizer.decode([token]))

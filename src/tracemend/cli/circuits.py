@@ -1,0 +1,185 @@
+"""``tracemend circuits NAME``: the methods of the circuits room, their fields as flags.
+
+A command is made from its method when somebody asks for it, so that the rest of the command line starts without
+torch. Only the names stand here again; a test compares them with the registry.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_origin, get_type_hints
+
+import typer
+from typer.core import TyperGroup
+
+from tracemend.cli import options as o
+from tracemend.cli.output import command_line, person, print_files, print_result, print_table
+from tracemend.cli.progress import shown
+
+if TYPE_CHECKING:
+    from tracemend.circuits import Circuit
+
+NAMES = ("logits", "induction", "patch", "trace-facts", "layers", "structure")
+SHOWN = 10
+_METHOD, _DATA = "Method", "Data"
+
+
+class OnDemand(TyperGroup):
+    """A group whose commands are made when they are asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The names, without importing what they name."""
+        return list(NAMES)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of that name, or None."""
+        if cmd_name not in NAMES:
+            return None
+        one = typer.Typer()
+        one.command(cmd_name)(_command(cmd_name))
+        return typer.main.get_command(one)
+
+
+circuits = typer.Typer(
+    cls=OnDemand, no_args_is_help=True, help="Look inside a decoder: who writes the answer, and what carries it."
+)
+
+
+@circuits.callback()
+def _callback() -> None:
+    """Look inside a decoder: who writes the answer, and what carries it."""
+
+
+def _command(name: str) -> Any:
+    """A function with the signature that typer reads: data, the method's fields, model and run."""
+    from tracemend.circuits.run import KINDS, circuits
+
+    method = circuits()[name]
+    columns = KINDS[method.inputs].columns if method.inputs in KINDS else ()
+
+    def command(**given: Any) -> None:
+        run = {key: given.pop(key) for key in ("model", "out", "json", "quiet")}
+        _run(name, method, columns, given, **run)
+
+    parameters = [*_data_parameters(columns), *_field_parameters(method)]
+    parameters += [
+        _option("model", o.Model, "smollm2"),
+        _option("out", o.Out, None),
+        _option("json", o.Json, False),
+        _option("quiet", o.Quiet, False),
+    ]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    data = "--data ioi --count 4" if method.inputs in ("Contrasts", "PromptPairs") else _example(method.inputs)
+    command.__doc__ = f"{method.summary()}\n\nExample:\n\n    tracemend circuits {name} {data} --out runs/{name}"
+    return command
+
+
+def _example(inputs: str) -> str:
+    return {"Repeats": "--length 25", "Facts": "--data facts.csv", "Texts": "--data texts.csv"}[inputs]
+
+
+def _run(
+    name: str,
+    method: type[Circuit[Any]],
+    columns: tuple[str, ...],
+    given: dict[str, Any],
+    *,
+    model: str,
+    out: Path | None,
+    json: bool,
+    quiet: bool,
+) -> None:
+    import pandas as pd
+
+    from tracemend.circuits import Repeats
+    from tracemend.circuits.run import circuit_run, prompts_for
+    from tracemend.models import load
+
+    fields = {f.name: f for f in dataclasses.fields(method)}
+    configured = method(**{key: _value(fields[key], given.pop(key)) for key in list(given) if key in fields})
+    with shown(quiet) as progress:
+        loaded = load(model)
+        data: Any
+        if method.inputs == "Repeats":
+            data = Repeats.draw(loaded, length=given["length"], count=given["texts"], seed=configured.seed)
+        else:
+            row = {column: given[column] for column in columns}
+            data = prompts_for(method.inputs, given["data"], row, count=given["count"])
+        folder = out or Path("runs") / name
+        result = circuit_run(configured, loaded, data, out=folder, command_line=command_line(), progress=progress)
+    console = person(json=json)
+    print_table(console, pd.read_parquet(folder / "rows.parquet").head(SHOWN))
+    console.print()
+    controls = result["controls"]
+    arms = controls if any(isinstance(v, dict) for v in controls.values()) else {"control": controls}
+    rows = [{"figure": n, name: v, **{a: c.get(n) for a, c in arms.items()}} for n, v in result["metrics"].items()]
+    print_table(console, pd.DataFrame(rows))
+    console.print()
+    print_files(console, {"table": folder / "rows.csv", "figure": folder / "figure.svg"})
+    if json:
+        print_result(folder)
+
+
+def _option(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _data_parameters(columns: tuple[str, ...]) -> list[inspect.Parameter]:
+    def told(kind: Any, words: str, metavar: str | None = None) -> Any:
+        return Annotated[kind, typer.Option(metavar=metavar, help=words, rich_help_panel=_DATA)]
+
+    if not columns:
+        return [
+            _option("length", told(int, "Random tokens before they are said again."), 25),
+            _option("texts", told(int, "How many such texts."), 16),
+        ]
+    built_in = "; or ioi, built in" if columns[-1] == "foil" else ""
+    found = [
+        _option(
+            "data", told(str | None, f"CSV, TSV, JSONL or Parquet with {', '.join(columns)}{built_in}.", "FILE"), None
+        ),
+        _option("count", told(int | None, "Only the first rows."), None),
+    ]
+    return found + [_option(name, told(str | None, f"In place of a file: the {name}."), None) for name in columns]
+
+
+def _field_parameters(method: type[Circuit[Any]]) -> list[inspect.Parameter]:
+    words, hints = _words(method), get_type_hints(method)
+    found = []
+    for field in dataclasses.fields(method):
+        kind: Any = hints[field.name]
+        default: Any = field.default
+        if get_origin(kind) is tuple:
+            kind, default = str, ",".join(map(str, default))
+        annotation: Any = Annotated[kind, typer.Option(help=words.get(field.name, ""), rich_help_panel=_METHOD)]
+        found.append(_option(field.name, annotation, default))
+    return found
+
+
+def _value(field: dataclasses.Field[Any], given: Any) -> Any:
+    if not isinstance(field.default, tuple):
+        return given
+    kind = type(field.default[0])
+    try:
+        return tuple(kind(part.strip()) for part in given.split(",") if part.strip())
+    except ValueError:
+        raise typer.BadParameter(
+            f"--{field.name} {given!r}: expected values with commas, such as {field.default}"
+        ) from None
+
+
+def _words(method: type[Any]) -> dict[str, str]:
+    """What the docstrings of a method and its bases say of each field."""
+    found: dict[str, str] = {"seed": "Of every draw."}
+    for kind in reversed(method.__mro__):
+        text = inspect.cleandoc(kind.__doc__ or "")
+        section = re.search(r"^Attributes:\n((?:    .*\n?|\n)+)", text, flags=re.MULTILINE)
+        for name, said in re.findall(
+            r"^    (\w+): (.*(?:\n        .*)*)", section.group(1) if section else "", re.MULTILINE
+        ):
+            found[name] = " ".join(said.split()).replace("``", "")
+    return found

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from tests.models.families import DECODERS, decoder
+from tracemend.circuits import TraceFacts
+from tracemend.circuits.tokens import span_of
+from tracemend.data.prompts import Facts
+from tracemend.errors import CircuitError
+from tracemend.models import load, tiny
+
+SMALL, _, FACTS = TraceFacts.tiny()
+
+
+def test_subjects_are_found_by_their_tokens() -> None:
+    model = tiny("llama")
+    prompt = "the nice people love nice people"
+    tokens = model.tokenizer(prompt).tokens()
+    assert [tokens[i] for i in span_of(model, prompt, "nice people")] == tokens[-2:]
+    assert 0 not in span_of(model, prompt, "the")
+    with pytest.raises(CircuitError, match="does not occur"):
+        span_of(model, prompt, "Nobody")
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", DECODERS)
+def test_restoring_the_ends_of_the_stream_restores_all_or_nothing(name: str) -> None:
+    model = decoder(name)
+    # Of a random network nobody knows which answers noise makes less likely, but of some it does.
+    words = ("film", "movie", "people", "nice", "bad", "good", "happy", "sad")
+    fact = FACTS.frame.iloc[0].to_dict()
+    found = replace(SMALL, kinds=("state",)).run(model, Facts.make([{**fact, "answer": word} for word in words]))
+    assert 1 <= found.metrics["facts"] <= len(words)
+    rows = found.table().set_index(["layer", "place"])["effect"]
+    # After the last block only the last position counts, and it alone brings back all of p.
+    gone = found.metrics["p_clean"] - found.metrics["p_corrupted"]
+    assert rows[1, "last"] == pytest.approx(gone, abs=1e-5)
+    assert rows[1, "subject last"] == pytest.approx(0, abs=1e-6)
+    assert found.controls["no noise"]["last_state"] == pytest.approx(0, abs=1e-5)
+
+
+@torch.no_grad()
+def test_a_window_over_all_layers_restores_what_both_halves_write() -> None:
+    """At the last position all attention outputs and MLP outputs of a clean run make the clean answer together."""
+    model = tiny("llama")
+    found = replace(SMALL, window=2).run(model, FACTS.head(1))
+    assert set(found.table()["kind"]) == {"state", "mlp", "attention"}
+    assert np.isfinite(found.table()["effect"]).all()
+    assert found.metrics["facts"] == 1
+
+
+def test_what_the_model_does_not_know_is_refused_with_p_and_rank() -> None:
+    with pytest.raises(CircuitError, match=r"knows none of the 2 facts: .* with p 0\.\d+ and rank \d+"):
+        replace(SMALL, floor=0.99).run(tiny("llama"), FACTS)
+
+
+def test_each_fact_says_whether_it_was_traced(tmp_path) -> None:
+    model = tiny("llama")
+    p = [SMALL.run(model, FACTS).facts["p"].tolist()][0]
+    floor = (p[0] + p[1]) / 2
+    found = replace(SMALL, floor=floor).run(model, FACTS)
+    assert sorted(found.facts["traced"]) == [False, True]
+    assert "not known" in found.facts.loc[~found.facts["traced"].astype(bool), "reason"].item()
+    again = type(found).load(found.save(tmp_path))
+    assert again.facts.equals(found.facts)
+
+
+def test_bad_input_is_refused() -> None:
+    model = tiny("llama")
+    with pytest.raises(CircuitError, match="does not occur"):
+        SMALL.run(model, Facts.make([{"prompt": "you are", "subject": "they", "answer": "nice"}]))
+    with pytest.raises(CircuitError, match="not one of: state, mlp, attention"):
+        replace(SMALL, kinds=("stat",)).run(model, FACTS)
+    with pytest.raises(CircuitError, match="draws is 0"):
+        replace(SMALL, draws=0).run(model, FACTS)
+    with pytest.raises(CircuitError, match="does not lower p"):
+        replace(SMALL, noise=0.0).run(model, FACTS)
+    with pytest.raises(CircuitError, match="take fewer draws"):
+        replace(SMALL, max_memory=1e-6).run(model, FACTS)
+    with pytest.raises(CircuitError, match="is not defined for"):
+        SMALL.run(tiny("bert"), FACTS)
+
+
+@pytest.mark.slow
+def test_smollm2_looks_facts_up_at_the_end_of_the_subject() -> None:
+    facts = Facts.make([{"prompt": "The capital of France is", "subject": "France", "answer": "Paris"}])
+    found = TraceFacts(stride=8, draws=4, floor=0.1).run(load("smollm2"), facts)
+    rows = found.table().set_index(["kind", "layer", "place"])["effect"]
+    assert rows["state", 0, "subject last"] > rows["state", 24, "subject last"] + 0.05
+    assert rows["state", 24, "last"] > rows["state", 0, "last"] + 0.05

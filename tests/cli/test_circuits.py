@@ -1,0 +1,94 @@
+"""``tracemend circuits``: the methods as commands, their fields as flags."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.cli.conftest import Run
+from tracemend.circuits.run import circuits as methods
+from tracemend.cli.circuits import NAMES
+from tracemend.models import tiny
+
+ROW = {"clean": "you love this good movie so", "corrupted": "you hate this good movie so", "answer": "happy",
+       "foil": "sad"}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("llama")
+    model = tiny("llama")
+    model.network.save_pretrained(path)
+    model.tokenizer.save_pretrained(path)
+    return path
+
+
+def test_the_commands_are_the_methods(run: Run) -> None:
+    assert set(NAMES) == set(methods())
+    listed = run("circuits", "--help").output
+    assert all(name in listed for name in NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_field_is_a_flag_with_words(run: Run, name: str) -> None:
+    found = run("circuits", name, "--help")
+    assert found.exit_code == 0, found.output
+    assert "Example:" in found.output and f"tracemend circuits {name}" in found.output
+    words = " ".join(found.output.split())
+    for field in dataclasses.fields(methods()[name]):
+        flag = f"--{field.name.replace('_', '-')}"
+        assert flag in words, flag
+
+
+def test_a_run_is_kept_and_read_back(run: Run, llama: Path, tmp_path: Path) -> None:
+    words = ("--prompt", "you are so", "--answer", "nice", "--foil", "bad", "--neurons", 3, "--draws", 2)
+    given = ("circuits", "logits", *words, "--model", llama, "--out", tmp_path / "run", "--quiet", "--json")
+    done = run(*given)
+    assert done.exit_code == 0, done.output
+    result = json.loads(done.stdout)
+    assert result["command"] == "circuits.logits" and result["config"]["neurons"] == 3
+    assert result["controls"].keys() <= result["metrics"].keys()
+    assert {"rows.parquet", "rows.csv", "figure.svg", "method.json"} <= {p.name for p in (tmp_path / "run").iterdir()}
+    assert json.loads(run(*given).stdout) == result
+    other = run(*given[:-4], "--out", tmp_path / "run", "--seed", 1)
+    assert other.exit_code == 2 and "belongs to another run" in other.output
+
+
+def test_a_file_of_pairs_and_values_with_commas(run: Run, llama: Path, tmp_path: Path) -> None:
+    pd.DataFrame([ROW, ROW]).to_csv(tmp_path / "pairs.csv", index=False)
+    given = ("circuits", "patch", "--data", tmp_path / "pairs.csv", "--count", 1, "--parts", "stream,direct", "--draws",
+             5, "--floor", "-1e9", "--model", llama, "--out", tmp_path / "run", "--quiet")  # fmt: skip
+    done = run(*given)
+    assert done.exit_code == 0, done.output
+    assert set(pd.read_csv(tmp_path / "run" / "rows.csv")["part"]) == {"stream", "direct"}
+
+
+def test_repeats_are_drawn_for_the_model(run: Run, llama: Path, tmp_path: Path) -> None:
+    given = ("circuits", "induction", "--length", 8, "--texts", 2, "--silence", "1,2", "--model", llama)
+    done = run(*given, "--out", tmp_path / "run", "--quiet")
+    assert done.exit_code == 0, done.output
+    assert "random heads" in done.output
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (("logits",), "give the prompts once"),
+        (("logits", "--data", "ioi", "--prompt", "a"), "give the prompts once"),
+        (("logits", "--prompt", "you"), "--answer is missing"),
+        (("trace-facts", "--data", "ioi"), "made of pairs"),
+        (("patch", "--data", "nowhere.csv"), "nowhere.csv"),
+        (("induction", "--silence", "a,b"), "expected values with commas"),
+        (("logits", "--prompt", "you", "--answer", "nice", "--foil", "bad", "--max-memory", "0"), "GiB"),
+    ],
+)
+def test_bad_input_exits_2_with_a_message(
+    run: Run, llama: Path, tmp_path: Path, given: tuple[str, ...], words: str
+) -> None:
+    done = run("circuits", *given, "--model", llama, "--out", tmp_path / "run", "--quiet")
+    assert done.exit_code == 2, done.output
+    assert words in " ".join(done.output.split())
