@@ -80,7 +80,8 @@ class LoraTap(Tap):
     def attached(self) -> Iterator[None]:
         with super().attached():
             device = _weight(next(iter(self.layers.values()))).device.type
-            if not self._mergeable or torch.is_autocast_enabled(device):
+            merged = any(layer.merged for layer in self.layers.values())  # by somebody else, since
+            if not self._mergeable or merged or torch.is_autocast_enabled(device):
                 yield
                 return
             kept: list[tuple[LoraLinear, Tensor]] = []
