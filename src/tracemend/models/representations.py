@@ -147,7 +147,7 @@ def represent(
     aligned = align(model, sentences, unit=unit, pooling=pooling)
     sizes = np.array([int(units.max()) + 1 for units in aligned.unit], dtype=np.int64)
     starts = np.concatenate([[0], np.cumsum(sizes)])
-    total = _layer_count(model)
+    total = layer_count(model)
     wanted = list(range(total)) if layers is None else list(layers)
     if any(not 0 <= layer < total for layer in wanted):
         raise ModelError(f"layers {wanted} of {model.name}: it has 0 (embeddings) to {total - 1}.")
@@ -181,7 +181,8 @@ def _words_of(offsets: npt.NDArray[Any], special: npt.NDArray[np.bool_], words: 
     return np.where(special | empty | (found >= len(words)), -1, found).astype(np.int64)
 
 
-def _layer_count(model: LanguageModel) -> int:
+def layer_count(model: LanguageModel) -> int:
+    """Blocks of the network, an encoder-decoder's encoder, and one for the embeddings."""
     config = model.config
     return int(getattr(config, "num_layers", None) or config.num_hidden_layers) + 1
 
@@ -220,21 +221,21 @@ def _batch(
     where, into = torch.from_numpy(np.concatenate(place)), torch.from_numpy(np.concatenate(unit))
     count = torch.bincount(into, minlength=start).to(torch.float32)
     with torch.inference_mode():
-        states = _states(model, ids, mask, layers)
+        seen = states(model, ids, mask, layers)
         made = torch.zeros(len(layers), start, model.hidden_size)
         for row, layer in enumerate(layers):
-            vectors = states[layer].flatten(0, 1)[where.to(ids.device)].float().cpu()
+            vectors = seen[layer].flatten(0, 1)[where.to(ids.device)].float().cpu()
             made[row].index_add_(0, into, vectors)
         made /= count[:, None]
     return made.clone()
 
 
-def _states(model: LanguageModel, ids: Tensor, mask: Tensor, layers: Sequence[int]) -> dict[int, Tensor]:
+def states(model: LanguageModel, ids: Tensor, mask: Tensor, layers: Sequence[int]) -> dict[int, Tensor]:
     """Outputs of blocks by layer [batch, pos, d_model]; of the last what the network gives, behind its final norm.
 
     By our own hooks: transformers' ``output_hidden_states`` leaves hooks on the network.
     """
-    last = _layer_count(model) - 1
+    last = layer_count(model) - 1
     names = {0: "blocks.0.hook_resid_pre"} | {i: f"blocks.{i - 1}.hook_resid_post" for i in range(1, last)}
     with capture(model, [names[layer] for layer in set(layers) - {last}]) as seen:
         output = _network(model)(input_ids=ids, attention_mask=mask)

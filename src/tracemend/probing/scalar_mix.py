@@ -76,9 +76,10 @@ class ScalarMix:
 
         Args:
             hidden: vectors of all words [layers, words, d].
-            train, test: spans among them.
+            train: spans among them.
             y: label indices of the training spans [n].
             classes: how many labels there are.
+            test: spans to predict.
 
         Raises:
             ProbeError: labels that do not fit the spans.

@@ -10,6 +10,7 @@ import torch
 
 from tracemend.errors import TraceError
 from tracemend.models import LanguageModel
+from tracemend.models.representations import layer_count, padded, states
 from tracemend.progress import Progress
 
 Floats = npt.NDArray[np.floating]
@@ -52,30 +53,20 @@ def embed(
             joined = text if reply is None else f"{text}\n{reply}"
             # An empty text has no token in some vocabularies, and a mean over nothing is no number.
             rows.append(tokenizer(joined, truncation=True, max_length=length).input_ids or [tokenizer.pad_token_id])
-    network = model.network.get_encoder() if model.family == "encoder-decoder" else model.network.base_model
     found = np.zeros((len(rows), layers * model.hidden_size), dtype=np.float32)
+    last = layer_count(model) - 1
+    wanted = [last] if layers == 1 else [round(at) for at in np.linspace(last / 2, last, layers)]
     order = np.argsort([len(row) for row in rows], kind="stable")
-    device = next(network.parameters()).device
     with torch.inference_mode():
         for begin in progress.track(range(0, len(order), batch_size), task="embed"):
             part = order[begin : begin + batch_size]
-            lengths = torch.tensor([len(rows[i]) for i in part])
-            ids = torch.full((len(part), int(lengths.max())), int(tokenizer.pad_token_id))
-            for at, i in enumerate(part):
-                ids[at, : len(rows[i])] = torch.tensor(rows[i])
-            mask = (torch.arange(ids.shape[1])[None] < lengths[:, None]).long()
-            states = network(input_ids=ids.to(device), attention_mask=mask.to(device), output_hidden_states=layers > 1)
-            kept = [states.last_hidden_state] if layers == 1 else _upper(states.hidden_states, layers)
-            pooled = [(hidden.float().cpu() * mask[..., None]).sum(1) / lengths[:, None] for hidden in kept]
+            ids, mask = padded(model, [rows[i] for i in part])
+            seen = states(model, ids, mask, wanted)
+            weights = mask[..., None].cpu() / mask.sum(1)[:, None, None].cpu()
+            pooled = [(seen[layer].float().cpu() * weights).sum(1) for layer in wanted]
             beside = torch.cat([torch.nn.functional.normalize(one, dim=1) for one in pooled], dim=1)
             found[part] = (beside / layers**0.5).numpy()
     return found
-
-
-def _upper(states: Sequence[torch.Tensor], layers: int) -> list[torch.Tensor]:
-    """So many of the hidden states, evenly from the middle of the network to its end."""
-    last = len(states) - 1
-    return [states[round(at)] for at in np.linspace(last / 2, last, layers)]
 
 
 def similarity_scores(
