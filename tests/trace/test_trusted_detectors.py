@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from tracemend.data import Labelled, Splits, demo
-from tracemend.errors import TraceError
+from tracemend.errors import ModelError, TraceError
 from tracemend.models import load, tiny
+from tracemend.progress import Progress
 from tracemend.trace import embed
 from tracemend.trace.detectors import Em, TrustedModel
 from tracemend.tuning import TextClassifier
@@ -27,6 +28,24 @@ def test_embeddings_of_several_layers_are_unit_and_end_with_the_last() -> None:
 @pytest.mark.parametrize("architecture", ["bert", "llama", "t5"])
 def test_every_family_has_layers(architecture: str) -> None:
     assert embed(tiny(architecture), [("a nice day", None)], layers=3).shape[0] == 1
+
+
+def test_a_model_without_known_sites_gives_its_last_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(model: object) -> None:
+        raise ModelError("no sites are known")
+
+    model, pairs = tiny("bert"), [("good movie", None)]
+    expected = embed(model, pairs)
+    monkeypatch.setattr("tracemend.trace.similarity.sites", unknown)
+    heard: list[str] = []
+
+    class Heard(Progress):
+        def note(self, event: str, **facts: object) -> None:
+            heard.append(event)
+
+    np.testing.assert_array_equal(embed(model, pairs, layers=4, progress=Heard()), expected)
+    assert heard == ["embeddings of the last layer alone"]
+    assert not any(m._forward_hooks for m in model.network.modules())
 
 
 @pytest.mark.slow

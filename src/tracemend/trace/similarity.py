@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tracemend.errors import TraceError
-from tracemend.models import LanguageModel
+from tracemend.errors import ModelError, TraceError
+from tracemend.models import LanguageModel, sites
 from tracemend.models.representations import layer_count, padded, states
 from tracemend.progress import Progress
 
@@ -33,7 +33,8 @@ def embed(
             given, so that both count as the first segment. For the others a new line stands between them.
         max_length: tokens kept of an example.
         layers: 1 takes the last one; more are spread evenly over the upper half of the network, the last among them,
-            and stand side by side with equal weight. What a label depends on often lies below the last layer.
+            and stand side by side with equal weight. What a label depends on often lies below the last layer. Where no
+            sites are known in the model it is the last one alone, and the progress says so.
 
     Raises:
         TraceError: ``layers`` is below 1.
@@ -44,6 +45,12 @@ def embed(
     """
     if layers < 1:
         raise TraceError(f"layers is {layers}; it must be at least 1, for the last layer alone.")
+    if layers > 1:
+        try:
+            sites(model)
+        except ModelError as error:
+            progress.note("embeddings of the last layer alone", reason=str(error))
+            layers = 1
     tokenizer, length = model.tokenizer, min(max_length, model.window)
     rows: list[list[int]] = []
     for text, reply in pairs:
