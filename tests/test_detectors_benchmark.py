@@ -4,44 +4,39 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks import detectors
+from tracemend.data import Labelled
 from tracemend.runs import write_json
 
 
-def hatecheck(folder: Path) -> Path:
-    rows = [
-        f'{i},{i},{i // 4},"I {verb} {name} {word * (1 + i // 8)}",{gold}'
-        for i, (verb, name, word, gold) in enumerate(
-            (v, n, w, g)
-            for w in ("today", "always", "quite", "never", "deeply", "openly")
-            for v, g in (("hate", "hateful"), ("love", "non-hateful"))
-            for n in ("Ann", "Bob", "Cid", "Dee")
-        )
+def cases() -> Labelled:
+    """Cases of forty templates, which differ in one name alone."""
+    rng = np.random.default_rng(0)
+    words = ["".join(rng.choice(list("abdegilmnoprstu"), 6)) for _ in range(200)]
+    made = [
+        (" ".join([name, *template]), t)
+        for t, template in enumerate(rng.choice(words, (40, 6)))
+        for name in ("Ann", "Bob", "Cid")
     ]
-    text = "\n".join([",case_id,templ_id,test_case,label_gold", *rows]) + "\n"
-    (folder / "test_suite_cases.csv").write_text(text, encoding="utf-8")
-    return folder
+    return Labelled.make(
+        [text for text, _ in made],
+        [("hateful", "non-hateful")[t % 2] for _, t in made],
+        groups=[f"template-{t}" for _, t in made],
+        positive="hateful",
+    )
 
 
 def test_only_development_sets_are_known() -> None:
     assert set(detectors.SETS) == {"uci_sentiment_sentences", "hatecheck"}
 
 
-def test_sentences_and_their_labels_are_read(tmp_path: Path) -> None:
-    (tmp_path / "yelp_labelled.txt").write_text("Wow...\tloved it.\t1\nCrust is not good.\t0\n", encoding="utf-8")
-    found = detectors.uci(tmp_path)
-    assert list(found.frame["text"]) == ["Wow...\tloved it.", "Crust is not good."]
-    assert list(found.frame["label"]) == ["positive", "negative"]
-
-
-def test_no_template_crosses_the_parts_and_the_validation_is_clean(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_template_crosses_the_parts_and_the_validation_is_clean(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(detectors, "TRAIN", 20)
     monkeypatch.setattr(detectors, "VALIDATION", 6)
-    made = detectors.parts(detectors.hatecheck(hatecheck(tmp_path)), seed=0)
+    made = detectors.parts(cases(), seed=0)
     assert len(made.train) == 20 and len(made.validation) == 6
     assert made.train.wrong.sum() == 6
     assert not made.validation.has_truth or not made.validation.wrong.any()

@@ -80,7 +80,7 @@ def serve(
     named = f"[{host}]" if ":" in host else host
     hosts = tuple(f"{name}:{port}" for name in {"127.0.0.1", "localhost", "[::1]", named}) if local else ()
     guarded = build(session, hosts=hosts, token=token)
-    config = uvicorn.Config(guarded, log_level="warning", access_log=False, lifespan="off", server_header=False)  # type: ignore[arg-type]
+    config = uvicorn.Config(guarded, log_level="warning", access_log=False, lifespan="off", server_header=False)
     server = uvicorn.Server(config)
     look_at(session)
     say(f"http://{named}:{port}/{f'?token={token}' if token else ''}")

@@ -56,7 +56,8 @@ class Evidence:
     @cached_property
     def predicted(self) -> npt.NDArray[np.int64]:
         """Predicted label index of each validation example [q]."""
-        return self.p["validation"].argmax(axis=1).astype(np.int64)
+        found: npt.NDArray[np.int64] = self.p["validation"].argmax(axis=1).astype(np.int64)
+        return found
 
     @cached_property
     def figures(self) -> dict[str, dict[str, float]]:

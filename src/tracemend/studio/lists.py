@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,8 @@ WINDOW = 200
 ERRORS = {"wrong", "confident", "flipped", "all"}
 SUSPECTS = {"open", "decided", "removed", "all"}
 _CONFIDENT = 0.9
+
+Row = dict[str, Any]
 
 
 def errors(
@@ -64,7 +66,9 @@ def errors(
         "prepared": True,
         "total": len(rows),
         "counts": counts,
-        "rows": [session.error_row(int(i), row) for i, row in window.iterrows()],  # type: ignore[call-overload]
+        "rows": [
+            session.error_row(int(str(i)), cast(dict[str, Any], row)) for i, row in window.to_dict("index").items()
+        ],
     }
 
 

@@ -106,11 +106,12 @@ def predict(
 ) -> dict[str, npt.NDArray[np.float64]]:
     """Probabilities of every example of every part, kept as ``predictions.parquet``, with ``figures.json``."""
     precision = resolve_precision(loaded.tuning.precision, classifier.device)
-    found, tables, figures = {}, [], {}
+    found: dict[str, npt.NDArray[np.float64]] = {}
+    tables, figures = [], {}
     # The small parts first: they are what is waited for.
     for name, part in sorted(loaded.splits.parts.items(), key=lambda item: len(item[1])):
         logits = classifier.predict(part.pairs, precision=precision, progress=progress, task=f"predict {name}")
-        found[name] = softmax(logits.astype(np.float64))
+        found[name] = np.asarray(softmax(logits.astype(np.float64)), dtype=np.float64)
         columns = {f"p_{i}": found[name][:, i] for i in range(len(part.labels))}
         tables.append(pd.DataFrame({"split": name, "uid": part.uid, **columns}))
         if name != "train":

@@ -163,7 +163,8 @@ class _Answer:
 
 async def _read(receive: Receive) -> bytes | None:
     """The whole body, or None where it is too large."""
-    parts, size = [], 0
+    parts: list[bytes] = []
+    size = 0
     while True:
         message = await receive()
         if message["type"] != "http.request":

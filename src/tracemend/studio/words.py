@@ -13,6 +13,7 @@ import sys
 import threading
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from tracemend.errors import RunError
 
@@ -68,7 +69,9 @@ class Speaker:
             except (OSError, queue.Empty) as error:
                 self._end()
                 raise RunError("the process that colours words does not answer; look at the text again.") from error
-        found = json.loads(said) if said else {"error": "the process that colours words ended; look at the text again."}
+        found: dict[str, Any] = (
+            json.loads(said) if said else {"error": "the process that colours words ended; look at the text again."}
+        )
         if "error" in found:
             raise RunError(str(found["error"]))
         return [(part, piece, weight) for part, piece, weight in found["pieces"]]
