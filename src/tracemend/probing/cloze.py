@@ -62,7 +62,7 @@ class ClozeProbe(Method[ProbeResult]):
 
     Example:
         >>> found = ClozeProbe().run(load("smollm2"), read_facts("pararel"))
-        >>> found.metrics["p_at_1"], found.controls["nonsense"]["p_at_1"]
+        >>> found.metrics["p_at_1"], found.controls["nonsense"]
     """
 
     name = "probing.cloze"

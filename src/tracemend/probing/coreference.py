@@ -54,7 +54,7 @@ class CoreferenceProbe(Method[ProbeResult]):
 
     Example:
         >>> found = CoreferenceProbe().run(load("minilm"), read_gap("gap"))
-        >>> found.metrics["accuracy"], found.controls["zero_shot"]["accuracy"]
+        >>> found.metrics["accuracy"], found.controls["zero_shot"]
     """
 
     name = "probing.coreference"

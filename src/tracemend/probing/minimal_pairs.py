@@ -91,7 +91,7 @@ class MinimalPairsProbe(Method[MinimalPairsResult]):
 
     Example:
         >>> found = MinimalPairsProbe().run(load("smollm2"), read_pairs("blimp-200.jsonl").sample(2))
-        >>> found.metrics["accuracy"], found.controls["unigram"]["accuracy"]
+        >>> found.metrics["accuracy"], found.controls["unigram"]
         >>> found.worst(3)
     """
 

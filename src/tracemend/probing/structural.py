@@ -112,7 +112,7 @@ class StructuralProbe(Method[StructuralResult]):
 
     Example:
         >>> found = StructuralProbe().run(load("minilm"), read_conllu("ud_ewt"))
-        >>> found.metrics["uuas"], found.controls["chain"]["uuas"], found.controls["random_weights"]["uuas"]
+        >>> found.metrics["uuas"], found.controls["chain"], found.controls["random_weights"]
     """
 
     name = "probing.structural"
