@@ -223,9 +223,10 @@ class _Filling:
                 return False
             for left in path.parent.glob(f".{path.name}.*.tmp"):  # of a process that was killed
                 left.unlink(missing_ok=True)
+            tensors = self._computed(shard)
             # Where a process was held up for so long that another took its work over, the other's shard stands.
             with suppress(FileNotFoundError):
-                write_shard(path, self._computed(shard), self.store.facts(checkpoint, shard))
+                write_shard(path, tensors, self.store.facts(checkpoint, shard))
         return path.exists()
 
     def _moments(self, number: int, checkpoint: Checkpoint) -> bool:
