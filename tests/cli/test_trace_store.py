@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tracemend.trace.store import GradientStore
+
 
 @pytest.fixture(scope="module", params=["tuned", "repaired"])
 def traced(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, run) -> Path:
@@ -58,3 +60,28 @@ def test_what_needs_the_store_says_so(tuned, run, more):
     done = run("trace", tuned, *more)
     assert done.exit_code == 2
     assert "give --store too" in done.stderr
+
+
+def test_a_projected_store_is_asked_as_it_is(tuned, run, tmp_path: Path):
+    shutil.copytree(tuned, tmp_path / "run")
+    assert run("store", "build", tmp_path / "run", "--project", "4", "--quiet").exit_code == 0
+    done = run("trace", tmp_path / "run", "--store", "--top", "3", "--quiet")
+    assert done.exit_code == 0, done.output
+    done = run("store", "build", tmp_path / "run", "--quiet")
+    assert done.exit_code == 2 and "projection" in done.stderr
+
+
+def test_of_several_processes_the_first_one_asks(tuned, run, tmp_path: Path, monkeypatch):
+    shutil.copytree(tuned, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "trace", ignore_errors=True)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    done = run("trace", tmp_path / "run", "--quiet")
+    assert done.exit_code == 2 and "give --store too" in done.stderr
+    done = run("trace", tmp_path / "run", "--store", "--dense", "--quiet")
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert GradientStore.open(tmp_path / "run" / "store").summary()["complete"]
+    assert not (tmp_path / "run" / "trace").exists()
+    monkeypatch.setenv("RANK", "0")
+    done = run("trace", tmp_path / "run", "--store", "--dense", "--quiet")
+    assert done.exit_code == 0 and "scores.npy" in done.stdout

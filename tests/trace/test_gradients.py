@@ -283,6 +283,35 @@ def test_a_batch_without_room_is_halved(make: Make, data: Labelled, monkeypatch:
         per_example_gradients(classifier, data, batch_size=7, check=False)
 
 
+@pytest.mark.parametrize("method", ["fast", "vmap"])
+def test_a_batch_whose_backward_pass_has_no_room_is_halved(
+    make: Make, data: Labelled, monkeypatch: pytest.MonkeyPatch, method: Any
+) -> None:
+    classifier = make("gpt2", "lora")
+    expected = per_example_gradients(classifier, data, batch_size=2)
+    sizes = []
+
+    def narrow(right: Any, size: Any) -> Any:
+        def found(*args: Any) -> Any:
+            sizes.append(size(*args))
+            if sizes[-1] > 2:
+                raise torch.OutOfMemoryError("no room")
+            return right(*args)
+
+        return found
+
+    if method == "fast":
+        backward = narrow(torch.autograd.grad, lambda _, roots: len(roots[0]))
+        monkeypatch.setattr(torch.autograd, "grad", backward)
+    else:
+        vmap = torch.func.vmap
+        monkeypatch.setattr(torch.func, "vmap", lambda *a, **k: narrow(vmap(*a, **k), lambda _, __, y: len(y)))
+    found = per_example_gradients(classifier, data, method=method, batch_size=7, check=False)
+    torch.testing.assert_close(found.losses, expected.losses)
+    torch.testing.assert_close(found.norms, expected.norms, rtol=1e-4, atol=1e-6)
+    assert max(sizes) == 7
+
+
 def test_an_unknown_method_is_refused(make: Make, data: Labelled) -> None:
     with pytest.raises(TraceError, match="did you mean 'fast'"):
         per_example_gradients(make("bert", "head"), data, method="fasst")

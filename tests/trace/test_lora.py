@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 import peft
@@ -10,6 +11,7 @@ import torch
 from peft.tuners.lora import Linear as LoraLinear
 
 from tracemend.data import Labelled
+from tracemend.errors import TraceError
 from tracemend.trace.gradients import Gradients, per_example_gradients
 from tracemend.trace.gradients.engine import LISTENING, TAPS, Batched, Pass, evaluation
 from tracemend.trace.gradients.lora import LoraTap
@@ -128,3 +130,39 @@ def test_under_autocast_the_layers_run_as_they_are(make: Make, data: Labelled) -
     assert seen and not any(seen)
     exact = per_example_gradients(classifier, data)
     assert torch.nn.functional.cosine_similarity(exact.grads, rough.grads).min() > 0.97
+
+
+def test_a_layer_that_something_else_calls_keeps_its_weight(make: Make, data: Labelled) -> None:
+    classifier = make("bert", "lora")
+    layers = classifier.network.get_base_model().encoder.encoder.layer
+    # Beside its adapter in the first layer, and as it is in the second.
+    layers[1].attention.self.query = layers[0].attention.self.query.get_base_layer()
+    merged = {name for tap in Batched(classifier).taps if isinstance(tap, LoraTap) for name in tap.names}
+    assert merged and not any(".layer.0.attention.self.query." in name for name in merged)
+    fast = per_example_gradients(classifier, data, method="fast", check=False)
+    assert far(fast, per_example_gradients(classifier, data, method="loop")) < 1e-4
+
+
+def idle(classifier: TextClassifier) -> None:
+    base = classifier.network.get_base_model()
+    base.encoder.idle = torch.nn.Linear(4, 4)
+    config = peft.LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["query", "idle"])
+    classifier.network = attach(base, config, seed=0)
+
+
+def changed_in_place(classifier: TextClassifier) -> None:
+    base = classifier.network.get_base_model()
+    attention = base.encoder.encoder.layer[0].attention.self
+    attention.query = torch.nn.Sequential(OrderedDict(inner=attention.query, act=torch.nn.ReLU(inplace=True)))
+    config = peft.LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["inner", "value"])
+    classifier.network = attach(base, config, seed=0)
+
+
+@pytest.mark.parametrize("change", [idle, changed_in_place])
+def test_what_cannot_be_listened_to_is_traced_in_another_way(make: Make, data: Labelled, change) -> None:
+    classifier = make("bert", "head")
+    change(classifier)
+    with pytest.raises(TraceError, match="use method='loop'"):
+        per_example_gradients(classifier, data, method="fast")
+    found = per_example_gradients(classifier, data, method="auto")
+    assert far(found, per_example_gradients(classifier, data, method="loop")) < 1e-4

@@ -57,6 +57,13 @@ def test_signs_depend_on_seed_and_name_alone() -> None:
     assert not torch.equal(projected, Projection(width=8, seed=1).rows(rows, LAYOUT))
 
 
+def test_signs_are_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, projection = torch.randn(2, LAYOUT[-1].columns.stop), Projection(width=8, seed=12)
+    first = projection.rows(rows, LAYOUT)
+    monkeypatch.setattr(torch, "randint", lambda *_, **__: 1 / 0)
+    assert torch.equal(first, Projection(width=8, seed=12).rows(rows, LAYOUT))
+
+
 @pytest.fixture
 def tuned(data: Labelled) -> Tuned:
     tuning = Tuning(adapter="lora", epochs=2, batch_size=3, rank=2, max_length=32, patience=0, precision="fp32")
@@ -82,6 +89,15 @@ def test_scores_from_a_projected_store_follow_the_exact_ones(
     assert np.abs(exact - found).max() > 0
 
 
+def test_curvature_is_damped_as_that_of_whole_matrices(tuned: Tuned, data: Labelled, tmp_path: Path) -> None:
+    queries = TracedQueries(tuned.classifier, data.take([1, 4]), tuned.checkpoints)
+    exact, found = (
+        score(built(tuned, data, tmp_path / f"{width}", project=width), queries, DataInf()).each.highest.mean()
+        for width in (None, 8)
+    )
+    assert 0.8 < found / exact < 1.25
+
+
 def test_norms_and_losses_are_those_of_the_whole_gradients(tuned: Tuned, data: Labelled, tmp_path: Path) -> None:
     whole, less = built(tuned, data, tmp_path / "whole"), built(tuned, data, tmp_path / "less", project=4)
     for name in ("norm", "loss", "logits", "rows"):
@@ -89,11 +105,19 @@ def test_norms_and_losses_are_those_of_the_whole_gradients(tuned: Tuned, data: L
 
 
 def test_a_projection_is_part_of_what_a_store_is(tuned: Tuned, data: Labelled, tmp_path: Path) -> None:
-    built(tuned, data, tmp_path / "store", project=8)
+    assert built(tuned, data, tmp_path / "store", project=8).summary()["projection"] == {"width": 8, "seed": 0}
     with pytest.raises(TraceError, match="projection"):
         built(tuned, data, tmp_path / "store", project=9)
+    with pytest.raises(TraceError, match="projection"):
+        built(tuned, data, tmp_path / "store")
     with pytest.raises(TraceError, match="at least 1"):
         built(tuned, data, tmp_path / "other", project=0)
+
+
+def test_a_store_tells_how_it_goes_on(tuned: Tuned, data: Labelled, tmp_path: Path) -> None:
+    store = built(tuned, data, tmp_path, project=8, seed=3)
+    again = GradientStore.build(tmp_path, tuned.classifier, data, tuned.checkpoints, **store.options)
+    assert again.manifest == store.manifest
 
 
 def test_edits_of_a_projected_store_are_projected(tuned: Tuned, data: Labelled, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def build(
 
         tracemend store build runs/mine
 
-        accelerate launch --num_processes 2 --cpu -m tracemend store build runs/mine
+        torchrun --nproc_per_node 2 -m tracemend store build runs/mine
     """
     from tracemend.trace.store.run import build_run
 

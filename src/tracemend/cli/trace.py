@@ -47,6 +47,8 @@ def trace(
     Proponents lowered the loss of the query's label, opponents raised it: behind an error stand its opponents.
     Everything is kept in RUN/trace.
 
+    Several processes (torchrun, accelerate launch) build the store together, and the first one asks it.
+
     Example:
 
         tracemend trace runs/mine --query errors --top 20
@@ -56,7 +58,17 @@ def trace(
     if not store and (dense or score != "tracin"):
         given = "--dense" if dense else f"--score {score}"
         raise TraceError(f"{given} works on gradients on disk; give --store too (it builds RUN/store, and keeps it).")
+    from tracemend.trace.store.ranks import rank
+
+    who = rank()
+    if not store and who.world > 1:
+        raise TraceError(f"{who.world} processes share the gradients on disk; give --store too, or start one process.")
     with shown(quiet) as progress:
+        if who.number:
+            from tracemend.trace.scoring.run import share_build
+
+            share_build(run, progress=progress)
+            return
         if store:
             from tracemend.trace.scoring.run import named, score_folder, score_run
 

@@ -70,20 +70,10 @@ class Traced:
         if not (self.store / "manifest.json").exists():
             return None
         try:
-            there = GradientStore.open(self.store).manifest
-            kept = {checkpoint["step"] for checkpoint in there["checkpoints"]}
+            there = GradientStore.open(self.store)
+            kept = {checkpoint["step"] for checkpoint in there.manifest["checkpoints"]}
             used = [c for c in self.steps if c.step in kept] or list(last)
-            store = GradientStore.build(
-                self.store,
-                classifier,
-                train,
-                used,
-                dtype=there["dtype"],
-                method=there["method"],
-                batch_size=there["batch_size"],
-                precision=there["precision"],
-                progress=progress,
-            )
+            store = GradientStore.build(self.store, classifier, train, used, **there.options, progress=progress)
         except (TraceError, RunError) as error:
             progress.note("store not used", reason=str(error))
             return None

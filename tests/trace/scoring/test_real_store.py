@@ -57,6 +57,12 @@ def test_bfloat16_keeps_the_order(tuned: Tuned, data: Labelled, tmp_path: Path, 
     assert np.abs(exact - rounded).max() > 0
 
 
+def test_queries_at_other_checkpoints_are_refused(tuned: Tuned, data: Labelled, tmp_path: Path) -> None:
+    store = GradientStore.build(tmp_path, tuned.classifier, data, tuned.checkpoints[-1:])
+    with pytest.raises(TraceError, match="give those of the store"):
+        score(store, asked(tuned, data))
+
+
 def test_an_unfinished_store_is_refused(tuned: Tuned, data: Labelled, tmp_path: Path) -> None:
     store = GradientStore.build(tmp_path, tuned.classifier, data, tuned.checkpoints, shard_rows=3)
     next(tmp_path.glob("ckpt-0001/shard-*2.safetensors")).unlink()

@@ -12,7 +12,7 @@ import pytest
 
 from tests.trace.store import job
 from tracemend.errors import RunError, TraceError
-from tracemend.trace.store import GradientStore, verify
+from tracemend.trace.store import GradientStore, build, verify
 
 
 @pytest.mark.parametrize("count", [1, 2, 4, 11])
@@ -32,6 +32,17 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, hashes, monkeypatch, count) -
     assert not list(path.rglob(".*.tmp")) and not list(path.glob(".claims/*"))
     job.build(path)
     assert job.files(path) == hashes
+
+
+def test_a_file_that_the_model_lacks_is_no_shard_of_another(tmp_path: Path, monkeypatch) -> None:
+    faults = [FileNotFoundError("offloaded weights"), RuntimeError("it was tried again")]
+
+    def lacking(self, shard):
+        raise faults.pop(0)
+
+    monkeypatch.setattr(build._Filling, "_computed", lacking)
+    with pytest.raises(FileNotFoundError, match="offloaded weights"):
+        job.build(tmp_path / "store")
 
 
 @pytest.fixture

@@ -100,10 +100,13 @@ class Batched:
         with ExitStack() as hooks:
             for tap in self.taps:
                 hooks.enter_context(tap.attached())
-            losses, logits = self.traced.measure(self.traced.batch(rows), y)
-            roots = [root for tap in self.taps for root in tap.roots]
+            batch = self.traced.batch(rows)
             try:
+                losses, logits = self.traced.measure(batch, y)
+                roots = [root for tap in self.taps for root in tap.roots]
                 found = torch.autograd.grad(losses.sum(), roots)
+            except torch.OutOfMemoryError:  # a smaller batch may have room
+                raise
             except RuntimeError as error:
                 raise TraceError(f"these gradients cannot be had in batches ({error}); use method='loop'.") from error
             parts = []

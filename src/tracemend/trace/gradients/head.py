@@ -54,7 +54,7 @@ class HeadTap(Tap):
                     "example and one call was expected; use method='loop'."
                 )
             found[where] = torch.cat([x.float(), x.new_ones(batch, 1, dtype=torch.float32), g.float()], dim=1)
-        return torch.cat([found[part.name] for part in self.parts], dim=1)
+        return self.joined(found)
 
     def chain(self, row: Tensor) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}

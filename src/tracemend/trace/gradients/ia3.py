@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import prod
 from typing import Any, Self
 
-import torch
 from peft.tuners.ia3 import Linear
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
@@ -56,8 +54,9 @@ class Ia3Tap(Tap):
 
     def rows(self, gradients: Sequence[Tensor], batch: int) -> Tensor:
         found: dict[str, Tensor] = {}
+        names = {where: part.name for where, part in zip(self.modules, self.parts, strict=True)}
         for (where, x), g in zip(self.inputs, gradients, strict=True):
             gradient = (g.float() * x.float()).reshape(batch, -1, x.shape[-1]).sum(1)
-            found[where] = found[where] + gradient if where in found else gradient
-        widths = [prod(part.shape) for part in self.parts]
-        return torch.cat([found[where].reshape(batch, n) for where, n in zip(self.modules, widths, strict=True)], dim=1)
+            name = names[where]
+            found[name] = found[name] + gradient if name in found else gradient
+        return self.joined(found)

@@ -63,7 +63,7 @@ class LinearTap(Tap):
                 name = f"{where}.{kind}"
                 if name in self.names:
                     found[name] = found[name] + gradient if name in found else gradient
-        return torch.cat([found[part.name].flatten(1) for part in self.parts], dim=1)
+        return self.joined(found)
 
 
 def outer_sums(g: Tensor, x: Tensor) -> Tensor:

@@ -53,7 +53,9 @@ class LoraTap(Tap):
 
     @classmethod
     def claim(cls, network: Any, free: Mapping[str, nn.Parameter]) -> Self | None:
+        # Who uses a weight: layers that hold it, and modules that call such a layer.
         uses = Counter(id(p) for m in network.modules() for p in m.parameters(recurse=False))
+        uses.update(id(layer) for m in network.modules() for layer in m.children())
         layers: dict[str, LoraLinear] = {}
         names: dict[str, str] = {}
         for where, module in network.named_modules():
@@ -119,7 +121,7 @@ class LoraTap(Tap):
                 gradient *= self._scale(where)
                 # A layer may be called more than once in a pass (shared weights): its gradients add up.
                 found[name] = found[name] + gradient if name in found else gradient
-        return torch.cat([found[part.name].flatten(1) for part in self.parts], dim=1)
+        return self.joined(found)
 
     def _matrices(self, where: str) -> tuple[Tensor, Tensor]:
         """A [r, in] and B [out, r]."""
@@ -136,7 +138,7 @@ def _weight(layer: LoraLinear) -> nn.Parameter:
 
 
 def _plain(layer: LoraLinear, uses: Mapping[int, int]) -> bool:
-    """Whether the layer is W x + s B A x, with nothing else in it and nobody else using W."""
+    """Whether the layer is W x + s B A x, with nothing else in it and nobody else using W, tied or called."""
     base = layer.get_base_layer()
     if type(base) is not nn.Linear or layer.fan_in_fan_out or layer.merged or layer.disable_adapters:
         return False
@@ -146,5 +148,5 @@ def _plain(layer: LoraLinear, uses: Mapping[int, int]) -> bool:
         and not layer.lora_variant
         and layer.lora_A[active[0]].bias is None
         and layer.lora_B[active[0]].bias is None
-        and uses[id(base.weight)] == 1
+        and uses[id(base.weight)] == uses[id(base)] == 1
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
@@ -29,8 +30,8 @@ class Projection:
         Var \le \frac{2}{k} |G|^2 |G'|^2
 
     (Johnson and Lindenstrauss; signs: Achlioptas 2003). R depends on the seed and the matrix's name alone, so that
-    every process, and every query later on, has the same one. Vectors, heads kept as factors and matrices whose long
-    side is at most ``width`` stay as they are.
+    every process, and every query later on, has the same one. Biases, heads kept as factors and matrices whose long
+    side is at most ``width`` stay as they are; a prompt and the scales of IA3 [n, 1] count as matrices.
 
     Attributes:
         width: k, numbers kept of a long side.
@@ -93,8 +94,14 @@ class Projection:
         return found.flatten(1)
 
     def _signs(self, block: Block) -> Tensor:
-        name = hashlib.sha256(f"{self.seed}:{block.name}".encode()).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(name[:7], "little"))
-        drawn = torch.randint(0, 2, (max(block.shape), self.width), generator=generator)
-        signs: Tensor = (2.0 * drawn - 1.0) / self.width**0.5
+        signs: Tensor = _drawn(self.seed, block.name, max(block.shape), self.width).float() / self.width**0.5
         return signs
+
+
+# Every batch asks for all of them, and drawing them takes as long as the products.
+@lru_cache(maxsize=512)
+def _drawn(seed: int, name: str, long: int, width: int) -> Tensor:
+    """Signs [long, width], int8."""
+    hashed = hashlib.sha256(f"{seed}:{name}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(hashed[:7], "little"))
+    return (2 * torch.randint(0, 2, (long, width), generator=generator) - 1).to(torch.int8)

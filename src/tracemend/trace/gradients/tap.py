@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
+from tracemend.errors import TraceError
 from tracemend.trace.gradients.layout import Part, lay_out
 
 
@@ -73,6 +74,17 @@ class Tap(ABC):
             for handle in handles:
                 handle.remove()
             self.roots, self.inputs = [], []
+
+    def joined(self, found: Mapping[str, Tensor]) -> Tensor:
+        """Gradients [batch, ...] by the names of the parts as rows [batch, P of this tap].
+
+        Raises:
+            TraceError: a part is missing: its layer took no part in the pass.
+        """
+        for part in self.parts:
+            if part.name not in found:
+                raise TraceError(f"{part.name} took no part in the pass, so that it left no trace; use method='loop'.")
+        return torch.cat([found[part.name].flatten(1) for part in self.parts], dim=1)
 
     def chain(self, row: Tensor) -> dict[str, Tensor]:
         """Gradients by parameter name that one row [P of this tap] stands for."""

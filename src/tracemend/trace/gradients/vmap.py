@@ -43,6 +43,8 @@ class Vmap:
         mapped = torch.func.vmap(torch.func.grad(one, has_aux=True), in_dims=(None, 0, 0))
         try:
             found, (losses, logits) = mapped(given, dict(batch), y)
+        except torch.OutOfMemoryError:  # a smaller batch may have room
+            raise
         except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
             raise TraceError(f"torch.func.vmap cannot map this network ({error}); use method='loop'.") from error
         flat = torch.cat([found[block.name].flatten(1).float() for block in self.layout], dim=1)

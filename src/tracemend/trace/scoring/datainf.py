@@ -86,6 +86,8 @@ class DataInf(Score):
         for rows in progress.track(dense_rows(store, checkpoint, blocks), task="DataInf: first pass over the store"):
             n += len(rows)
             squares += torch.stack([rows[:, block.columns].square().sum() for block in layout]).double()
-        sizes = torch.tensor([block.size for block in layout], dtype=torch.float64)
+        # A projected block's damping is that of the matrix it stands for.
+        whole = store.manifest.get("sizes") or {}
+        sizes = torch.tensor([whole.get(block.name, block.size) for block in layout], dtype=torch.float64)
         damping = self.damping * squares / (n * sizes)
         return _Fitted(store, checkpoint, blocks, damping.tolist(), n)

@@ -12,6 +12,7 @@ from tracemend.progress import Progress
 from tracemend.runs import fingerprint
 from tracemend.trace.gradients import Gradients, per_example_gradients
 from tracemend.trace.gradients.collect import Precision, Way
+from tracemend.trace.scoring.stored import Stored
 from tracemend.trace.tracin import at
 from tracemend.tuning import Checkpoint, TextClassifier
 
@@ -104,6 +105,19 @@ class TracedQueries:
     def fingerprint(self) -> str:
         """Of ids and labels."""
         return fingerprint(self.uid, self.data.y)
+
+    def check(self, store: Stored) -> None:
+        """See that the checkpoints are the store's.
+
+        Raises:
+            TraceError: they are others.
+        """
+        own, there = [c.step for c in self.checkpoints], [c["step"] for c in store.manifest["checkpoints"]]
+        if own != there:
+            raise TraceError(
+                f"{store.path} is of the checkpoints at steps {there}, and the queries are to be traced at {own}; "
+                "give those of the store, in its order."
+            )
 
     def gradients(self, checkpoint: int, rows: slice, *, progress: Progress = Progress()) -> Gradients:
         """Some of them at one checkpoint."""

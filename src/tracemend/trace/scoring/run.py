@@ -103,6 +103,13 @@ def score_run(
     return result
 
 
+def share_build(run: Path, *, model: LanguageModel | None = None, progress: Progress = Progress()) -> None:
+    """Build ``RUN/store`` as :func:`score_run` does and stop there: what all but the first of several processes do."""
+    predictor = Predictor.load(run, model=model)
+    train, steps = tuned_on(run, predictor, read_examples(run))
+    _store(run / "store", predictor.classifier, train, steps, progress)
+
+
 def score_folder(run: Path, query: str, score: str, reply: str | None = None, label: str | None = None) -> Path:
     """Where :func:`score_run` keeps what it found: ``RUN/trace/QUERY-SCORE``."""
     folder = trace_folder(run, query, reply, label)
@@ -116,21 +123,10 @@ def _store(
     used = list(steps) or [Checkpoint(step=0, lr_sum=1.0, state=classifier.state(), moments={})]
     if not (path / "manifest.json").exists():
         return GradientStore.build(path, classifier, train, used, progress=progress), used
-    there = GradientStore.open(path).manifest
-    kept = {checkpoint["step"] for checkpoint in there["checkpoints"]}
+    there = GradientStore.open(path)
+    kept = {checkpoint["step"] for checkpoint in there.manifest["checkpoints"]}
     used = [checkpoint for checkpoint in used if checkpoint.step in kept]
-    store = GradientStore.build(
-        path,
-        classifier,
-        train,
-        used,
-        dtype=there["dtype"],
-        method=there["method"],
-        batch_size=there["batch_size"],
-        precision=there["precision"],
-        progress=progress,
-    )
-    return store, used
+    return GradientStore.build(path, classifier, train, used, **there.options, progress=progress), used
 
 
 def _rows(found: Scored, queries: Labelled, train: Labelled, predictor: Predictor) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from tracemend.runs import fingerprint
 from tracemend.trace.scoring.dense import DenseMatrix
 from tracemend.trace.scoring.dot import TracInScore
 from tracemend.trace.scoring.product import BUFFER
-from tracemend.trace.scoring.queries import Queries
+from tracemend.trace.scoring.queries import Queries, TracedQueries
 from tracemend.trace.scoring.score import VANISHED, Fitted, Operand, Score
 from tracemend.trace.scoring.scored import Scored
 from tracemend.trace.scoring.sinks import Extremes, Indices, PerTrain, Sink
@@ -99,8 +99,8 @@ def score(
         Tables of the strongest rows of each query, and of what each row comes to over all queries.
 
     Raises:
-        TraceError: the store lacks shards, the queries were traced in another way, ``top`` or ``memory`` is not
-            positive, or ``dense`` holds other scores.
+        TraceError: the store lacks shards, the queries were traced in another way or at other checkpoints, ``top`` or
+            ``memory`` is not positive, or ``dense`` holds other scores.
 
     Example:
         >>> store = GradientStore.open("runs/mine/store")
@@ -110,6 +110,8 @@ def score(
     how = TracInScore() if how is None else how
     if top < 1 or memory < 1:
         raise TraceError(f"top is {top} and memory {memory}; both must be at least 1.")
+    if isinstance(queries, TracedQueries):
+        queries.check(store)
     numbers = how.numbers(store)
     shards = complete(store, numbers)
     n, q = len(store.rows), len(queries.uid)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from math import ceil
+from math import ceil, prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -94,13 +94,16 @@ def build(
 
     def plan() -> tuple[pd.DataFrame, dict[str, Any]]:
         way, layout = _way(classifier, data, checkpoints[-1], method, progress)
-        layout = layout if projection is None else projection.layout(layout)
+        whole = layout
+        layout = whole if projection is None else projection.layout(whole)
         width = sum(block.size for block in layout)
         size = shard_rows or max(1, _SHARD_BYTES // (width * DTYPES[dtype].itemsize))
         rows = row_table(data, lengths(classifier, data, progress), size)
         facts = {
             "way": way,
             "layout": [asdict(block) for block in layout],
+            # Of the whole matrices, where the layout tells of projected ones.
+            "sizes": None if projection is None else {block.name: prod(block.shape) for block in whole},
             "shard_rows": size,
             "shards": ceil(len(data) / size),
             "parent": None,
@@ -223,9 +226,10 @@ class _Filling:
                 return False
             for left in path.parent.glob(f".{path.name}.*.tmp"):  # of a process that was killed
                 left.unlink(missing_ok=True)
+            tensors = self._computed(shard)
             # Where a process was held up for so long that another took its work over, the other's shard stands.
             with suppress(FileNotFoundError):
-                write_shard(path, self._computed(shard), self.store.facts(checkpoint, shard))
+                write_shard(path, tensors, self.store.facts(checkpoint, shard))
         return path.exists()
 
     def _moments(self, number: int, checkpoint: Checkpoint) -> bool:

@@ -60,6 +60,7 @@ def edit(
         facts = {
             "way": parent.manifest["way"],
             "layout": parent.manifest["layout"],
+            "sizes": parent.manifest.get("sizes"),
             "shard_rows": parent.manifest["shard_rows"],
             "shards": int(rows["shard"].max()) + 1,
             "parent": {"path": _relative(parent.path, path), "id": parent.manifest["id"]},

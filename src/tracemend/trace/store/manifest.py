@@ -67,7 +67,7 @@ def identity(
         "precision": precision,
         "batch_size": batch_size,
         "method": method,
-        **({} if projection is None else {"projection": projection.config}),
+        "projection": None if projection is None else projection.config,
         "labels": list(classifier.labels),
         "fingerprints": {
             "model": classifier.language_model.fingerprint,

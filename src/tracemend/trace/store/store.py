@@ -185,6 +185,16 @@ class GradientStore:
         return DTYPES[self.manifest["dtype"]]
 
     @property
+    def options(self) -> dict[str, Any]:
+        """What it was built with, as :meth:`build` takes it."""
+        projection = Projection.of(self.manifest)
+        return {
+            **{key: self.manifest[key] for key in ("dtype", "method", "batch_size", "precision")},
+            "project": None if projection is None else projection.width,
+            "seed": 0 if projection is None else projection.seed,
+        }
+
+    @property
     def chain(self) -> tuple[GradientStore, ...]:
         """This store, its parent, the parent's parent, and so on."""
         return (self,) if self.parent is None else (self, *self.parent.chain)
@@ -300,6 +310,7 @@ class GradientStore:
             "rows": len(self.rows),
             "own_rows": int((self.rows["depth"] == 0).sum()),
             "width": self.width,
+            "projection": manifest.get("projection"),
             "groups": list(dict.fromkeys(block.group for block in self.layout)),
             "shards": manifest["shards"],
             "bytes": sum(file.stat().st_size for file in files),
