@@ -133,7 +133,7 @@ def smollm2() -> LanguageModel:
 
 @pytest.mark.slow
 def test_smollm2_has_the_induction_heads_that_it_is_known_to_have(smollm2: LanguageModel) -> None:
-    found = Induction(silence=(5,), draws=1).run(smollm2, Repeats.draw(smollm2, length=25, count=4))
+    found = Induction(silence=(5,), draws=1).run(smollm2, Repeats.draw(smollm2, length=50, count=2))
     first = found.table().iloc[0]
     assert (first["layer"], first["head"]) == (18, 6) and first["induction"] > 0.8
     assert found.metrics["median"] < 0.02
