@@ -80,12 +80,16 @@ def claim(folder: Path, *, age: float, **holder: object) -> None:
     os.utime(folder / "a", (time.time() - age, time.time() - age))
 
 
-@pytest.mark.parametrize("holder", [{"host": "elsewhere", "pid": 1, "boot": "x", "space": 1, "started": 1}, {}])
-def test_what_cannot_be_looked_at_is_given_time(tmp_path: Path, holder) -> None:
+@pytest.mark.parametrize(
+    ("holder", "time_given"),
+    [({"host": "elsewhere", "pid": 1, "boot": "x", "space": 1, "started": 1}, 60), ({}, 2)],
+    ids=["elsewhere", "killed before it wrote"],
+)
+def test_what_cannot_be_looked_at_is_given_time(tmp_path: Path, holder, time_given: float) -> None:
     with Claims(tmp_path, patience=60) as claims:
-        claim(tmp_path, age=50, **holder)
+        claim(tmp_path, age=time_given - 1, **holder)
         assert not claims.void("a")
-        claim(tmp_path, age=70, **holder)
+        claim(tmp_path, age=time_given + 2, **holder)
         assert claims.void("a")
         with claims.held("a") as mine:
             assert mine

@@ -21,6 +21,9 @@ from tracemend.runs import explained
 
 # A claim that nobody refreshed for so long is void. Its holder refreshes it several times in this time.
 PATIENCE = 120.0
+# One that its maker had not written after so long is void as well: writing it takes a moment, and whoever died within
+# that moment cannot be told by its number.
+_MOMENT = 2.0
 _BEATS = 6
 
 
@@ -100,13 +103,15 @@ class Claims:
             written = path.read_text("utf-8")
         except FileNotFoundError:
             return True
-        # Empty where it was created a moment ago, or by a process that died before it had written.
-        with contextlib.suppress(ValueError):
-            holder = json.loads(written)
+        patience = self.patience
+        try:
+            holder = dict(json.loads(written))
+        except (ValueError, TypeError):
+            patience = min(patience, _MOMENT)
         here = holder.items() >= _machine().items()
         if here and not _alive(holder.get("pid"), holder.get("started")):
             return True
-        return self._now() - refreshed > self.patience
+        return self._now() - refreshed > patience
 
     def _create(self, path: Path) -> bool:
         self._tried.add(path)
