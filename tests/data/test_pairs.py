@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -53,3 +54,13 @@ def test_a_sample_takes_of_each_paradigm():
     assert found.paradigm == ("x",) * 8 + ("y",) * 5
     assert found == pairs.sample(8, seed=3) != pairs.sample(8, seed=4)
     assert all(g[1:] == b[1:] for g, b in zip(found.good, found.bad, strict=True))
+
+
+def test_a_file_is_read_without_the_pairs_that_are_none(tmp_path: Path) -> None:
+    file = tmp_path / "pairs.csv"
+    file.write_text("good,bad\nshe sings,she sing\nit is,it is\n", encoding="utf-8")
+    with pytest.warns(UserWarning, match="1 pairs of .* hold one sentence twice"):
+        assert read_pairs(file).good == ("she sings",)
+    file.write_text("good,bad\nit is,it is\n", encoding="utf-8")
+    with pytest.raises(DataError, match="same sentence twice"):
+        read_pairs(file)

@@ -23,6 +23,10 @@ ESCAPE = "\ue00c"
 ENTER = "\ue007"
 
 
+# JavaScript, as the package hands it on.
+_YOUNGER = '{"rules": {"dlitem": {"enabled": false}, "definition-list": {"enabled": false}}}'
+
+
 @pytest.fixture(scope="module")
 def window() -> Iterator[Any]:
     with browsing() as driver:
@@ -37,7 +41,9 @@ def server(run: Path) -> Iterator[Server]:
 
 @pytest.fixture
 def ada(window: Any, server: Server) -> Person:
-    return Person(window, server.url)
+    person = Person(window, server.url)
+    person.faults()  # those of the test before are not this one's
+    return person
 
 
 def test_from_an_error_to_a_model_that_can_be_taken_along(ada: Person, server: Server, run: Path) -> None:
@@ -58,9 +64,16 @@ def test_from_an_error_to_a_model_that_can_be_taken_along(ada: Person, server: S
     ada.click("tab-suspects")
     ada.until(lambda: ada.all("[data-testid=row]"))
     ada.press("j")
+
+    def here() -> str | None:
+        found: str | None = ada.until(lambda: ada.all("[data-testid=row].here"))[0].get_attribute("data-uid")
+        return found
+
     for n in range(1, 5):
+        at = ada.until(here)
         ada.press("a")
         ada.until(lambda n=n: server.get("pulse")["reviewed"] == n)  # type: ignore[misc]
+        ada.until(lambda at=at: here() not in (at, None))  # type: ignore[misc]
 
     ada.click("tab-retrain")
     ada.says("4 examples looked at by people", "[data-testid=summary]")
@@ -207,7 +220,8 @@ def test_everybody_can_use_it(run: Path, width: int, dark: bool) -> None:
                 ada.until(lambda: ada.text("[data-testid=detail]"))
             found = axe.Axe(driver)
             found.inject()
-            results = found.run()
+            # The axe of this package is older than the div that HTML 5.2 allows in a dl.
+            results = found.run(options=_YOUNGER)
             bad = [v for v in results["violations"] if v["impact"] in ("serious", "critical")]
             assert not bad, [(v["id"], [n["html"][:200] for n in v["nodes"][:3]]) for v in bad]
             assert driver.execute_script("return document.documentElement.scrollWidth") <= width, tab

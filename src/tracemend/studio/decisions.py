@@ -232,7 +232,12 @@ def checked_name(actor: str) -> str:
 
 
 def _check_seen(rows: Rows, seen: Mapping[str, int], actor: str) -> None:
-    late = [d for d in rows.all if d.uid in seen and d.version > seen[d.uid]]
+    # One's own words and comments change nothing that one decides on.
+    late = [
+        d
+        for d in rows.all
+        if d.uid in seen and d.version > seen[d.uid] and (d.kind in ACTS or d.undoes is not None or d.actor != actor)
+    ]
     if late:
         last = late[-1]
         who = "You decided on it elsewhere" if last.actor == actor else f"{last.actor} decided on it"

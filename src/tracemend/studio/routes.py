@@ -40,7 +40,6 @@ def state(session: Session, asked: Asked) -> dict[str, Any]:
         "versions": [_version(session, v) for v in session.versions()],
         "current": session.current,
         "proposed": len(rows.machine),
-        "marks": len(rows.words()),
         "words": words.available(),
         "files": takeaway.FILES,
         **pulse(session, asked),
@@ -57,6 +56,7 @@ def pulse(session: Session, asked: Asked) -> dict[str, Any]:
         "by": None if newest is None else newest.actor,
         "decided": sum(d.kind != "keep" for d in rows.people.values()),
         "reviewed": len(rows.people),
+        "marks": len(rows.words()),
         "job": None if job is None else _job(job),
     }
 

@@ -34,7 +34,8 @@ export function textOf(example, { label, seen, reload }) {
     if (!found) return;
     const matters = { no: false, yes: true, none: null }[found.matters];
     try {
-      await post("mark", { actor, uid: example.uid, word, matters, scope: found.scope, seen: seen() });
+      const told = await post("mark", { actor, uid: example.uid, word, matters, scope: found.scope, seen: seen() });
+      shared.run = { ...shared.run, ...told };
       toast(`${word}: ${{ no: T.words.not, yes: T.words.does, none: T.words.none }[found.matters]}`);
       reload();
     } catch (error) {
