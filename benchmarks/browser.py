@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -37,7 +38,7 @@ class Server:
         self.url = self.address.partition("?")[0].rstrip("/")
 
     def get(self, name: str, **fields: Any) -> Any:
-        query = "&".join(f"{key}={urllib.request.quote(str(value))}" for key, value in fields.items())  # type: ignore[attr-defined]
+        query = "&".join(f"{key}={urllib.parse.quote(str(value))}" for key, value in fields.items())
         with urllib.request.urlopen(f"{self.url}/api/{name}?{query}", timeout=60) as answer:
             return json.load(answer)
 

@@ -16,6 +16,13 @@ import sys
 import tempfile
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Scores = npt.NDArray[np.floating]
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent)]
@@ -29,20 +36,17 @@ def main() -> None:
     """Measure and print."""
     import numpy as np
 
-    from tracemend.data import Labelled
+    from tracemend.data import reference
     from tracemend.models import load
     from tracemend.trace.scoring import DataInf, TracedQueries, TracInScore, score
     from tracemend.trace.store import GradientStore
     from tracemend.tuning import Tuning, tune
 
     given = _arguments()
-    texts, labels = sentences(given.data)
-    order = np.random.default_rng(0).permutation(len(texts))
+    whole_set = reference("uci_sentiment_sentences")
+    order = np.random.default_rng(0).permutation(len(whole_set))
     cuts = order[: given.rows], order[given.rows : given.rows + given.queries]
-    train, queries = (
-        Labelled.make([texts[i] for i in cut], [labels[i] for i in cut], label_names=("negative", "positive"))
-        for cut in cuts
-    )
+    train, queries = (whole_set.take(cut) for cut in cuts)
     tuned = tune(load("minilm"), train, queries, Tuning(adapter="lora", epochs=2, patience=0, max_length=64))
     hows = {"tracin": TracInScore(), "tracin, dot": TracInScore(normalise_train=False), "datainf": DataInf()}
     found, whole = [], 0
@@ -75,7 +79,7 @@ def main() -> None:
         )
 
 
-def agreement(exact, found) -> dict[str, float]:  # type: ignore[no-untyped-def]
+def agreement(exact: Scores, found: Scores) -> dict[str, float]:
     """Rank correlation a query, share of the 20 strongest opponents that both name, and the correlation by chance."""
     import numpy as np
     from scipy.stats import spearmanr
@@ -94,27 +98,10 @@ def agreement(exact, found) -> dict[str, float]:  # type: ignore[no-untyped-def]
     }
 
 
-def sentences(folder: Path) -> tuple[list[str], list[str]]:
-    """Sentences and labels of uci_sentiment_sentences."""
-    texts, labels = [], []
-    for file in sorted((folder / "uci_sentiment_sentences").glob("*_labelled.txt")):
-        for line in file.read_text("utf-8").split("\n"):
-            text, tab, label = line.rpartition("\t")
-            if tab:
-                texts.append(text.strip())
-                labels.append(("negative", "positive")[int(label)])
-    if not texts:
-        raise SystemExit(f"{folder} holds no uci_sentiment_sentences; name the reference data with --data.")
-    return texts, labels
-
-
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1000)
     parser.add_argument("--queries", type=int, default=100)
-    parser.add_argument(
-        "--data", type=Path, default=Path(os.environ.get("TRACEMEND_DATA", HERE.parents[1] / "shared" / "data"))
-    )
     parser.add_argument("--json", action="store_true")
     return parser.parse_args()
 

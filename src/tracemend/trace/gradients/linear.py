@@ -50,20 +50,28 @@ class LinearTap(Tap):
     def rows(self, gradients: Sequence[Tensor], batch: int) -> Tensor:
         found: dict[str, Tensor] = {}
         for (where, x), g in zip(self.inputs, gradients, strict=True):
-            if len(x) != batch:
-                raise TraceError(
-                    f"{where} saw {len(x)} rows in a batch of {batch}, so its examples cannot be told apart; "
-                    "use method='loop'."
-                )
-            # Under autocast the product runs in bfloat16, as that of the plain step would: sums are taken in float32.
-            x = x.reshape(batch, -1, x.shape[-1]).to(g.dtype)
-            g = g.reshape(batch, -1, g.shape[-1])
+            x, g = by_example(where, x, g, batch)
             # A layer may be called more than once in a pass (shared weights): its gradients add up.
             for kind, gradient in (("weight", outer_sums(g, x)), ("bias", g.float().sum(1))):
                 name = f"{where}.{kind}"
                 if name in self.names:
                     found[name] = found[name] + gradient if name in found else gradient
         return self.joined(found)
+
+
+def by_example(where: str, x: Tensor, g: Tensor, batch: int) -> tuple[Tensor, Tensor]:
+    """What entered a layer [batch, seq, in] and the gradient at its output [batch, seq, out], of one dtype.
+
+    Under autocast the products run in bfloat16, as those of the plain step would: sums are taken in float32.
+
+    Raises:
+        TraceError: the layer saw other rows than the batch has examples.
+    """
+    if len(x) != batch:
+        raise TraceError(
+            f"{where} saw {len(x)} rows in a batch of {batch}, so its examples cannot be told apart; use method='loop'."
+        )
+    return x.reshape(batch, -1, x.shape[-1]).to(g.dtype), g.reshape(batch, -1, g.shape[-1])
 
 
 def outer_sums(g: Tensor, x: Tensor) -> Tensor:

@@ -12,9 +12,8 @@ from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from tracemend.errors import TraceError
 from tracemend.trace.gradients.layout import Part, group_of
-from tracemend.trace.gradients.linear import outer_sums
+from tracemend.trace.gradients.linear import by_example, outer_sums
 from tracemend.trace.gradients.tap import Tap
 
 # Bytes of weights that may be held twice during a pass.
@@ -104,14 +103,7 @@ class LoraTap(Tap):
     def rows(self, gradients: Sequence[Tensor], batch: int) -> Tensor:
         found: dict[str, Tensor] = {}
         for (where, x), g in zip(self.inputs, gradients, strict=True):
-            if len(x) != batch:
-                raise TraceError(
-                    f"{where} saw {len(x)} rows in a batch of {batch}, so its examples cannot be told apart; "
-                    "use method='loop'."
-                )
-            # Under autocast the products run in bfloat16, as those of the plain step would: sums are in float32.
-            x = x.reshape(batch, -1, x.shape[-1]).to(g.dtype)
-            g = g.reshape(batch, -1, g.shape[-1])
+            x, g = by_example(where, x, g, batch)
             a, b = (matrix.to(g.dtype) for matrix in self._matrices(where))
             adapter = self.adapters[where]
             for name, gradient in (
