@@ -82,14 +82,15 @@ def serve(
     guarded = build(session, hosts=hosts, token=token)
     config = uvicorn.Config(guarded, log_level="warning", access_log=False, lifespan="off", server_header=False)
     server = uvicorn.Server(config)
-    look_at(session)
-    say(f"http://{named}:{port}/{f'?token={token}' if token else ''}")
-    if not local:
-        say("Everybody who has this address can decide and tune; it is not encrypted. Ctrl-C ends it.")
     # The server hands a SIGTERM on when it is done; without a handler it would end us before the work is ended.
+    # It stands before any work begins: whoever has read the address may already ask us to end.
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
+        look_at(session)
+        say(f"http://{named}:{port}/{f'?token={token}' if token else ''}")
+        if not local:
+            say("Everybody who has this address can decide and tune; it is not encrypted. Ctrl-C ends it.")
         server.run(sockets=[listening])
     finally:
         session.jobs.close()
