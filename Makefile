@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+# Each process takes whole files and computes on one thread.
+SIDE_BY_SIDE := -n logical --maxprocesses 4 --dist loadfile
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 # No target below `install` needs the network; tests and docs must not use it.
@@ -48,10 +50,10 @@ screenshots: install browser ## the studio's pictures in docs/assets, from runs/
 	$(BIN)/python -m benchmarks.studio_screenshots runs/demo docs/assets
 
 test: install browser lint types ## everything CI runs: lint, types, floors, both tiers of tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 test-fast: install ## tier 1 only: tiny random models, property tests, the contract
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" $(SIDE_BY_SIDE)
 
 lint: install ## ruff and the floors of the house
 	$(BIN)/ruff check .
