@@ -24,7 +24,7 @@ def _few_threads() -> None:
     """Tiny models are slower on many threads than on one."""
     import torch
 
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or 2))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
