@@ -85,6 +85,6 @@ def tuned(folder: Path, run: Run) -> Path:
 
 
 def repair_of(file: Path | str, out: Path | str, *, model: Path | str = "model") -> tuple[Path | str, ...]:
-    """A repair of a second or so."""
+    """A repair of a second or so, by a rank that dares to act on what a random model says."""
     named = ("--text", "text", "--label", "label", "--model", model, "--out", out)
-    return ("repair", file, *named, *FAST, "--rounds", "1")
+    return ("repair", file, *named, *FAST, "--rounds", "1", "--rank", "trusted")

@@ -35,7 +35,7 @@ def quick(**changes: Any) -> Repair:
         "adapter": "head", "epochs": 4, "batch_size": 8, "patience": 0, "precision": "fp32", "max_length": 20,
         "virtual_tokens": 2, "rank": 2, "learning_rate": 2e-2, **changes.pop("tuning", {}),
     }  # fmt: skip
-    return Repair(**{"rounds": 2, "warm_epochs": 2, "tuning": Tuning(**tuning), **changes})
+    return Repair(**{"rank": "trusted", "rounds": 2, "warm_epochs": 2, "tuning": Tuning(**tuning), **changes})
 
 
 @pytest.fixture(scope="session")

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
 from tracemend.errors import TraceError
-from tracemend.trace.em import posterior, true_labels
+from tracemend.trace.em import true_labels
 
 
 def blobs(n, labels, rng, apart=2.2):
@@ -102,14 +100,3 @@ def test_bad_input() -> None:
         true_labels(x, y, x, np.zeros(10, dtype=np.int64), 2)
     with pytest.raises(TraceError, match="give one label a row"):
         true_labels(x, y[:-1], x, y, 2)
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.integers(2, 5), st.integers(1, 20), st.integers(0, 10**6))
-def test_posterior_is_bayes(labels: int, n: int, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    predicted = rng.dirichlet(np.ones(labels), n)
-    y = rng.integers(0, labels, n)
-    # Noise that says nothing leaves the prediction, and noise that never happens leaves the label.
-    np.testing.assert_allclose(posterior(predicted, np.full((labels, labels), 1 / labels), y), predicted, atol=1e-6)
-    assert (posterior(predicted, np.eye(labels), y).argmax(axis=1) == y).all()

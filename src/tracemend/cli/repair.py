@@ -15,7 +15,7 @@ from tracemend.cli.progress import shown
 _LOOP = "Loop (the preset decides what is not given)"
 Preset = Literal["default", "gbair"]
 Action = Literal["remove", "relabel", "auto"]
-Rank = Literal["trusted", "votes", "mean", "weighted"]
+Rank = Literal["consensus", "trusted", "votes", "mean", "weighted"]
 Drivers = Literal["misclassified", "all", "residual"]
 Stop = Literal["best", "fixed"]
 Checkpoints = Literal["last", "all"]
@@ -54,6 +54,9 @@ def repair(
     candidates: Annotated[int | None, _loop(min=1, help="Examples a round; else estimated noise x N / rounds.")] = None,
     action: Annotated[Action | None, _loop(help="auto: whichever gains more.")] = None,
     rank: Annotated[Rank | None, _loop(help="How training labels are ranked.")] = None,
+    fold_epochs: Annotated[
+        int | None, _loop(min=0, help="Of the models that judge what they have not seen (rank consensus); 0: none.")
+    ] = None,
     drivers: Annotated[Drivers | None, _loop(help="Validation examples that drive the ranking.")] = None,
     top_k: Annotated[int | None, _loop(min=1, help="Opponents of a driver that get its vote.")] = None,
     kernel: Annotated[Kernel | None, _loop(help="Of two gradients; dot: not with rank trusted.")] = None,
@@ -124,6 +127,7 @@ def repair(
             candidates=candidates,
             action=action,
             rank=rank,
+            fold_epochs=fold_epochs,
             drivers=drivers,
             top_k=top_k,
             kernel=kernel,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tracemend.mend.bounds import NoiseRate, fdr_prefix, noise_rate
-    from tracemend.mend.cross import by_group, cross_posterior, trusted_posterior
+    from tracemend.mend.cross import cross_posterior, trusted_posterior
     from tracemend.mend.export import apply, export, undo
     from tracemend.mend.gain import Gains, by_gain
     from tracemend.mend.job import repair
@@ -31,7 +31,6 @@ __all__ = [
     "Verdict",
     "apply",
     "by_gain",
-    "by_group",
     "cross_posterior",
     "export",
     "export_suspects",
@@ -57,7 +56,6 @@ _FILES = {
     "Verdict": "verdict",
     "apply": "export",
     "by_gain": "gain",
-    "by_group": "cross",
     "cross_posterior": "cross",
     "export": "export",
     "export_suspects": "review",

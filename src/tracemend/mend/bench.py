@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,10 @@ from tracemend.mend.verdict import Verdict, verdict
 from tracemend.models import LanguageModel
 from tracemend.progress import Progress
 from tracemend.trace import embed, nearest_opposite, noise_estimate, out_of_fold_probabilities
-from tracemend.tuning import Tuned, tune
+from tracemend.trace.calibration import LAYERS
+from tracemend.trace.consensus import consensus
+from tracemend.trace.groups import groups_of
+from tracemend.tuning import Kind, Tuned, Tuning, tune
 from tracemend.tuning.checkpoints import save_checkpoint
 from tracemend.tuning.tune import resolve_precision
 
@@ -29,10 +33,17 @@ if TYPE_CHECKING:
     from tracemend.mend.repair import Repair
 
 Floats = npt.NDArray[np.floating[Any]]
+# The adapter of the models that judge the other folds, whichever the classifier itself has.
+_JUDGES: Kind = "lora"
 
 
 class Bench:
-    """One model, one data set, one corrupted tuning: what all arms of a repair share."""
+    """One model, one data set, one corrupted tuning: what all arms of a repair share.
+
+    Args:
+        first: figures of the start.
+        once: does work of a name once, and keeps its JSON result for a run that is resumed.
+    """
 
     def __init__(
         self,
@@ -42,9 +53,11 @@ class Bench:
         start: Tuned,
         first: Mapping[str, Mapping[str, float]],
         progress: Progress,
+        *,
+        once: Callable[[str, Callable[[], Any]], Any] = lambda _, work: work(),
     ) -> None:
         self.rules, self.model, self.splits, self.start = rules, model, splits, start
-        self.first, self.progress = first, progress
+        self.first, self.progress, self.once = first, progress, once
         self.state = start.best.load_state()
         self.precision = resolve_precision(rules.tuning.precision, start.classifier.device)
         self._embedded: dict[str, Floats] = {}
@@ -72,12 +85,37 @@ class Bench:
         features = self.embedded(train, "train")
         if self.rules.validation == "noisy":
             wrong = self._crossed(train).wrong[: len(train)]
+        elif self.rules.rank == "consensus":
+            wrong = 1.0 - self.beliefs[np.arange(len(train)), train.y]
         else:
             trusted = self.embedded(validation, "validation")
             posterior = self._believed((features @ trusted.T, trusted @ trusted.T), train)
             wrong = 1.0 - posterior[np.arange(len(train)), train.y]
         given = out_of_fold_probabilities(features, train.y, len(train.labels), seed=seed)
-        return noise_rate(wrong, train.y, given, groups=_groups(train), seed=seed)
+        return noise_rate(wrong, train.y, given, groups=groups_of(train), seed=seed)
+
+    @cached_property
+    def beliefs(self) -> Floats:
+        """The posterior of the true labels of the whole training set by consensus [n, C]."""
+        rules, parts = self.rules, (self.splits.train, self.splits.validation)
+        tuning = Tuning(
+            adapter=_JUDGES, epochs=rules.fold_epochs, max_length=rules.tuning.max_length,
+            batch_size=rules.tuning.batch_size, precision=rules.tuning.precision, seed=rules.seed,
+        )  # fmt: skip
+
+        def work() -> Any:
+            length = rules.tuning.max_length
+            ours, theirs = (
+                embed(self.model, part.pairs, layers=LAYERS, max_length=length, progress=self.progress)
+                for part in parts
+            )
+            found = consensus(
+                self.model, *parts, (ours, theirs), tuning if rules.fold_epochs else None, seed=rules.seed,
+                progress=self.progress,
+            )  # fmt: skip
+            return found.posterior.tolist()
+
+        return np.array(self.once("consensus", work))
 
     def _crossed(self, train: Labelled) -> Crossed:
         """Training and validation labels, each judged by the others'; the training examples come first."""
@@ -87,20 +125,23 @@ class Bench:
             both,
             np.concatenate([train.y, validation.y]),
             len(train.labels),
-            groups=None if _groups(train) is None else [*train.frame["group"], *validation.frame["group"]],
+            groups=None if groups_of(train) is None else [*train.frame["group"], *validation.frame["group"]],
             seed=self.rules.seed,
         )
 
     def _believed(self, kernels: tuple[Floats, Floats], train: Labelled) -> npt.NDArray[np.float64]:
         """The posterior of the training labels where the validation labels are trusted."""
         trusted, labels = self.splits.validation.y, len(train.labels)
-        groups, seed = _groups(train), self.rules.seed
+        groups, seed = groups_of(train), self.rules.seed
         return trusted_posterior(*kernels, trusted, train.y, labels, groups=groups, seed=seed)
 
     def _decided(self, ranking: Ranking, train: Labelled) -> Ranking:
         """The ranking with the posterior that decides, where the configuration asks for one."""
         if not self.rules.by_posterior:
             return ranking
+        if self.rules.validation == "clean" and self.rules.rank == "consensus":
+            row = {uid: i for i, uid in enumerate(self.splits.train.uid)}
+            return with_posterior(ranking, train.y, self.beliefs[[row[uid] for uid in train.uid]])
         if self.rules.validation == "clean":
             if ranking.kernels is None:
                 raise TraceError("the ranking rests on no fit to the validation labels; choose rank 'trusted'.")
@@ -224,8 +265,3 @@ class Bench:
                 lr_sum=checkpoint.lr_sum,
                 metrics={},
             )
-
-
-def _groups(data: Labelled) -> list[str | None] | None:
-    found = list(data.frame["group"])
-    return found if any(group is not None for group in found) else None

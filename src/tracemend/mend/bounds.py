@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from tracemend.errors import TraceError
 from tracemend.trace.confident import confident_joint
+from tracemend.trace.groups import members
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -145,16 +146,6 @@ def noise_rate(
         means[k] = sums[drawn].sum() / sizes[drawn].sum()
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return NoiseRate(rate=float(p.mean()), low=float(low), high=float(high), joint=joint, n=len(p))
-
-
-def members(groups: Sequence[Hashable]) -> Ints:
-    """Number of each example's group [n]; an example without one (None, NaN) is a group of its own."""
-    seen: dict[Hashable, int] = {}
-    found = np.empty(len(groups), dtype=np.int64)
-    for row, name in enumerate(groups):
-        alone = name is None or name != name
-        found[row] = seen.setdefault(("alone", row) if alone else ("group", name), len(seen))
-    return found
 
 
 def refuse_noise(found: NoiseRate, *, trusted: bool) -> None:

@@ -51,6 +51,7 @@ class Choices(TuningChoices, total=False):
     """
 
     rank: Rank | None
+    fold_epochs: int | None
     drivers: Drivers | None
     checkpoints: Literal["last", "all"] | None
     top_k: int | None

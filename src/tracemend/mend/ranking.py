@@ -28,8 +28,10 @@ from tracemend.tuning import Tuned
 Floats = npt.NDArray[np.floating[Any]]
 Indices = npt.NDArray[np.int64]
 Arm = Literal["influence", "similarity", "random", "unchanged"]
-Rank = Literal["trusted", "votes", "mean", "weighted"]
+Rank = Literal["consensus", "trusted", "votes", "mean", "weighted"]
 Validation = Literal["clean", "noisy"]
+# These give the probability that a label is wrong.
+PROBABLE: tuple[Rank, ...] = ("consensus", "trusted")
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +89,8 @@ class Decides(Protocol):
     @property
     def validation(self) -> Validation: ...
     @property
+    def fold_epochs(self) -> int: ...
+    @property
     def by_posterior(self) -> bool: ...
 
 
@@ -111,18 +115,22 @@ def check_posterior(rules: Decides) -> None:
     """Refuse decisions by a posterior where the configuration gives none, or bounds that are none.
 
     Raises:
-        TuningError: a value is out of range, or the rank is not ``trusted``.
+        TuningError: a value is out of range, or the rank gives no probabilities.
     """
     if rules.fdr is not None and not 0 <= rules.fdr <= 1:
         raise TuningError(f"fdr is {rules.fdr}; it is a share of the labels acted on, from 0 to 1, such as 0.1.")
+    if rules.fold_epochs < 0:
+        raise TuningError(
+            f"fold_epochs is {rules.fold_epochs}; it is a number of epochs, and 0 leaves the folds' models out."
+        )
     if rules.ask < 0:
         raise TuningError(f"ask is {rules.ask}; it is a number of questions a round, at least 0.")
     if rules.validation not in get_args(Validation):
         raise TuningError(f"validation {rules.validation!r} is {did_you_mean(rules.validation, get_args(Validation))}")
-    if rules.by_posterior and rules.rank != "trusted":
+    if rules.by_posterior and rules.rank not in PROBABLE:
         raise TuningError(
             f"fdr, ask and noisy validation decide by the probability that a label is wrong, and rank {rules.rank!r} "
-            "gives none; choose rank 'trusted', or leave fdr and ask out and the validation clean."
+            "gives none; choose rank 'consensus' or 'trusted', or leave fdr and ask out and the validation clean."
         )
 
 
@@ -198,7 +206,7 @@ def by_similarity(
 ) -> Ranking:
     """The same rule with sentence embeddings of the untuned model in place of gradients."""
     signed = similarity_scores(embeddings[0], train.y, embeddings[1], validation.y)
-    kernels = _kernels(embeddings) if rules.rank == "trusted" else None
+    kernels = _kernels(embeddings) if rules.rank in PROBABLE else None
     return _rank(rules, train, validation, signed, p_train, validation_logits, kernels)
 
 
@@ -242,7 +250,7 @@ def _rank(
     elif not weights.any():
         suspicion, eligible = np.zeros(len(train)), np.zeros(len(train), dtype=bool)
     else:
-        rule = rules.rank if rules.rank != "trusted" else "votes"
+        rule = "votes" if rules.rank in PROBABLE else rules.rank
         ranked = candidates(signed, weights=weights, top=rules.top_k, rule=rule)
         # The order breaks ties of the vote; suspicion keeps it.
         suspicion = np.empty(len(train))

@@ -35,13 +35,17 @@ from tracemend.tuning import Tuning, tune
 
 @dataclass(frozen=True, kw_only=True)
 class Repair(Method[RepairResult]):
-    """Find wrong training labels by influence on validation, remove or relabel, tune again, and judge.
+    """Find the wrong training labels behind validation errors, remove or relabel, tune again, and judge.
 
     Attributes:
         tuning: how the classifier is tuned.
         tracin: how influence is taken: normalisation, optimizer, parameters, aggregation over layers.
-        rank: ``trusted`` (fit to the validation set in the gradient kernel), ``votes`` (top-k counts, the paper's),
-            ``mean`` or ``weighted`` influence.
+        rank: ``consensus`` (the posterior of the true label by frozen states and by models tuned on the other folds,
+            see :func:`tracemend.trace.consensus`, which then decides), ``trusted`` (fit to the validation set in the
+            gradient kernel), ``votes`` (top-k counts, the paper's), ``mean`` or ``weighted`` influence. Whatever ranks,
+            a suspect is explained by its influence.
+        fold_epochs: of the models tuned on the other folds, for ``consensus``; 0 leaves them out, and with them most of
+            the time that it takes.
         drivers: validation examples that drive ``votes``, ``mean`` and ``weighted``, and the evidence.
         checkpoints: ``last``, or ``all`` of the tuning weighted by their learning rates; a warm round counts as one.
         top_k: opponents of a driver that get its vote.
@@ -74,7 +78,8 @@ class Repair(Method[RepairResult]):
 
     tuning: Tuning = field(default_factory=Tuning)
     tracin: TracIn = field(default_factory=TracIn)
-    rank: Rank = "trusted"
+    rank: Rank = "consensus"
+    fold_epochs: int = 3
     drivers: Drivers = "misclassified"
     checkpoints: Literal["last", "all"] = "last"
     top_k: int = 20
@@ -94,7 +99,7 @@ class Repair(Method[RepairResult]):
     @property
     def by_posterior(self) -> bool:
         """Whether a posterior of the true label decides, and not influence alone."""
-        return self.fdr is not None or self.ask > 0 or self.validation == "noisy"
+        return self.rank == "consensus" or self.fdr is not None or self.ask > 0 or self.validation == "noisy"
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Self:
@@ -121,7 +126,11 @@ class Repair(Method[RepairResult]):
         texts = [f"{' '.join(rng.choice(words[4 * y : 4 * y + 4], 3))} {i}" for i, y in enumerate(labels)]
         data = corrupt(Labelled.make(texts, [("safe", "unsafe")[y] for y in labels]), rate=0.25)
         tuning = Tuning(adapter="prompt", epochs=1, virtual_tokens=2, batch_size=8, precision="fp32", max_length=16)
-        return cls(tuning=tuning, rounds=1, warm_epochs=1, top_k=3), tiny("bert"), make_splits(data, seed=0)
+        return (
+            cls(tuning=tuning, rounds=1, warm_epochs=1, fold_epochs=1, top_k=3),
+            tiny("bert"),
+            make_splits(data, seed=0),
+        )
 
     def run(
         self,
@@ -181,7 +190,7 @@ class Repair(Method[RepairResult]):
         progress = EventLog(out / "events.jsonl", progress)
         start = tune(model, splits.train, splits.validation, self.tuning, out=out / "tuning", progress=progress)
         first = run.step("start", lambda: measure(start, splits))
-        bench = Bench(self, model, splits, start, first, progress)
+        bench = Bench(self, model, splits, start, first, progress, once=run.step)
         noise, cap, rate = self._noise(bench, run)
         # With a rate of false discoveries that is what bounds a round; else the estimate does.
         share = noise if rate is None or self.fdr is None else rate.high

@@ -11,17 +11,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
 from tracemend.errors import TraceError
+from tracemend.trace.noise import given_the_label, noise_matrix
 
 Floats = npt.NDArray[np.floating[Any]]
 Doubles = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
-# Iterations of the noise rates for given predictions; they settle in a few.
-_SETTLE = 10
 # A label's weight below this adds nothing to a fit but time.
 _NEGLIGIBLE = 1e-3
-# Counts that stand for what was never seen: no label is impossible under any other.
-_PRIOR = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,10 +62,10 @@ def true_labels(
 
     .. math:: P(t \mid x, y) \propto P(t \mid x) \, P(y \mid t)
 
-    P(y | t) is the table of expected counts. P(t | x) is a logistic regression: first on the trusted examples alone,
-    then on them (with ``weight``) and on the others with their posterior as soft labels, each example judged by a fit
-    without its fold, so that no label vouches for itself. After Raykar et al. 2010 (JMLR 11) and Bekker and Goldberger
-    2016, with folds and a trusted set.
+    P(y | t) is the likeliest noise (:func:`tracemend.trace.noise.noise_matrix`). P(t | x) is a logistic regression:
+    first on the trusted examples alone, then on them (with ``weight``) and on the others with their posterior as soft
+    labels, each example judged by a fit without its fold, so that no label vouches for itself. After Raykar et al. 2010
+    (JMLR 11) and Bekker and Goldberger 2016, with folds and a trusted set.
 
     Args:
         features: of the examples in question, unit length or of that order [n, D].
@@ -119,33 +116,10 @@ def true_labels(
     return TrueLabels(believed, predicted, trusted, transition)
 
 
-def posterior(predicted: Floats, transition: Floats, y: Indices) -> Doubles:
-    """Probability of each true label given prediction, noise and given label [n, C].
-
-    Args:
-        predicted: of each label given the text alone [n, C].
-        transition: probability of a given label (column) where another is true (row) [C, C].
-        y: given label indices [n].
-
-    Example:
-        >>> posterior(np.array([[0.2, 0.8]]), np.array([[0.7, 0.3], [0.3, 0.7]]), np.array([0])).round(2)
-        array([[0.37, 0.63]])
-    """
-    joint = np.maximum(np.asarray(predicted, dtype=np.float64), 1e-9) * np.asarray(transition)[:, y].T
-    found: Doubles = joint / joint.sum(axis=1, keepdims=True)
-    return found
-
-
 def settled(predicted: Doubles, y: Indices) -> tuple[Doubles, Doubles]:
     """Posterior [n, C] and noise rates [C, C] that agree with each other, for these predictions [n, C]."""
-    given = np.eye(predicted.shape[1])[y]
-    transition = predicted.T @ given + _PRIOR
-    for _ in range(_SETTLE):
-        transition /= transition.sum(axis=1, keepdims=True)
-        believed = posterior(predicted, transition, y)
-        transition = believed.T @ given + _PRIOR
-    transition /= transition.sum(axis=1, keepdims=True)
-    return posterior(predicted, transition, y), transition
+    transition = noise_matrix(predicted, y)
+    return given_the_label(predicted, y, transition), transition
 
 
 def _fit(x: Floats, soft: Doubles, weights: Doubles, strength: float, asked: Floats) -> Doubles:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tracemend.errors import TraceError
-from tracemend.mend.posterior import calibrated, from_text, given_the_label, noise_matrix
+from tracemend.trace.noise import from_text, given_the_label, noise_matrix, tempered
 
 MATRIX = np.array([[0.8, 0.15, 0.05], [0.3, 0.7, 0.0], [0.1, 0.1, 0.8]])
 
@@ -69,14 +69,14 @@ def test_a_fit_is_made_as_sure_as_it_has_a_right_to_be() -> None:
     q = rng.dirichlet([1.0, 1.0, 1.0], 6000)
     truth = np.array([rng.choice(3, p=row) for row in q])
     one_hot = np.eye(3)[truth]
-    assert calibrated(q, q, one_hot) == pytest.approx(q, abs=0.02)
+    assert tempered(q, q, one_hot) == pytest.approx(q, abs=0.02)
     boast = q**3 / (q**3).sum(axis=1, keepdims=True)
-    assert calibrated(boast[:100], boast, one_hot) == pytest.approx(q[:100], abs=0.03)
+    assert tempered(boast[:100], boast, one_hot) == pytest.approx(q[:100], abs=0.03)
     # What says nothing ends with how often each label is true.
-    deaf = calibrated(q, q, np.eye(3)[rng.choice(3, size=6000, p=[0.6, 0.3, 0.1])])
+    deaf = tempered(q, q, np.eye(3)[rng.choice(3, size=6000, p=[0.6, 0.3, 0.1])])
     assert deaf == pytest.approx(np.tile([0.6, 0.3, 0.1], (6000, 1)), abs=0.05)
     with pytest.raises(TraceError, match="held-out"):
-        calibrated(q, q, one_hot[:5])
+        tempered(q, q, one_hot[:5])
 
 
 @settings(max_examples=50, deadline=None)

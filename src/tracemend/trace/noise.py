@@ -1,4 +1,4 @@
-"""What the true label of an example is, given what its text says and which label it was given."""
+"""How labels err: the noise matrix, and the posterior of the true label given the text and the label it was given."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def noise_matrix(probabilities: npt.ArrayLike, y: npt.ArrayLike) -> Floats:
     return matrix
 
 
-def calibrated(probabilities: npt.ArrayLike, held_out: npt.ArrayLike, shares: npt.ArrayLike) -> Floats:
+def tempered(probabilities: npt.ArrayLike, held_out: npt.ArrayLike, shares: npt.ArrayLike) -> Floats:
     r"""Probabilities that are as sure as the same fit has a right to be, by how it did on examples it had not seen.
 
     ``q(t)`` becomes proportional to ``pi(t)^(1 - b) q(t)^b``, with pi the mean shares: temperature scaling (Guo et al.
@@ -79,7 +79,7 @@ def calibrated(probabilities: npt.ArrayLike, held_out: npt.ArrayLike, shares: np
         TraceError: shapes differ or a value is out of range.
 
     Example:
-        >>> calibrated([[0.9, 0.1]], [[0.9, 0.1], [0.9, 0.1]], [[1, 0], [0, 1]]).tolist()
+        >>> tempered([[0.9, 0.1]], [[0.9, 0.1], [0.9, 0.1]], [[1, 0], [0, 1]]).tolist()
         [[0.5, 0.5]]
     """
     q, _ = checked(probabilities, np.zeros(len(np.asarray(probabilities)), dtype=np.int64))

@@ -1,0 +1,93 @@
+"""One belief about the true labels, from all evidence that no label gives for itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from tracemend.data import Labelled
+from tracemend.models import LanguageModel
+from tracemend.progress import Progress
+from tracemend.trace.em import Floats, settled, true_labels
+from tracemend.trace.fold_tuned import Judged, fold_tuned, pooled
+from tracemend.trace.groups import by_group, groups_of, shifted
+from tracemend.tuning import Tuning
+
+Doubles = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Beliefs:
+    """What is believed of the true labels, and on what it rests.
+
+    Attributes:
+        posterior: probability of each true label given text, given label and group [n, C].
+        predicted: the same given the text alone, by models that did not see the example [n, C].
+        transition: probability of a given label (column) where another is true (row) [C, C].
+        weights: of the evidence on frozen states and, where there is any, on tuned models [1 or 2].
+        strength: of what groups tell, see :func:`tracemend.trace.groups.by_group`; infinite where they tell nothing.
+    """
+
+    posterior: Doubles
+    predicted: Doubles
+    transition: Doubles
+    weights: Doubles
+    strength: float = float("inf")
+
+
+def consensus(
+    model: LanguageModel,
+    train: Labelled,
+    trusted: Labelled,
+    features: tuple[Floats, Floats],
+    tuning: Tuning | None,
+    *,
+    folds: int = 5,
+    seed: int = 0,
+    progress: Progress = Progress(),
+) -> Beliefs:
+    r"""The posterior of the true labels by frozen states, tuned models, the noise among the labels, and groups.
+
+    1. A prediction from frozen states by expectation and maximisation (:func:`tracemend.trace.true_labels`).
+    2. A prediction by models tuned on the other folds, on the labels believed after 1
+       (:func:`tracemend.trace.fold_tuned.fold_tuned`).
+    3. Both in a logarithmic opinion pool, its weights learnt on trusted examples out of fold, so that it is as sure as
+       it has a right to be.
+    4. The noise matrix under which the given labels are likeliest (:func:`tracemend.trace.noise.noise_matrix`), and
+       Bayes' rule: :math:`P(t \mid x, y) \propto P(t \mid x) \, P(y \mid t)`.
+    5. Where examples have groups: a group whose labels are denied again and again is believed less.
+
+    Args:
+        model: the untuned model.
+        train: the examples in question; where two or more share a group, groups are looked at.
+        trusted: examples whose labels are right.
+        features: states of the untuned model for both [n, D] and [m, D].
+        tuning: of the folds' models; None leaves step 2 out, and with it nearly all of the time.
+        folds: at most.
+        seed: of the folds.
+
+    Raises:
+        TraceError: the trusted set has one label only, or shapes differ.
+        TuningError: a fold cannot be tuned on.
+
+    Example:
+        >>> both = tuple(embed(model, part.pairs, layers=4) for part in (train, validation))
+        >>> consensus(model, train, validation, both, Tuning(adapter="lora", epochs=3)).posterior.shape
+        (500, 2)
+    """
+    frozen = true_labels(features[0], train.y, features[1], trusted.y, len(train.labels), folds=folds, seed=seed)
+    sources = [Judged(frozen.predicted, frozen.trusted)]
+    if tuning is not None:
+        tuned = fold_tuned(model, train, trusted, frozen.posterior, tuning, folds=folds, seed=seed, progress=progress)
+        sources.append(tuned)
+    both, weights = pooled(sources, trusted.y)
+    posterior, transition = settled(both.train, train.y)
+    strength = float("inf")
+    groups = groups_of(train)
+    if groups is not None:
+        wrong, strength = by_group(1.0 - posterior[np.arange(len(train)), train.y], groups)
+        posterior = shifted(posterior, train.y, wrong)
+    progress.note("consensus", **dict(zip(("frozen", "tuned"), (float(w) for w in weights), strict=False)))
+    return Beliefs(posterior=posterior, predicted=both.train, transition=transition, weights=weights, strength=strength)
