@@ -95,7 +95,7 @@ class Bench:
         return noise_rate(wrong, train.y, given, groups=groups_of(train), seed=seed)
 
     @cached_property
-    def beliefs(self) -> Floats:
+    def beliefs(self) -> npt.NDArray[np.float64]:
         """The posterior of the true labels of the whole training set by consensus [n, C]."""
         rules, parts = self.rules, (self.splits.train, self.splits.validation)
         tuning = Tuning(
@@ -115,7 +115,7 @@ class Bench:
             )  # fmt: skip
             return found.posterior.tolist()
 
-        return np.array(self.once("consensus", work))
+        return np.array(self.once("consensus", work), dtype=np.float64)
 
     def _crossed(self, train: Labelled) -> Crossed:
         """Training and validation labels, each judged by the others'; the training examples come first."""

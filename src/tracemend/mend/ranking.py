@@ -250,7 +250,7 @@ def _rank(
     elif not weights.any():
         suspicion, eligible = np.zeros(len(train)), np.zeros(len(train), dtype=bool)
     else:
-        rule = "votes" if rules.rank in PROBABLE else rules.rank
+        rule = "votes" if rules.rank == "consensus" or rules.rank == "trusted" else rules.rank
         ranked = candidates(signed, weights=weights, top=rules.top_k, rule=rule)
         # The order breaks ties of the vote; suspicion keeps it.
         suspicion = np.empty(len(train))
