@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
-from tests.cli.conftest import FAST, frame, repair_of
+from tests.cli.conftest import DARING, FAST, frame, repair_of
 
 
 def refused(run, *arguments):
@@ -175,14 +175,14 @@ class TestModels:
 @pytest.mark.usefixtures("here")
 class TestRuns:
     def test_another_configuration(self, run, folder, repaired):
-        given = (*repair_of("noisy.csv", repaired), "--truth", "truth")
+        given = (*repair_of("noisy.csv", repaired), *DARING)
         before = (repaired / "result.json").read_bytes()
         said = refused(run, *given, "--action", "remove")
         assert "belongs to another run (action: there 'auto', now 'remove')" in said
         assert (repaired / "result.json").read_bytes() == before
 
     def test_other_data(self, run, repaired):
-        assert "(other data)" in refused(run, *repair_of("clean.csv", repaired))
+        assert "and other data)" in refused(run, *repair_of("clean.csv", repaired))
 
     def test_another_command(self, run, tuned):
         assert "(command: there 'tune', now 'repair')" in refused(run, *repair_of("noisy.csv", tuned))
@@ -227,7 +227,7 @@ class TestRuns:
     def test_a_damaged_result(self, run, repaired, written):
         shutil.copytree(repaired, "mine")
         Path("mine/result.json").write_text(written, "utf-8")
-        for command in (("report", "mine"), (*repair_of("noisy.csv", "mine"), "--truth", "truth")):
+        for command in (("report", "mine"), (*repair_of("noisy.csv", "mine"), *DARING)):
             assert "mine/result.json is damaged (it names no command); delete it" in refused(run, *command)
 
     def test_usage(self, run):

@@ -14,7 +14,7 @@ from typing import get_args
 import pandas as pd
 import pytest
 
-from tests.cli.conftest import FAST, repair_of
+from tests.cli.conftest import DARING, FAST, repair_of
 from tracemend.cli import app
 
 COMMANDS = (
@@ -127,7 +127,7 @@ def test_repair_leaves_a_run_that_says_what_was_found(repaired):
 
 
 def test_repair_prints_verdict_figures_notes_and_paths(run, folder, repaired):
-    again = run(*repair_of(folder / "noisy.csv", repaired, model=folder / "model"), "--truth", "truth")
+    again = run(*repair_of(folder / "noisy.csv", repaired, model=folder / "model"), *DARING)
     assert again.exit_code == 0
     verdict = json.loads((repaired / "result.json").read_text("utf-8"))["verdict"]["sentence"]
     assert " ".join(verdict.split()[:6]) in " ".join(again.stdout.split())
@@ -137,7 +137,7 @@ def test_repair_prints_verdict_figures_notes_and_paths(run, folder, repaired):
 
 def test_json_is_all_that_stands_on_standard_output(run, folder, repaired):
     given = repair_of(folder / "noisy.csv", repaired, model=folder / "model")
-    done = run(*given, "--truth", "truth", "--json", "--resume")
+    done = run(*given, *DARING, "--json", "--resume")
     assert json.loads(done.stdout) == json.loads((repaired / "result.json").read_text("utf-8"))
     assert "report.html" in done.stderr
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import repair_of
+from tests.cli.conftest import DARING, repair_of
 from tracemend.progress import EventLog
 
 TIMES = ("seconds",)
@@ -34,7 +34,7 @@ def unbroken(repaired):
 @pytest.fixture
 def given(here):
     """The repair of ``unbroken``, into a directory of its own."""
-    return (*repair_of("noisy.csv", "out"), "--truth", "truth")
+    return (*repair_of("noisy.csv", "out"), *DARING)
 
 
 def stop_at(monkeypatch, count, error):

@@ -89,7 +89,7 @@ def test_consensus_finds_wrong_labels_on_the_demo() -> None:
     whole = demo(noise=0.3)
     splits = replace(whole.with_train(whole.train.take(range(160))), validation=whole.validation.take(range(96)))
     classifier = TextClassifier(load("minilm"), splits.labels, kind="head", max_length=32)
-    found = Consensus(epochs=1, folds=2).run(classifier, splits)
+    found = Consensus(epochs=1, folds=2, tuned_folds=2).run(classifier, splits)
     assert found.metrics["detection_ap"] > found.controls["detection_ap"] + 0.4
     assert found.metrics["brier"] < found.controls["brier"] / 2
     assert found.metrics["detection_ap"] > Em(rounds=0).run(classifier, splits).metrics["detection_ap"] - 0.05

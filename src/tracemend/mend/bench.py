@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +22,7 @@ from tracemend.mend.rounds import ArmResult, measure, repair_arm
 from tracemend.mend.verdict import Verdict, verdict
 from tracemend.models import LanguageModel
 from tracemend.progress import Progress
+from tracemend.runs import RunDirectory
 from tracemend.trace import embed, nearest_opposite, noise_estimate, out_of_fold_probabilities
 from tracemend.trace.calibration import LAYERS
 from tracemend.trace.consensus import consensus
@@ -42,7 +44,7 @@ class Bench:
 
     Args:
         first: figures of the start.
-        once: does work of a name once, and keeps its JSON result for a run that is resumed.
+        run: keeps what took long, for a run that is resumed; None keeps nothing.
     """
 
     def __init__(
@@ -53,11 +55,10 @@ class Bench:
         start: Tuned,
         first: Mapping[str, Mapping[str, float]],
         progress: Progress,
-        *,
-        once: Callable[[str, Callable[[], Any]], Any] = lambda _, work: work(),
+        run: RunDirectory | None = None,
     ) -> None:
         self.rules, self.model, self.splits, self.start = rules, model, splits, start
-        self.first, self.progress, self.once = first, progress, once
+        self.first, self.progress, self.run = first, progress, run
         self.state = start.best.load_state()
         self.precision = resolve_precision(rules.tuning.precision, start.classifier.device)
         self._embedded: dict[str, Floats] = {}
@@ -97,25 +98,28 @@ class Bench:
     @cached_property
     def beliefs(self) -> npt.NDArray[np.float64]:
         """The posterior of the true labels of the whole training set by consensus [n, C]."""
-        rules, parts = self.rules, (self.splits.train, self.splits.validation)
+        rules, train, validation = self.rules, self.splits.train, self.splits.validation
+        given = rules.tuning
         tuning = Tuning(
-            adapter=_JUDGES, epochs=rules.fold_epochs, max_length=rules.tuning.max_length,
-            batch_size=rules.tuning.batch_size, precision=rules.tuning.precision, seed=rules.seed,
+            adapter=_JUDGES, epochs=rules.fold_epochs, max_length=given.max_length, batch_size=given.batch_size,
+            precision=given.precision, seed=rules.seed,
         )  # fmt: skip
 
         def work() -> Any:
-            length = rules.tuning.max_length
-            ours, theirs = (
-                embed(self.model, part.pairs, layers=LAYERS, max_length=length, progress=self.progress)
-                for part in parts
-            )
+            features = [
+                embed(self.model, part.pairs, layers=LAYERS, max_length=given.max_length, progress=self.progress)
+                for part in (train, validation)
+            ]
+            folder = None if self.run is None else self.run.path / "folds"
             found = consensus(
-                self.model, *parts, (ours, theirs), tuning if rules.fold_epochs else None, seed=rules.seed,
-                progress=self.progress,
+                self.model, train, validation, (features[0], features[1]), tuning if rules.fold_epochs else None,
+                seed=rules.seed, out=folder, progress=self.progress,
             )  # fmt: skip
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
             return found.posterior.tolist()
 
-        return np.array(self.once("consensus", work), dtype=np.float64)
+        return np.array(work() if self.run is None else self.run.step("consensus", work), dtype=np.float64)
 
     def _crossed(self, train: Labelled) -> Crossed:
         """Training and validation labels, each judged by the others'; the training examples come first."""

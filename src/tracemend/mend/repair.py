@@ -190,7 +190,7 @@ class Repair(Method[RepairResult]):
         progress = EventLog(out / "events.jsonl", progress)
         start = tune(model, splits.train, splits.validation, self.tuning, out=out / "tuning", progress=progress)
         first = run.step("start", lambda: measure(start, splits))
-        bench = Bench(self, model, splits, start, first, progress, once=run.step)
+        bench = Bench(self, model, splits, start, first, progress, run)
         noise, cap, rate = self._noise(bench, run)
         # With a rate of false discoveries that is what bounds a round; else the estimate does.
         share = noise if rate is None or self.fdr is None else rate.high

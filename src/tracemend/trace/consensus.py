@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -45,7 +46,9 @@ def consensus(
     tuning: Tuning | None,
     *,
     folds: int = 5,
+    tuned_folds: int = 3,
     seed: int = 0,
+    out: Path | None = None,
     progress: Progress = Progress(),
 ) -> Beliefs:
     r"""The posterior of the true labels by frozen states, tuned models, the noise among the labels, and groups.
@@ -65,8 +68,10 @@ def consensus(
         trusted: examples whose labels are right.
         features: states of the untuned model for both [n, D] and [m, D].
         tuning: of the folds' models; None leaves step 2 out, and with it nearly all of the time.
-        folds: at most.
+        folds: of the frozen states, at most.
+        tuned_folds: of the tuned models, at most; each costs a tuning.
         seed: of the folds.
+        out: folder of the tuned models' checkpoints, with which a stopped tuning goes on; None keeps none.
 
     Raises:
         TraceError: the trusted set has one label only, or shapes differ.
@@ -80,7 +85,10 @@ def consensus(
     frozen = true_labels(features[0], train.y, features[1], trusted.y, len(train.labels), folds=folds, seed=seed)
     sources = [Judged(frozen.predicted, frozen.trusted)]
     if tuning is not None:
-        tuned = fold_tuned(model, train, trusted, frozen.posterior, tuning, folds=folds, seed=seed, progress=progress)
+        believed = frozen.posterior
+        tuned = fold_tuned(
+            model, train, trusted, believed, tuning, folds=tuned_folds, seed=seed, out=out, progress=progress
+        )
         sources.append(tuned)
     both, weights = pooled(sources, trusted.y)
     posterior, transition = settled(both.train, train.y)

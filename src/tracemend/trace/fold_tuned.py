@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,7 @@ def fold_tuned(
     *,
     folds: int = 5,
     seed: int = 0,
+    out: Path | None = None,
     progress: Progress = Progress(),
 ) -> Judged:
     """Tune a model for each fold on the others, with the labels that are believed, and let it judge its fold.
@@ -66,6 +68,7 @@ def fold_tuned(
             likeliest is taught where it is likelier than 0.6.
         tuning: of each fold's model; a few epochs are enough.
         folds: at most; fewer where a label has fewer examples.
+        out: folder of their checkpoints, with which a stopped tuning goes on; None keeps none.
 
     Raises:
         TraceError: shapes differ.
@@ -80,14 +83,16 @@ def fold_tuned(
         raise TraceError(f"beliefs have shape {believed.shape}; expected {(len(train), len(train.labels))}.")
     likeliest = believed.argmax(axis=1)
     taught = train.relabelled({uid: train.labels[c] for uid, c in zip(train.uid, likeliest, strict=True)})
-    number = min(len(folds_of(y, folds, seed)) for y in (likeliest, trusted.y))
-    parts = list(zip(*(folds_of(y, number, seed) for y in (likeliest, trusted.y)), strict=True))
+    most = min(len(folds_of(y, folds, seed)) for y in (likeliest, trusted.y))
+    parts = list(zip(*(folds_of(y, most, seed) for y in (likeliest, trusted.y)), strict=True))
     found = Judged(np.zeros_like(believed), np.zeros((len(trusted), len(trusted.labels))))
-    for (learn, judge), (known, asked) in progress.track(parts, task="tune on the other folds"):
+    for number, ((learn, judge), (known, asked)) in enumerate(progress.track(parts, task="tune on the other folds")):
         sure = learn[believed[learn].max(axis=1) > _SURE]
         held = trusted.take(known)
         lesson = _together(taught.take(sure), held)
-        tuned = tune(model, lesson, held, replace(tuning, patience=0, seed=tuning.seed + seed), progress=progress)
+        once = replace(tuning, patience=0, seed=tuning.seed + seed)
+        kept = None if out is None else out / f"fold-{number}"
+        tuned = tune(model, lesson, held, once, out=kept, progress=progress)
         for target, rows, data in ((found.train, judge, train), (found.trusted, asked, trusted)):
             logits = tuned.classifier.predict(data.take(rows).pairs, progress=progress)
             target[rows] = softmax(logits.astype(np.float64), axis=1)

@@ -22,7 +22,8 @@ class Consensus(Detector):
 
     Attributes:
         layers: whose states are the frozen evidence, see :func:`tracemend.trace.embed`.
-        folds: at most.
+        folds: of the frozen states, at most.
+        tuned_folds: of the tuned models, at most; each costs a tuning.
         epochs: of each fold's tuning; 0 leaves the tuned evidence out, and with it nearly all of the time.
         adapter: of the folds' models, whichever the classifier itself has.
     """
@@ -32,13 +33,14 @@ class Consensus(Detector):
 
     layers: int = 4
     folds: int = 5
+    tuned_folds: int = 3
     epochs: int = 3
     adapter: Kind = "lora"
 
     @classmethod
     def tiny(cls) -> tuple[Self, Any, Any]:
         """As the others, with less of the tuning."""
-        return cls(folds=2, epochs=1), *super().tiny()[1:]
+        return cls(folds=2, tuned_folds=2, epochs=1), *super().tiny()[1:]
 
     def suspicion(self, subject: Subject, progress: Progress) -> Suspicion:
         """Minus the log of the given label's posterior."""
@@ -53,6 +55,7 @@ class Consensus(Detector):
             (features[0], features[1]),
             tuning if self.epochs else None,
             folds=self.folds,
+            tuned_folds=self.tuned_folds,
             seed=self.seed,
             progress=progress,
         )
