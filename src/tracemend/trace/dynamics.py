@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from tracemend.data import Labelled
 from tracemend.progress import Progress
+from tracemend.trace.gradients.collect import Precision
 from tracemend.trace.tracin import at
 from tracemend.tuning import Checkpoint, TextClassifier
 
@@ -56,6 +57,7 @@ def dynamics(
     data: Labelled,
     checkpoints: Sequence[Checkpoint] = (),
     *,
+    precision: Precision = "fp32",
     progress: Progress = Progress(),
 ) -> Dynamics:
     """Predict the examples at every checkpoint: one forward pass over the data each, one checkpoint at a time.
@@ -64,6 +66,7 @@ def dynamics(
         classifier: its parameters are the same afterwards, bit for bit.
         data: usually what it was tuned on.
         checkpoints: of its tuning; none takes the classifier as it is.
+        precision: of the passes.
 
     Example:
         >>> dynamics(tuned.classifier, splits.train, tuned.until_best()).logits.shape
@@ -74,5 +77,5 @@ def dynamics(
     for number, checkpoint in enumerate(states):
         with at(classifier, checkpoint):
             task = f"predict at checkpoint {number + 1}/{len(states)}"
-            found[number] = classifier.predict(data.pairs, progress=progress, task=task)
+            found[number] = classifier.predict(data.pairs, precision=precision, progress=progress, task=task)
     return Dynamics(found, data.y)

@@ -211,6 +211,7 @@ def self_influence(
     checkpoints: Sequence[Checkpoint] = (),
     method: Way = "auto",
     batch_size: int = 16,
+    precision: Precision = "fp32",
     progress: Progress = Progress(),
 ) -> npt.NDArray[np.float32]:
     r"""How much training on an example lowers its own loss, :math:`\sum_c w_c |g_i^c|^2` [n].
@@ -223,7 +224,13 @@ def self_influence(
         weight = 1.0 if checkpoint is None else checkpoint.lr_sum
         with at(classifier, checkpoint):
             for rows, part in gradient_batches(
-                classifier, data, method=method, batch_size=batch_size, progress=progress, task="self-influence"
+                classifier,
+                data,
+                method=method,
+                batch_size=batch_size,
+                precision=precision,
+                progress=progress,
+                task="self-influence",
             ):
                 found[rows] += weight * part.norms**2
     return found

@@ -49,15 +49,22 @@ def detected(shared: Shared, name: str) -> pd.DataFrame:
 
 
 def _ceiling(shared: Shared) -> np.ndarray[Any, Any]:
-    """Out-of-fold loss of the given labels under models tuned on the true ones: no detector knows as much [n]."""
+    """Out-of-fold loss of the given labels under models tuned on the true ones: no detector knows as much [n].
+
+    The models know nothing of the noise, so that one draw's are those of every noise and rate.
+    """
     train = shared.splits.train
     truth = train.with_truth_as_label()
-    loss = np.zeros(len(train))
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=shared.unit.seed)
-    for inside, outside in folds.split(np.zeros(len(train)), truth.y):
-        tuned = tune(
-            shared.model, truth.take(inside), shared.splits.validation, shared.tuning, progress=shared.progress
-        )
-        p = softmax(tuned.classifier.predict(train.take(outside).pairs))
-        loss[outside] = -np.log(np.maximum(p[np.arange(len(outside)), train.y[outside]], 1e-12))
-    return loss
+
+    def work() -> list[list[float]]:
+        p = np.zeros((len(train), len(train.labels)))
+        folds = StratifiedKFold(FOLDS, shuffle=True, random_state=shared.unit.seed)
+        for inside, outside in folds.split(np.zeros(len(train)), truth.y):
+            lesson, held = truth.take(inside), shared.splits.validation
+            tuned = tune(shared.model, lesson, held, shared.ceiling, progress=shared.progress)
+            p[outside] = softmax(tuned.classifier.predict(train.take(outside).pairs))
+        found: list[list[float]] = p.tolist()
+        return found
+
+    p = np.array(shared.once_a_draw("ceiling", work))
+    return np.asarray(-np.log(np.maximum(p[np.arange(len(train)), train.y], 1e-12)))

@@ -64,7 +64,8 @@ def planned(
                 f"{'detector' if part == 'detection' else 'arm'} {arm!r} is {did_you_mean(arm, known)}"
             )
     names = tuple(sets) or (*JUDGED, *VOTED)
-    chosen = tuple(arms) or known
+    # The influence of one takes most of the time of the other with it.
+    chosen = tuple(sorted(arms or known, key=lambda arm: arm == "trace.self-influence"))
     grouped = tuple(n for n in names if n in WITH_GROUPS)
     voted = tuple(n for n in names if n in WITH_VOTES)
     # The voted set stands for real noise; the flips are made on the others, unless it was asked for by name.

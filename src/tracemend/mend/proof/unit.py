@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,11 @@ from tracemend.mend.result import RepairResult
 from tracemend.mend.rounds import measure
 from tracemend.models import LanguageModel
 from tracemend.progress import EventLog, Progress
-from tracemend.runs import RunDirectory
+from tracemend.runs import RunDirectory, fingerprint, read_json, write_json
 from tracemend.trace import embed
 from tracemend.trace.detectors import Subject
 from tracemend.tuning import Tuned, Tuning, tune
+from tracemend.tuning.tune import resolve_precision
 
 Figures = Mapping[str, float]
 
@@ -101,10 +102,33 @@ class Shared:
 
         return dict(self.run.step("clean", work))
 
+    @property
+    def ceiling(self) -> Tuning:
+        """How models on the true labels are tuned: LoRA for five epochs, which knows more than a prompt does.
+
+        Where the classifier is a head on frozen states, so is the ceiling.
+        """
+        given = self.tuning
+        if given.adapter == "head":
+            return given
+        return Tuning(adapter="lora", epochs=5, max_length=given.max_length, patience=0, seed=given.seed)
+
+    def once_a_draw(self, name: str, work: Callable[[], Any]) -> Any:
+        """Do work that rests on texts and true labels alone, and read it in every unit of the same draw."""
+        truth = self.splits.train.with_truth_as_label()
+        known = [self.model.fingerprint, truth.fingerprint, self.splits.validation.fingerprint, self.ceiling.config]
+        path = self.out.parent.parent / "draws" / f"{self.unit.dataset}-{self.unit.seed}-{name}-{fingerprint(known)}.json"
+        if not path.exists():
+            write_json(path, work())
+        return read_json(path)
+
     @cached_property
     def subject(self) -> Subject:
         """What the detectors look at; it keeps what several of them compute."""
-        return Subject(self.start.classifier, self.start.until_best(), self.splits)
+        fast = resolve_precision("auto", self.start.classifier.device) == "bf16"
+        return Subject(
+            self.start.classifier, self.start.until_best(), self.splits, precision="bf16" if fast else "fp32"
+        )
 
     @cached_property
     def default(self) -> tuple[RepairResult, float]:

@@ -34,9 +34,17 @@ def mean_influence(subject: Subject, how: Score, progress: Progress) -> Suspicio
     state = Checkpoint(step=0, lr_sum=1.0, state=classifier.state(), moments={})
     with TemporaryDirectory(prefix="tracemend-") as folder:
         store = GradientStore.build(
-            Path(folder) / "store", classifier, splits.train, [state], dtype="float32", progress=progress
+            Path(folder) / "store",
+            classifier,
+            splits.train,
+            [state],
+            dtype="float32",
+            precision=subject.precision,
+            progress=progress,
         )
-        queries = TracedQueries(classifier, splits.validation, [state], method=store.manifest["way"])
+        queries = TracedQueries(
+            classifier, splits.validation, [state], method=store.manifest["way"], precision=subject.precision
+        )
         found = score(store, queries, how, top=1, dense=Path(folder) / "scores.npy", progress=progress)
         scores = np.array(found.matrix())
     return Suspicion(-scores.mean(axis=1).astype(np.float64), opposed(scores, splits.validation))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import numpy as np
@@ -19,8 +19,11 @@ from tracemend.models import tiny
 from tracemend.progress import Progress
 from tracemend.trace.calibration import calibrated, trusted_wrong
 from tracemend.trace.dynamics import Dynamics, dynamics
+from tracemend.trace.gradients.collect import Precision
+from tracemend.trace.influence import Influence
 from tracemend.trace.out_of_fold import out_of_fold_probabilities
 from tracemend.trace.similarity import embed
+from tracemend.trace.tracin import TracIn, self_influence
 from tracemend.tuning import Checkpoint, TextClassifier, Tuned, Tuning, tune
 
 Floats = npt.NDArray[np.floating]
@@ -38,6 +41,7 @@ class Subject:
         classifier: tuned on ``splits.train``.
         checkpoints: of its tuning, earliest first; none where only the classifier is known.
         splits: ``train`` holds the labels in question, ``validation`` those that are trusted.
+        precision: of passes through the classifier; ``bf16`` is about three times faster where the processor has it.
 
     Example:
         >>> subject = Subject(tuned.classifier, tuned.until_best(), splits)
@@ -47,6 +51,7 @@ class Subject:
     classifier: TextClassifier
     checkpoints: Sequence[Checkpoint]
     splits: Splits
+    precision: Precision = "fp32"
     _kept: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
     def embedded(
@@ -61,12 +66,43 @@ class Subject:
 
     def logits(self, progress: Progress = Progress()) -> Floats:
         """Of the training examples under the classifier [n, C]."""
-        return self._once("logits", lambda: self.classifier.predict(self.splits.train.pairs, progress=progress))
+        return self._once(
+            "logits",
+            lambda: self.classifier.predict(self.splits.train.pairs, precision=self.precision, progress=progress),
+        )
 
     def dynamics(self, progress: Progress = Progress()) -> Dynamics:
         """Predictions on the training examples at each checkpoint."""
         train = self.splits.train
-        return self._once("dynamics", lambda: dynamics(self.classifier, train, self.checkpoints, progress=progress))
+        return self._once(
+            "dynamics",
+            lambda: dynamics(self.classifier, train, self.checkpoints, precision=self.precision, progress=progress),
+        )
+
+    def influence(self, tracin: TracIn, progress: Progress = Progress()) -> Influence:
+        """Of each training example on each validation example, over the checkpoints."""
+        train, validation, used = self.splits.train, self.splits.validation, self.checkpoints
+        how = replace(tracin, precision=self.precision)
+        return self._once(
+            ("influence", how),
+            lambda: how.influence(self.classifier, train, validation, checkpoints=used, progress=progress),
+        )
+
+    def own_influence(self, progress: Progress = Progress()) -> Floats:
+        """Of each training example on itself, over the checkpoints [n]; what an influence found on the way is taken."""
+        for found in self._kept.values():
+            if isinstance(found, Influence):
+                return found.self_influence
+        return self._once(
+            "own influence",
+            lambda: self_influence(
+                self.classifier,
+                self.splits.train,
+                checkpoints=self.checkpoints,
+                precision=self.precision,
+                progress=progress,
+            ),
+        )
 
     def out_of_fold(self, folds: int, seed: int, progress: Progress = Progress()) -> Floats:
         """Probabilities of the training labels by logistic regression on frozen embeddings, out of fold [n, C]."""

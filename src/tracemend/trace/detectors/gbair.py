@@ -37,9 +37,9 @@ class Gbair(Detector):
         """
         validation = subject.splits.validation
         prompt = subject.classifier.kind in ("prompt", "p-tuning")
-        logits = subject.classifier.predict(validation.pairs, progress=progress)
+        logits = subject.classifier.predict(validation.pairs, precision=subject.precision, progress=progress)
         weights = driver_weights(logits, validation.y, "misclassified")
-        found = TracIn(parts=("prompt",) if prompt else ()).influence(
+        found = TracIn(parts=("prompt",) if prompt else (), precision=subject.precision).influence(
             subject.classifier, subject.splits.train, validation, progress=progress
         )
         ranked = candidates(found.scores, weights=weights, top=self.top)

@@ -60,9 +60,7 @@ class MeanInfluence(Detector):
             raise TraceError(f"the kernel {self.kernel!r} is {did_you_mean(self.kernel, get_args(Kernel))}")
         of_train, of_query = _NORMALISED[self.kernel]
         validation = subject.splits.validation
-        found = TracIn(normalise_train=of_train, normalise_query=of_query).influence(
-            subject.classifier, subject.splits.train, validation, checkpoints=subject.checkpoints, progress=progress
-        )
+        found = subject.influence(TracIn(normalise_train=of_train, normalise_query=of_query), progress)
         weights = driver_weights(found.query_logits, validation.y, self.driver)
         ranked = candidates(found.scores, weights=weights, rule="weighted")
         return Suspicion(ranked.harm / max(float(np.sum(weights)), 1e-12), opposed(found.scores, validation))

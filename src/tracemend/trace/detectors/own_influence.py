@@ -7,7 +7,6 @@ from typing import ClassVar
 
 from tracemend.progress import Progress
 from tracemend.trace.detectors.detector import Detector, Subject, Suspicion
-from tracemend.trace.tracin import self_influence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +24,5 @@ class SelfInfluence(Detector):
 
     def suspicion(self, subject: Subject, progress: Progress) -> Suspicion:
         """Squared gradient norms, summed over the checkpoints by their learning rates."""
-        found = self_influence(
-            subject.classifier, subject.splits.train, checkpoints=subject.checkpoints, progress=progress
-        )
+        found = subject.own_influence(progress)
         return Suspicion(found, [f"self-influence {value:.3g}" for value in found])
