@@ -117,7 +117,8 @@ class Shared:
         """Do work that rests on texts and true labels alone, and read it in every unit of the same draw."""
         truth = self.splits.train.with_truth_as_label()
         known = [self.model.fingerprint, truth.fingerprint, self.splits.validation.fingerprint, self.ceiling.config]
-        path = self.out.parent.parent / "draws" / f"{self.unit.dataset}-{self.unit.seed}-{name}-{fingerprint(known)}.json"
+        draws = self.out.parent.parent / "draws"
+        path = draws / f"{self.unit.dataset}-{self.unit.seed}-{name}-{fingerprint(known)}.json"
         if not path.exists():
             write_json(path, work())
         return read_json(path)
