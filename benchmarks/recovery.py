@@ -44,9 +44,9 @@ ARMS: dict[str, tuple[Arm, dict[str, Any]]] = {
     "gbair-relabel": ("influence", {"preset": "gbair", "action": "relabel"}),
     "random-remove": ("random", {"preset": "gbair", "action": "remove"}),
     "similarity-remove": ("similarity", {"preset": "gbair", "action": "remove"}),
-    "default": ("influence", {"preset": "default"}),
-    "default-similarity": ("similarity", {"preset": "default"}),
-    "unchanged": ("unchanged", {"preset": "default"}),
+    "kernel": ("influence", {"preset": "default", "rank": "trusted"}),
+    "kernel-similarity": ("similarity", {"preset": "default", "rank": "trusted"}),
+    "unchanged": ("unchanged", {"preset": "default", "rank": "trusted"}),
 }
 # Not a repair: the noisy training set thrown away, a logistic regression on the validation set's frozen embeddings.
 VALIDATION_ONLY = "validation-only"

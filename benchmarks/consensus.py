@@ -1,0 +1,149 @@
+"""What each part of trace.consensus adds: detection AP without it, on the sets that settings are chosen on.
+
+    python benchmarks/consensus.py            # what is missing, then the table; resumes
+    python benchmarks/consensus.py --table    # from the stored figures alone
+
+500 training and 300 clean validation examples, minilm; the same draws as in ``benchmarks/repair_grid.py``. Figures of
+finished units lie in ``benchmarks/results/consensus``. The control is the share of wrong labels: AP of a random order.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+KEPT = Path(__file__).parent / "results" / "consensus"
+SETS = ("uci_sentiment_sentences", "hatecheck")
+# Noise, rate, and the sets that carry it.
+NOISES = (
+    ("none", 0.0, SETS), ("symmetric", 0.1, SETS), ("symmetric", 0.3, SETS), ("confusable", 0.3, SETS),
+    ("trolls", 0.3, ("hatecheck",)),
+)  # fmt: skip
+PARTS = {
+    "frozen, last layer": "EM on states of the last layer (trace.em)",
+    "frozen, four layers": "EM on states of four layers",
+    "tuned": "models tuned on the other folds alone",
+    "ranks": "both, as the mean of their two rankings",
+    "both, text alone": "both pooled; the noise among the labels left out",
+    "both": "both pooled, with the noise among the labels",
+    "both, groups": "and with what groups tell (trace.consensus)",
+}
+
+
+def main() -> None:
+    """Run what is missing and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--table", action="store_true")
+    given = parser.parse_args()
+    units = [(s, noise, rate, seed) for seed in range(given.seeds) for noise, rate, sets in NOISES for s in sets]
+    if not given.table:
+        for unit in units:
+            path = KEPT / ("-".join(map(str, unit)) + ".json")
+            if not path.exists():
+                from tracemend.runs import write_json
+
+                began = time.monotonic()
+                write_json(path, measured(*unit))
+                print(f"{path.stem} {time.monotonic() - began:.0f} s", flush=True)
+    print(table(given.seeds))
+
+
+def measured(name: str, noise: str, rate: float, seed: int) -> dict[str, Any]:
+    """Detection AP and what the posterior would touch, for each part and all together."""
+    import numpy as np
+
+    from tracemend.evaluate.grid import Unit
+    from tracemend.mend.proof.sets import draw
+    from tracemend.models import load
+    from tracemend.trace import embed, true_labels
+    from tracemend.trace.em import settled
+    from tracemend.trace.fold_tuned import Judged, fold_tuned, pooled
+    from tracemend.trace.groups import by_group, groups_of
+    from tracemend.tuning import Tuning
+
+    model, splits = load("minilm"), draw(Unit(dataset=name, noise=noise, rate=rate, seed=seed))
+    train, held = splits.train, splits.validation
+    rows, y, labels = np.arange(len(train)), train.y, len(train.labels)
+
+    def frozen(layers: int) -> Any:
+        ours, theirs = (embed(model, part.pairs, max_length=64, layers=layers) for part in (train, held))
+        return true_labels(ours, y, theirs, held.y, labels, seed=seed)
+
+    last, four = frozen(1), frozen(4)
+    tuning = Tuning(adapter="lora", epochs=3, max_length=64, seed=seed)
+    tuned = fold_tuned(model, train, held, four.posterior, tuning, folds=3, seed=seed)
+    states = Judged(four.predicted, four.trusted)
+    (alone, _), (both, weights) = pooled([tuned], held.y), pooled([states, tuned], held.y)
+    denied = {
+        "frozen, last layer": last.wrong(y),
+        "frozen, four layers": four.wrong(y),
+        "tuned": 1 - settled(alone.train, y)[0][rows, y],
+        "both, text alone": 1 - both.train[rows, y],
+        "both": 1 - settled(both.train, y)[0][rows, y],
+    }
+    ranks = [np.argsort(np.argsort(denied[part])) for part in ("frozen, four layers", "tuned")]
+    denied["ranks"] = np.mean(ranks, axis=0) / len(train)
+    groups = groups_of(train)
+    denied["both, groups"] = denied["both"] if groups is None else by_group(denied["both"], groups)[0]
+    return {"weights": weights.tolist(), "parts": {part: figures(p, train.wrong) for part, p in denied.items()}}
+
+
+def figures(p: Any, wrong: Any) -> Mapping[str, float | None]:
+    """AP, the share that P(wrong) > 0.5 would touch, its precision, the share of wrong labels left, Brier score."""
+    import numpy as np
+
+    from tracemend.evaluate import detection
+
+    touched = p > 0.5
+    return {
+        "ap": detection(p, wrong).ap if wrong.any() else None,
+        "chance": float(wrong.mean()),
+        "touched": float(touched.mean()),
+        "right": float(wrong[touched].mean()) if touched.any() else None,
+        "left": float((wrong != touched).mean()),
+        "expected": float(p.mean()),
+        "brier": float(np.mean((p - wrong) ** 2)),
+    }
+
+
+def table(seeds: int) -> str:
+    """Means over seeds, one block a noise."""
+    import numpy as np
+
+    from tracemend.runs import read_json
+
+    def mean(found: list[float | None]) -> str:
+        known = [value for value in found if value is not None]
+        return f"{np.mean(known):.3f}" if known else ""
+
+    lines = []
+    for noise, rate, sets in NOISES:
+        for name in sets:
+            paths = [KEPT / f"{name}-{noise}-{rate}-{seed}.json" for seed in range(seeds)]
+            found = [read_json(path)["parts"] for path in paths if path.exists()]
+            if not found:
+                continue
+            lines += [
+                f"\n**{name}, {noise} {rate:.0%}** ({len(found)} seeds; "
+                f"wrong {mean([one['both']['chance'] for one in found])})\n",
+                "| part | AP | touched | of these wrong | wrong labels left | believed wrong | Brier |",
+                "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+            ]
+            for part in PARTS:
+                each = [mean([one[part][k] for one in found]) for k in ("ap", "touched", "right", "left")]
+                # A mean of ranks is no probability: what it would touch says nothing.
+                tail = [mean([one[part][k] for one in found]) for k in ("expected", "brier")]
+                cells = [each[0], "", "", "", "", ""] if part == "ranks" else [*each, *tail]
+                lines.append(f"| {part} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
