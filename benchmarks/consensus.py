@@ -25,6 +25,8 @@ NOISES = (
     ("none", 0.0, SETS), ("symmetric", 0.1, SETS), ("symmetric", 0.3, SETS), ("confusable", 0.3, SETS),
     ("trolls", 0.3, ("hatecheck",)),
 )  # fmt: skip
+# Rates of false discoveries that a person might ask for.
+FDR = (0.05, 0.1, 0.2)
 PARTS = {
     "frozen, last layer": "EM on states of the last layer (trace.em)",
     "frozen, four layers": "EM on states of four layers",
@@ -96,12 +98,18 @@ def measured(name: str, noise: str, rate: float, seed: int) -> dict[str, Any]:
 
 
 def figures(p: Any, wrong: Any) -> Mapping[str, float | None]:
-    """AP, the share that P(wrong) > 0.5 would touch, its precision, the share of wrong labels left, Brier score."""
+    """AP, the share that P(wrong) > 0.5 would touch, its precision, the share of wrong labels left, Brier score.
+
+    And for each rate of false discoveries that is asked for: how many are acted on, and how many of them were right.
+    """
     import numpy as np
 
     from tracemend.evaluate import detection
+    from tracemend.mend.bounds import fdr_prefix
 
     touched = p > 0.5
+    suspects = np.flatnonzero(touched)
+    bounded = {rate: suspects[fdr_prefix(p[suspects], rate)] for rate in FDR}
     return {
         "ap": detection(p, wrong).ap if wrong.any() else None,
         "chance": float(wrong.mean()),
@@ -110,6 +118,8 @@ def figures(p: Any, wrong: Any) -> Mapping[str, float | None]:
         "left": float((wrong != touched).mean()),
         "expected": float(p.mean()),
         "brier": float(np.mean((p - wrong) ** 2)),
+        **{f"acted at {rate}": float(len(rows)) for rate, rows in bounded.items()},
+        **{f"right at {rate}": float((~wrong[rows]).sum()) for rate, rows in bounded.items()},
     }
 
 
@@ -142,6 +152,28 @@ def table(seeds: int) -> str:
                 tail = [mean([one[part][k] for one in found]) for k in ("expected", "brier")]
                 cells = [each[0], "", "", "", "", ""] if part == "ranks" else [*each, *tail]
                 lines.append(f"| {part} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n\n" + bounds(seeds)
+
+
+def bounds(seeds: int) -> str:
+    """Whether the rate of false discoveries that was asked for is kept, over all draws of a row together."""
+    from tracemend.runs import read_json
+
+    lines = [
+        "| set | noise | " + " | ".join(f"asked {rate:.0%}: acted, of these right labels" for rate in FDR) + " |",
+        "| --- | --- |" + " ---: |" * len(FDR),
+    ]
+    for noise, rate, sets in NOISES:
+        for name in sets:
+            paths = [KEPT / f"{name}-{noise}-{rate}-{seed}.json" for seed in range(seeds)]
+            found = [read_json(path)["parts"]["both, groups"] for path in paths if path.exists()]
+            if not found:
+                continue
+            cells = []
+            for asked in FDR:
+                acted, right = (sum(one[f"{what} at {asked}"] for one in found) for what in ("acted", "right"))
+                cells.append(f"{acted:.0f}, {right / acted:.1%}" if acted else "none")
+            lines.append(f"| {name} | {noise} {rate:.0%} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
