@@ -20,6 +20,7 @@ from tracemend.data.examples import read_examples
 from tracemend.data.reference import available, reference
 from tracemend.errors import DataError, TraceError, TuningError
 from tracemend.mend import Ledger, RepairResult, cross_posterior
+from tracemend.mend.job import configured
 from tracemend.models import load, tiny
 from tracemend.trace import embed
 
@@ -105,7 +106,7 @@ def test_bounds_that_are_none_are_refused(changes: dict[str, Any], said: str) ->
     with pytest.raises(TuningError, match=said):
         quick(**changes).run(tiny("bert"), planted(60), progress=Nothing())
     with pytest.raises(TuningError, match=said):
-        tracemend.mend.job.configured(**changes)
+        configured(**changes)
 
 
 def test_validation_labels_that_are_all_wrong_are_refused_or_seen_through() -> None:

@@ -17,7 +17,16 @@ from tracemend.errors import TraceError
 from tracemend.evaluate import threshold
 from tracemend.mend.bounds import NoiseRate, noise_rate
 from tracemend.mend.cross import Crossed, cross_posterior, trusted_posterior
-from tracemend.mend.ranking import Arm, Ranking, by_chance, by_influence, by_similarity, softmax, with_posterior
+from tracemend.mend.ranking import (
+    Arm,
+    Ranking,
+    by_chance,
+    by_consensus,
+    by_influence,
+    by_similarity,
+    softmax,
+    with_posterior,
+)
 from tracemend.mend.rounds import ArmResult, measure, repair_arm
 from tracemend.mend.verdict import Verdict, verdict
 from tracemend.models import LanguageModel
@@ -143,9 +152,6 @@ class Bench:
         """The ranking with the posterior that decides, where the configuration asks for one."""
         if not self.rules.by_posterior:
             return ranking
-        if self.rules.validation == "clean" and self.rules.rank == "consensus":
-            row = {uid: i for i, uid in enumerate(self.splits.train.uid)}
-            return with_posterior(ranking, train.y, self.beliefs[[row[uid] for uid in train.uid]])
         if self.rules.validation == "clean":
             if ranking.kernels is None:
                 raise TraceError("the ranking rests on no fit to the validation labels; choose rank 'trusted'.")
@@ -194,6 +200,12 @@ class Bench:
         validation = self.splits.validation
 
         def rank(tuned: Tuned, train: Labelled, number: int) -> Any:
+            if arm == "influence" and self.rules.rank == "consensus" and self.rules.validation == "clean":
+                row = {uid: i for i, uid in enumerate(self.splits.train.uid)}
+                posterior = self.beliefs[[row[uid] for uid in train.uid]]
+                return by_consensus(
+                    self.rules, tuned, train, validation, posterior, self.precision, progress=self.progress
+                )
             if arm == "influence":
                 both = self.embedded(train, "train"), self.embedded(validation, "validation")
                 ranking, p_train = by_influence(self.rules, tuned, train, validation, both, progress=self.progress)

@@ -196,6 +196,46 @@ def by_influence(
     return ranking, p_train
 
 
+def by_consensus(
+    rules: Rules,
+    tuned: Tuned,
+    train: Labelled,
+    validation: Labelled,
+    posterior: Floats,
+    precision: str,
+    *,
+    progress: Progress = Progress(),
+) -> tuple[Ranking, Floats]:
+    """Rank by a posterior of the true label; influence explains those that it suspects, and is not taken of others.
+
+    Args:
+        posterior: of the training examples [n, C].
+        precision: of the predictions.
+
+    Returns:
+        As :func:`by_influence`; ``signed`` is zero for whoever is not suspected.
+    """
+    used = tuned.until_best() if rules.checkpoints == "all" else [tuned.best]
+    suspects = np.flatnonzero(posterior[np.arange(len(train)), train.y] < 0.5)
+    p_train = softmax(tuned.classifier.predict(train.pairs, precision=precision, progress=progress))
+    signed = np.zeros((len(train), len(validation)), dtype=np.float32)
+    drivers = np.zeros(len(validation))
+    if len(suspects):
+        asked = train.take(suspects)
+        found = rules.tracin.influence(tuned.classifier, asked, validation, checkpoints=used, progress=progress)
+        signed[suspects] = found.scores
+        drivers = driver_weights(found.query_logits, validation.y, rules.drivers)
+    blank = Ranking(
+        suspicion=np.zeros(len(train)),
+        suggestion=suggest(p_train, train.y),
+        certainty=np.ones(len(train)),
+        signed=signed,
+        drivers=drivers,
+        eligible=np.zeros(len(train), dtype=bool),
+    )
+    return with_posterior(blank, train.y, posterior), p_train
+
+
 def by_similarity(
     rules: Rules,
     embeddings: tuple[Floats, Floats],
