@@ -274,6 +274,19 @@ def test_detect_ranks_the_training_labels_and_measures(run, here):
     assert run("predict", "suspects", "clean.csv", "--quiet").exit_code == 0
 
 
+@pytest.mark.parametrize(
+    ("given", "used"), [((), "trace.out-of-fold-loss"), (("--valid", "held.csv"), "trace.consensus")]
+)
+def test_detect_trusts_the_validation_labels_that_it_is_given(run, here, given, used):
+    whole = pd.read_csv("clean.csv")
+    whole[:40].to_csv("held.csv", index=False)
+    whole[40:].to_csv("mine.csv", index=False)
+    asked = ("detect", "mine.csv", "--text", "text", "--label", "label", "--model", "model", "--fix-splits")
+    done = run(*asked, *FAST, *given, "--out", "suspects")
+    assert done.exit_code == 0, done.output
+    assert used in done.output
+
+
 def test_detect_names_the_detectors(run, here):
     done = run("detect", "clean.csv", "--text", "text", "--label", "label", "--method", "trace.los")
     assert done.exit_code == 2

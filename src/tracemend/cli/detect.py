@@ -19,8 +19,13 @@ def detect(
     text: o.Text,
     label: o.Label,
     method: Annotated[
-        str, typer.Option(metavar="NAME", help="A detector: trace.gbair, trace.loss, ... (tracemend methods).")
-    ] = "trace.out-of-fold-loss",
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="A detector: trace.gbair, trace.loss, ... (tracemend methods); else trace.consensus where --valid is "
+            "given, and trace.out-of-fold-loss, which trusts no label, where it is not.",
+        ),
+    ] = None,
     reply: o.Reply = None,
     valid: o.Valid = None,
     test: o.Test = None,
@@ -62,7 +67,7 @@ def detect(
     from tracemend.tuning import Tuning
 
     folder = o.run_directory(out, file)
-    chosen = detector(method, seed=seed)
+    chosen = detector(method or ("trace.out-of-fold-loss" if valid is None else "trace.consensus"), seed=seed)
     tuning = tuned_as(
         Tuning(), seed=seed, adapter=adapter, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate,
         patience=patience, max_length=max_length, virtual_tokens=virtual_tokens, precision=precision,
@@ -87,7 +92,9 @@ def detect(
     console = person(json=json)
     suspects = pd.read_parquet(folder / "suspects.parquet").head(SHOWN)
     print_table(console, suspects.drop(columns=["uid", "evidence"]))
-    rows = [{"figure": n, method: v, "random order": result["controls"].get(n)} for n, v in result["metrics"].items()]
+    rows = [
+        {"figure": n, chosen.name: v, "random order": result["controls"].get(n)} for n, v in result["metrics"].items()
+    ]
     console.print()
     print_table(console, pd.DataFrame(rows))
     print_notes(console, result["notes"])
