@@ -197,7 +197,7 @@ def reviewer(run: Path, decisions: int, seed: int) -> dict[str, Any]:
 
 def _review(run: Path, decisions: int, seed: int, *, at_random: bool) -> dict[str, Any]:
     with serving(run) as server:
-        _wait(server)
+        server.wait()
         rows = server.get("suspects", version="original", show="all" if at_random else "open", limit=200)["rows"]
         if at_random:
             total = server.get("suspects", version="original", show="all", limit=1)["total"]
@@ -218,7 +218,7 @@ def _review(run: Path, decisions: int, seed: int, *, at_random: bool) -> dict[st
         deciding = time.monotonic() - began
         began = time.monotonic()
         server.post("retrain", {"actor": "reviewer", "basis": "people", "version": "original"})
-        _wait(server)
+        server.wait()
         retraining = time.monotonic() - began
         versions = {v["name"]: v["figures"] for v in server.get("state")["versions"]}
         compared = server.get("compare", before="original", after="0001")
@@ -244,13 +244,6 @@ def _right(run: Path, uids: list[str]) -> float | None:
         return None
     wrong = dict(zip(train.uid, train.wrong.tolist(), strict=True))
     return round(float(np.mean([wrong[uid] for uid in uids])), 3)
-
-
-def _wait(server: Server) -> None:
-    while (job := server.get("pulse")["job"]) is not None and job["state"] == "running":
-        time.sleep(0.3)
-    if job is not None and job["state"] != "done":
-        raise SystemExit(f"the job ended as {job['state']}: {job['message']}")
 
 
 def main() -> None:
