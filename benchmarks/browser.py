@@ -48,6 +48,13 @@ class Server:
         with urllib.request.urlopen(asked, timeout=60) as answer:
             return json.load(answer)
 
+    def wait(self) -> None:
+        """Wait until no job runs; SystemExit where the last one failed."""
+        while (job := self.get("pulse")["job"]) is not None and job["state"] == "running":
+            time.sleep(0.3)
+        if job is not None and job["state"] != "done":
+            raise SystemExit(f"the job ended as {job['state']}: {job['message']}")
+
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()

@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.browser import Person, Server, browsing, serving
+from benchmarks.browser import Person, browsing, serving
 
 ENTER = "\ue007"
 
@@ -28,7 +28,7 @@ def main() -> None:
         run = Path(folder) / "demo"
         shutil.copytree(given.run, run)
         with serving(run) as server:
-            _wait(server)
+            server.wait()
             with browsing() as driver:
                 ada = Person(driver, server.url)
                 _errors(ada, given.out / "studio-evidence.png")
@@ -37,15 +37,10 @@ def main() -> None:
                     asked = {"actor": "Ada", "version": "original", "seen": {row["uid"]: row["seen"]}, "act": "accept"}
                     server.post("decide", asked)
                 server.post("retrain", {"actor": "Ada", "basis": "people", "version": "original"})
-                _wait(server)
+                server.wait()
                 _compare(ada, given.out / "studio-compare.png")
             with browsing(390, 844, dark=True) as driver:
                 _errors(Person(driver, server.url), given.out / "studio-phone.png")
-
-
-def _wait(server: Server) -> None:
-    while (job := server.get("pulse")["job"]) is not None and job["state"] == "running":
-        time.sleep(0.3)
 
 
 def _errors(ada: Person, path: Path) -> None:
@@ -53,6 +48,7 @@ def _errors(ada: Person, path: Path) -> None:
     ada.press("j")
     ada.until(lambda: ada.all("[data-testid=card]"))
     ada.press(ENTER)
+    ada.until(lambda: len(ada.all(".w-towards, .w-away")) and ada.all(".card.here p[dir]"), 60)
     _take(ada, path)
 
 
@@ -60,11 +56,12 @@ def _suspects(ada: Person, path: Path) -> None:
     ada.open("?tab=suspects&version=original")
     ada.press("j")
     ada.until(lambda: ada.all("[data-testid=reason]"))
+    ada.until(lambda: ada.all("[data-testid=coloured]"), 60)
     _take(ada, path)
 
 
 def _compare(ada: Person, path: Path) -> None:
-    ada.open("?tab=compare")
+    ada.open("?tab=compare&before=original&after=0001")
     ada.named("verdict")
     _take(ada, path)
 

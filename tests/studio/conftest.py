@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 
+from tracemend.runs import read_json
 from tracemend.studio import Session
 
 WORDS = {
@@ -30,8 +33,9 @@ def frame(n: int = 140, *, seed: int = 0, flipped: float = 0.25) -> pd.DataFrame
     for i in range(n):
         truth = ("safe", "unsafe")[i % 2]
         text = f"{' '.join(rng.choice(WORDS[truth], 3))} {rng.integers(10**9)} {i}"
-        if i < len(HOSTILE):
-            text = f"{HOSTILE[i]} {text}"
+        # Several of each, so that no split puts all of them where nobody looks.
+        if i % 35 < len(HOSTILE):
+            text = f"{HOSTILE[i % 35]} {text}"
         label = {"safe": "unsafe", "unsafe": "safe"}[truth] if rng.random() < flipped else truth
         rows.append({"text": text, "label": label, "truth": truth})
     return pd.DataFrame(rows)
@@ -79,3 +83,12 @@ def run(prepared: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def session(run: Path) -> Session:
     return Session(run)
+
+
+def worker_of(run: Path, number: str = "0001") -> psutil.Process:
+    """The process of a job, once it is there."""
+    about = run / "studio" / "jobs" / number / "worker.json"
+    end = time.monotonic() + 20
+    while not about.exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    return psutil.Process(read_json(about)["pid"])

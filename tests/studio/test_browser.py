@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from benchmarks.browser import CHROMIUM, DRIVER, LACKING, Person, Server, browsing, serving
-from tests.studio.conftest import HOSTILE
+from tests.studio.conftest import HOSTILE, worker_of
 from tracemend.studio import Session
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not (CHROMIUM and DRIVER), reason=LACKING)]
@@ -21,6 +21,7 @@ pytest.importorskip("selenium")
 
 ESCAPE = "\ue00c"
 ENTER = "\ue007"
+BACKSPACE = "\ue003"
 
 
 # JavaScript, as the package hands it on.
@@ -78,9 +79,13 @@ def test_from_an_error_to_a_model_that_can_be_taken_along(ada: Person, server: S
     ada.click("tab-retrain")
     ada.says("4 examples looked at by people", "[data-testid=summary]")
     ada.click("retrain")
-    ada.until(lambda: ada.all("[data-testid=stage], [data-testid=job-compare]"))
-    ada.open("?tab=retrain")  # a reload in mid-training
-    ada.named("job")
+    worker = worker_of(run)
+    worker.suspend()  # so that it is in mid-training for certain
+    ada.named("stage")
+    ada.open("?tab=retrain")
+    ada.named("stage"), ada.named("cancel")
+    assert server.get("pulse")["job"]["state"] == "running" and not ada.all("[data-testid=job-compare]")
+    worker.resume()
     ada.until(lambda: ada.all("[data-testid=job-compare]"), 90)
     ada.click("job-compare")
     ada.says("Average precision", seconds=30)
@@ -94,6 +99,44 @@ def test_from_an_error_to_a_model_that_can_be_taken_along(ada: Person, server: S
     changed = [row for row, label in zip(rows, given.frame["label"], strict=True) if row["label"] != label]
     assert len(changed) == 4
     assert ada.faults() == []
+
+
+def test_the_page_outlives_a_worker_that_crashes_or_is_cancelled(ada: Person, server: Server, run: Path) -> None:
+    [row] = server.get("suspects", version="original", limit=1)["rows"]
+    asked = {"actor": "Ada", "version": "original", "seen": {row["uid"]: row["seen"]}, "act": "accept"}
+    server.post("decide", asked)
+    ada.open("?tab=retrain")
+    ada.click("retrain")
+    ada.named("stage")
+    worker_of(run).kill()
+    ada.until(lambda: ada.all("[data-testid=job-state][data-state=failed]"))
+    ada.says("without a result")
+    ada.click("tab-suspects")
+    ada.until(lambda: ada.all("[data-testid=row]"))
+    ada.press("j")
+    ada.until(lambda: ada.all(".row.here"))
+    ada.press("x")
+    ada.until(lambda: server.get("pulse")["reviewed"] == 2)
+    ada.click("tab-retrain")
+    ada.click("retrain")
+    ada.click("cancel")
+    ada.until(lambda: ada.all("[data-testid=job-state][data-state=cancelled]"))
+    assert {v["name"] for v in server.get("state")["versions"]} == {"original", "repaired"}
+
+
+def test_what_was_decided_is_undone_by_key_after_a_restart(window: Any, run: Path) -> None:
+    with serving(run) as server:
+        ada = Person(window, server.url)
+        ada.open("?tab=suspects")
+        ada.press("j")
+        ada.press("a")
+        ada.until(lambda: server.get("pulse")["reviewed"] == 1)
+    with serving(run) as server:
+        ada = Person(window, server.url)
+        ada.open()
+        ada.press("u")
+        ada.says("1 taken back", "#toast")
+        assert server.get("pulse")["reviewed"] == 0
 
 
 def test_a_run_that_nobody_looked_at_is_prepared_while_the_page_waits(window: Any, run: Path) -> None:
@@ -130,6 +173,40 @@ def test_several_at_once(ada: Person, server: Server) -> None:
     ada.until(lambda: server.get("pulse")["reviewed"] == 0)
 
 
+def test_without_a_keyboard(ada: Person, server: Server) -> None:
+    ada.open("?tab=suspects")
+    ada.until(lambda: ada.all("[data-testid=row] input"))
+    for n in range(2):
+        ada.driver.execute_script("document.querySelector('.rows .row:not(.chosen) input').click()")
+        ada.says(f"{n + 1} chosen", "[data-testid=chosen]")
+    ada.click("remove-all")
+    ada.until(lambda: server.get("pulse")["reviewed"] == 2)
+    ada.until(lambda: not ada.text("[data-testid=chosen]"))
+    ada.click("toast-undo")
+    ada.until(lambda: server.get("pulse")["reviewed"] == 0)
+    ada.open("?show=all")
+    ada.until(lambda: ada.all("[data-testid=row]"))[0].click()
+    ada.named("choose")
+    for n in range(3):
+        ada.driver.execute_script("document.querySelector('.card:not(.chosen) [data-testid=choose]').click()")
+        ada.says(f"{n + 1} chosen", "[data-testid=chosen]")
+    ada.click("label-all-1")
+    ada.until(lambda: server.get("pulse")["reviewed"] == 3)
+
+
+def test_only_one_label(ada: Person) -> None:
+    from selenium.webdriver.support.ui import Select
+
+    ada.open("?show=all&q=-nothing")
+    Select(ada.named("by-label")).select_by_visible_text("unsafe")
+    ada.until(lambda: "label%3Aunsafe" in ada.driver.current_url)
+    labels = ada.until(lambda: [one.text for one in ada.all("[data-testid=row] .c-label .chip:first-of-type")])
+    assert set(labels) == {"unsafe"}
+    assert ada.named("search").get_attribute("value") == "label:unsafe -nothing"
+    Select(ada.named("by-label")).select_by_visible_text("Any label")
+    ada.until(lambda: ada.named("search").get_attribute("value") == "-nothing")
+
+
 def test_a_link_opens_the_same_view(ada: Person, server: Server) -> None:
     ada.open("?show=all&sort=confidence&desc=0&q=label%3Asafe")
     ada.press("jj")
@@ -148,9 +225,12 @@ def test_words_and_comments_are_kept(ada: Person, server: Server) -> None:
     ada.open("?tab=suspects")
     ada.press("j")
     ada.click("mark-words")
+    ada.says("No training uses them yet", "[data-testid=words-note]")
     ada.click("word")
     ada.click("yes")
     ada.until(lambda: server.get("state")["marks"] == 1)
+    # The mark is seen, whether or not the words are coloured by now.
+    ada.until(lambda: ada.all("[data-testid=detail] .word.ignore"))
     ada.press("c")
     ada.until(lambda: ada.all("dialog[open] textarea"))[0].send_keys("I am not sure.")
     ada.click("yes")
@@ -160,18 +240,32 @@ def test_words_and_comments_are_kept(ada: Person, server: Server) -> None:
 
 
 def test_texts_do_nothing_to_the_page(ada: Person, run: Path) -> None:
-    parts = Session(run).splits.parts
+    parts, met = Session(run).splits.parts, set()
     for name, part in parts.items():
         for uid, text in zip(part.uid, part.frame["text"], strict=True):
             hostile = next((h for h in HOSTILE if text.startswith(h[:20])), None)
             if hostile is None or name not in ("train", "validation"):
                 continue
+            met.add(hostile)
             ada.open(f"?tab={'suspects' if name == 'train' else 'errors'}&show=all&uid={uid}")
             shown = ada.until(lambda: ada.text("[data-testid=detail] .text"))
             assert ada.driver.execute_script("return window.pwned") is None
+            if len(text) > 100_000:
+                assert "more characters" in shown and len(shown) < 25_000
             if "\u202e" in text:
                 assert "U+202E" in shown and "\u202e" not in shown
             assert ada.driver.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+    assert met == set(HOSTILE)
+    # Nor does what people write: a name cannot be a text of that kind, a comment can.
+    ada.open(f"?tab=suspects&show=all&uid={parts['train'].uid[0]}")
+    ada.until(lambda: ada.all("[data-testid=reason]") or ada.all("[data-testid=comment]"))
+    ada.press("c")
+    ada.until(lambda: ada.all("dialog[open] textarea"))[0].send_keys(HOSTILE[0])
+    ada.click("yes")
+    ada.says("<script>", "[data-testid=detail]")
+    ada.open("?tab=history")
+    ada.says("<script>")
+    assert ada.driver.execute_script("return window.pwned") is None
     assert ada.faults() == []
 
 
@@ -235,6 +329,10 @@ def test_every_key_works_without_a_mouse(ada: Person) -> None:
     ada.until(lambda: not ada.all("dialog[open]"))
     ada.press("/")
     assert ada.driver.switch_to.active_element.get_attribute("data-testid") == "search"
+    ada.press("colour:red")
+    ada.says("not one of: label", ".list .empty")
+    assert not ada.all("[data-testid=row]")
+    ada.press(BACKSPACE * len("colour:red"))
     ada.press("safe jk")  # typed, not obeyed
     assert "uid=" not in ada.driver.current_url
     ada.press(ESCAPE)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from tracemend.errors import RunError
@@ -94,6 +99,27 @@ def test_a_worker_prepares_and_is_found_again(session: Session, run: Path) -> No
     done = wait(Jobs(run), job.number)
     assert done.state == "done", done.facts
     assert (folder / "influence.npy").read_bytes() == before
+
+
+def test_of_two_servers_that_start_a_job_at_once_one_is_refused(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = Jobs.latest
+    both = threading.Barrier(2)
+
+    def looked(jobs: Jobs) -> Job | None:
+        found = whole(jobs)
+        both.wait(10)  # neither has made its folder yet
+        return found
+
+    real = subprocess.Popen
+    monkeypatch.setattr(Jobs, "latest", looked)
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: real([sys.executable, "-c", "input()"], stdin=-1))
+    with ThreadPoolExecutor(2) as pool:
+        asked = [pool.submit(Jobs(run).start, "prepare", {"version": "original"}) for _ in range(2)]
+    faults = [str(one.exception()) for one in asked if one.exception()]
+    assert len(faults) == 1 and "in the same moment" in faults[0]
+    assert [p.name for p in (run / "studio" / "jobs").iterdir()] == ["0001"]
+    assert not list((run / "studio").glob(".job-*"))
+    psutil.Process(read_json(run / "studio" / "jobs" / "0001" / "worker.json")["pid"]).kill()
 
 
 @pytest.mark.slow

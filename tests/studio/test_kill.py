@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from benchmarks.browser import Server
 from benchmarks.studio_kill import decide_and_kill
-from tracemend.runs import read_json
+from tests.studio.conftest import worker_of
 from tracemend.studio import Session
 from tracemend.studio.versions import version
 
@@ -22,19 +20,11 @@ def test_ten_kills_lose_no_confirmed_decision(run: Path) -> None:
     assert found["lost"] == 0
 
 
-def _worker(run: Path) -> psutil.Process:
-    about = run / "studio" / "jobs" / "0001" / "worker.json"
-    end = time.monotonic() + 20
-    while not about.exists() and time.monotonic() < end:
-        time.sleep(0.05)
-    return psutil.Process(read_json(about)["pid"])
-
-
 @pytest.mark.slow
 def test_a_killed_server_leaves_its_work_and_the_next_one_finds_it(run: Path) -> None:
     (version(run, "original").folder / "prepared.json").unlink()
     first = Server(run)
-    worker = _worker(run)
+    worker = worker_of(run)
     first.kill()
     assert worker.is_running()
     second = Server(run)
@@ -53,7 +43,7 @@ def test_a_killed_server_leaves_its_work_and_the_next_one_finds_it(run: Path) ->
 def test_a_server_that_is_told_to_end_ends_its_work(run: Path) -> None:
     (version(run, "original").folder / "prepared.json").unlink()
     server = Server(run)
-    worker = _worker(run)
+    worker = worker_of(run)
     server.stop()
     worker.wait(20)
     assert Session(run).jobs.job("0001").state == "cancelled"

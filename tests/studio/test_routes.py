@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from tracemend.errors import RunError
 from tracemend.studio import Session
 from tracemend.studio.app import build, serve
 from tracemend.studio.security import BODY, checked_host, is_loopback
+from tracemend.studio.words import Colours
 
 HERE = "http://127.0.0.1:8760"
 
@@ -76,6 +80,29 @@ def test_the_second_of_two_is_told(page: Page) -> None:
     assert decide(page, row).status_code == 200
     late = decide(page, row, actor="Bo", act="remove")
     assert late.status_code == 409 and late.json()["conflict"] and "Ada" in late.json()["error"]
+
+
+def test_nobody_who_decides_waits_for_words(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    ready = threading.Event()
+
+    def slow(*_: Any, **__: Any) -> Colours:
+        assert ready.wait(30)
+        return Colours([("text", "go", 1.0)])
+
+    monkeypatch.setattr(session.speaker, "word_colours", slow)
+    with Page(build(session, hosts=("127.0.0.1:8760",)), base_url=HERE) as page:
+        row = first(page)
+        asked = {"version": "original", "uid": row["uid"], "label": "safe"}
+        # More than there are threads for requests.
+        with ThreadPoolExecutor(61) as pool:
+            waiting = [pool.submit(page.get, "/api/words", params=asked) for _ in range(60)]
+            try:
+                time.sleep(0.5)
+                assert pool.submit(decide, page, row).result(timeout=10).status_code == 200
+                assert not any(one.done() for one in waiting)
+            finally:
+                ready.set()
+            assert {one.result(timeout=30).status_code for one in waiting} == {200}
 
 
 def test_words_and_comments(page: Page) -> None:

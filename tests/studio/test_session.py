@@ -79,14 +79,29 @@ def test_the_control_of_the_evidence_is_not_flattering(session: Session) -> None
     assert np.mean(agree) > 5 * abs(np.mean(chance))
 
 
-def test_an_example_shows_the_errors_it_causes(session: Session) -> None:
+def test_an_example_shows_every_error_it_causes_and_no_other(session: Session) -> None:
     found = session.evidence("original")
-    worst = int(found.votes.argmax())
-    example = session.example("original", session.splits.train.uid[worst])
-    caused = {row["uid"]: row["influence"] for row in example["caused"]}
-    assert caused and max(caused.values()) < 0
-    behind = [i for q in found.wrong for i, _ in (found.behind(int(q)) or {"away": []})["away"]]
-    assert worst in behind
+    matrix = found.influence
+    assert matrix is not None
+    hardest = {int(q): set(np.argsort(matrix[q], kind="stable")[:20].tolist()) for q in found.wrong}
+    assert found.votes.max() > 1 and found.votes.min() == 0
+    for i in (int(found.votes.argmax()), int(found.votes.argmin())):
+        example = session.example("original", session.splits.train.uid[i])
+        causes = {session.splits.validation.uid[q] for q in hardest if i in hardest[q] and matrix[q, i] < 0}
+        assert {row["uid"] for row in example["caused"]} == causes
+        assert example["errors"] == len(causes) == found.votes[i]
+        value = [row["influence"] for row in example["caused"]]
+        assert value == sorted(value) and max(value, default=-1) < 0
+
+
+def test_a_row_names_its_nearest_of_another_label_and_its_copies(session: Session) -> None:
+    rows = lists.suspects(session, "original", show="all", limit=200)["rows"]
+    for row in rows[:20]:
+        whole = session.example("original", row["uid"])
+        assert row["copies"] == len(whole["twins"])
+        nearest = whole["near"][0]
+        assert row["nearest"] == {"label": nearest["given"], "similarity": round(nearest["similarity"], 3)}
+        assert nearest["given"] != row["given"]
 
 
 def test_suspects_are_ranked_and_reasons_name_the_labels(session: Session) -> None:
@@ -130,7 +145,13 @@ def test_an_unknown_example_is_said(session: Session, uid: str) -> None:
 def test_a_version_that_is_not_prepared_says_so(session: Session) -> None:
     for file in session.evidence("original").version.folder.iterdir():
         file.unlink()
-    assert lists.errors(session, "original") == {"prepared": False, "total": 0, "rows": [], "counts": {}}
+    assert lists.errors(session, "original") == {
+        "prepared": False,
+        "total": 0,
+        "rows": [],
+        "counts": {},
+        "against": None,
+    }
     assert not lists.suspects(session, "original")["prepared"]
     with pytest.raises(RunError, match="prepare it first"):
         _ = session.evidence("original").p

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import contextlib
+import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -31,7 +34,7 @@ def test_a_text_is_cut_at_its_words_and_nothing_is_lost() -> None:
 @pytest.mark.skipif(available(), reason="there is a saliency room")
 def test_without_the_room_nothing_is_said(run: Path) -> None:
     speaker = Speaker(run)
-    assert speaker.word_colours("original", "go home", "safe") == []
+    assert speaker.word_colours("original", "go home", "safe").pieces == []
     assert speaker._process is None
 
 
@@ -40,14 +43,53 @@ def test_without_the_room_nothing_is_said(run: Path) -> None:
 def test_words_are_weighed_by_the_version_that_is_asked(session: Session) -> None:
     example = session.splits.train.frame["text"].iloc[10]
     try:
-        found = session.speaker.word_colours("original", example, "safe")
+        answer = session.speaker.word_colours("original", example, "safe")
+        found = answer.pieces
+        assert answer.fall is not None and set(answer.fall) == {"words", "random"}
         assert "".join(piece for _, piece, _ in found) == example
         weights = [weight for _, _, weight in found if weight is not None]
         assert max(map(abs, weights)) == pytest.approx(1.0)
-        against = session.speaker.word_colours("original", example, "unsafe")
+        against = session.speaker.word_colours("original", example, "unsafe").pieces
         # With two labels what speaks for the one speaks against the other.
         assert [w for _, _, w in against if w is not None] == pytest.approx([-w for w in weights], abs=1e-3)
         with pytest.raises(RunError, match="not one of"):
             session.speaker.word_colours("nothing", example, "safe")
     finally:
         session.speaker.close()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not available(), reason="there is no saliency room")
+def test_a_process_that_was_killed_is_told_and_started_anew(session: Session) -> None:
+    speaker = session.speaker
+    try:
+        assert speaker.word_colours("original", "go home", "safe").pieces
+        assert speaker._process is not None
+        speaker._process.kill()
+        with contextlib.suppress(RunError):  # that it ended may be noticed before it is asked
+            speaker.word_colours("original", "go home", "safe")
+        assert speaker.word_colours("original", "go home", "safe").pieces
+    finally:
+        speaker.close()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not available(), reason="there is no saliency room")
+def test_who_waits_for_words_does_not_keep_the_studio_from_ending(session: Session) -> None:
+    said: list[str] = []
+
+    def ask() -> None:
+        try:
+            session.speaker.word_colours("original", "go home", "safe")
+        except RunError as error:
+            said.append(str(error))
+
+    waiting = threading.Thread(target=ask)
+    waiting.start()
+    while session.speaker._process is None:
+        time.sleep(0.01)
+    began = time.monotonic()
+    session.speaker.close()
+    waiting.join(10)
+    assert not waiting.is_alive() and time.monotonic() - began < 2
+    assert said and "look at the text again" in said[0]

@@ -23,6 +23,8 @@ from tracemend.studio.security import Guard, checked_host, is_loopback
 from tracemend.studio.session import Session
 
 PAGE = Path(__file__).parent / "static"
+# Seconds for requests under way when the server is told to end.
+_LAST_ANSWERS = 3
 
 
 def build(session: Session, *, hosts: tuple[str, ...] = (), token: str | None = None) -> Guard:
@@ -80,7 +82,14 @@ def serve(
     named = f"[{host}]" if ":" in host else host
     hosts = tuple(f"{name}:{port}" for name in {"127.0.0.1", "localhost", "[::1]", named}) if local else ()
     guarded = build(session, hosts=hosts, token=token)
-    config = uvicorn.Config(guarded, log_level="warning", access_log=False, lifespan="off", server_header=False)
+    config = uvicorn.Config(
+        guarded,
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        timeout_graceful_shutdown=_LAST_ANSWERS,
+    )
     server = uvicorn.Server(config)
     # The server hands a SIGTERM on when it is done; without a handler it would end us before the work is ended.
     # It stands before any work begins: whoever has read the address may already ask us to end.

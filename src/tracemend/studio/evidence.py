@@ -15,8 +15,8 @@ from tracemend.errors import RunError
 from tracemend.runs import read_json
 from tracemend.studio.versions import Version
 
-# Examples named on either side of an error, errors named for an example.
-TOP, CAUSED = 10, 12
+# Training examples named on either side of an error.
+TOP = 10
 _VOTES = 20
 Floats = npt.NDArray[np.float64]
 
@@ -88,18 +88,23 @@ class Evidence:
         return np.argsort(-self.suspects["suspicion"].fillna(-np.inf).to_numpy(), kind="stable").astype(np.int64)
 
     @cached_property
-    def votes(self) -> npt.NDArray[np.int64]:
-        """For each training example, how many errors have it among their strongest opponents [n]."""
-        n = len(self.splits.train)
+    def pushing(self) -> npt.NDArray[np.int64]:
+        """The training examples that push each error hardest [errors, 20]; -1 where fewer push at all."""
+        k = min(_VOTES, len(self.splits.train))
+        found = np.full((len(self.wrong), k), -1, dtype=np.int64)
         if self.influence is None:
-            return np.zeros(n, dtype=np.int64)
-        found = np.zeros(n, dtype=np.int64)
-        for q in self.wrong:
+            return found
+        for line, q in zip(found, self.wrong, strict=True):
             row = np.nan_to_num(np.asarray(self.influence[q]), nan=0.0)
-            k = min(_VOTES, n)
-            strongest = np.argpartition(row, k - 1)[:k]
-            found[strongest[row[strongest] < 0]] += 1
+            hardest = np.argpartition(row, k - 1)[:k]
+            line[:] = np.where(row[hardest] < 0, hardest, -1)
         return found
+
+    @cached_property
+    def votes(self) -> npt.NDArray[np.int64]:
+        """For each training example, how many errors it causes: those that it is among the 20 to push hardest [n]."""
+        named = self.pushing[self.pushing >= 0]
+        return np.bincount(named, minlength=len(self.splits.train)).astype(np.int64)
 
     @cached_property
     def wrong(self) -> npt.NDArray[np.int64]:
@@ -127,12 +132,12 @@ class Evidence:
         return {"towards": towards, "away": away, "random": float(np.abs(value).mean())}
 
     def caused(self, i: int) -> list[tuple[int, float]]:
-        """The validation errors that a training example pushes, the hardest pushed first: (position, influence)."""
-        if self.influence is None or not len(self.wrong):
+        """The validation errors that a training example causes, see :attr:`votes`: (position, influence)."""
+        if self.influence is None:
             return []
-        column = np.asarray(self.influence[self.wrong, i], dtype=np.float64)
-        order = np.argsort(np.nan_to_num(column, nan=0.0), kind="stable")[:CAUSED]
-        return [(int(self.wrong[j]), float(column[j])) for j in order if column[j] < 0]
+        found = self.wrong[(self.pushing == i).any(axis=1)]
+        value = np.asarray(self.influence[found, i], dtype=np.float64)
+        return [(int(found[j]), float(value[j])) for j in np.argsort(value, kind="stable")]
 
 
 def reason(evidence: Evidence, i: int, label: str, suggestion: str) -> str:
@@ -153,7 +158,8 @@ def reason(evidence: Evidence, i: int, label: str, suggestion: str) -> str:
         parts.append(f"a model that did not see it says {suggestion} with {opinion:.0%}")
     pushed = int(evidence.votes[i])
     if pushed:
-        parts.append(f"it is among the {_VOTES} examples that push hardest in {pushed} validation errors")
+        errors = f"{pushed} validation error{'s' if pushed > 1 else ''}"
+        parts.append(f"it is among the {_VOTES} examples that push hardest in {errors}")
     near = [
         (j, c) for j, c in zip(row["near"], row["near_cosine"], strict=True) if j >= 0 and _then(table, j) == suggestion
     ]

@@ -10,11 +10,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,8 +79,7 @@ class Jobs:
             if now is not None and now.state == "running":
                 raise RunError(f"the job {now.number} ({now.kind}) is still running; wait for it, or cancel it.")
             number = f"{int(now.number) + 1 if now else 1:04d}"
-            folder = self.folder / number
-            write_json(folder / "job.json", {"kind": kind, "asked": dict(asked), "started": time.time()})
+            folder = self._claim(number, {"kind": kind, "asked": dict(asked), "started": time.time()})
             with (folder / "worker.log").open("wb") as log:
                 # A session of its own: Ctrl-C reaches the server alone, which then says whether the work goes on.
                 worker = subprocess.Popen(
@@ -92,6 +93,18 @@ class Jobs:
             self._mine[number] = worker
             _write_worker(folder, worker.pid)
         return self.job(number)
+
+    def _claim(self, number: str, job: Mapping[str, Any]) -> Path:
+        """Make the folder of a job, which another server on the same run may be about to make as well."""
+        made = self.run / FOLDER / f".job-{uuid.uuid4().hex}"
+        write_json(made / "job.json", job)
+        self.folder.mkdir(exist_ok=True)
+        try:
+            # To a name that has a folder with files nothing can be renamed: one of the two fails.
+            return made.rename(self.folder / number)
+        except OSError as error:
+            shutil.rmtree(made, ignore_errors=True)
+            raise RunError(f"another server started the job {number} in the same moment; wait for it.") from error
 
     def latest(self) -> Job | None:
         """The last job, running or not; None before the first."""

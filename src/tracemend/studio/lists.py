@@ -48,8 +48,9 @@ def errors(
     """
     found = session.evidence(name)
     if not found.version.predicted:
-        return {"prepared": False, "total": 0, "rows": [], "counts": {}}
-    table = _error_table(session, found, session.before(found.version, against))
+        return {"prepared": False, "total": 0, "rows": [], "counts": {}, "against": None}
+    before = session.before(found.version, against)
+    table = _error_table(session, found, before)
     _known(show, ERRORS, "list")
     _known(sort, set(table.columns), "column")
     kept = {
@@ -66,6 +67,7 @@ def errors(
         "prepared": True,
         "total": len(rows),
         "counts": counts,
+        "against": None if before is None else before.version.title,
         "rows": [
             session.error_row(int(str(i)), cast(dict[str, Any], row)) for i, row in window.to_dict("index").items()
         ],

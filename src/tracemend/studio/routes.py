@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from anyio import CapacityLimiter, to_thread
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
@@ -171,7 +172,8 @@ def colours(session: Session, asked: Asked) -> dict[str, Any]:
     label = asked.choice("label", session.splits.labels)
     example = session.text_of(asked.text("uid"))
     name = session.evidence(asked.text("version")).version.name
-    return {"words": session.speaker.word_colours(name, example["text"], label, reply=example["reply"])}
+    found = session.speaker.word_colours(name, example["text"], label, reply=example["reply"])
+    return {"words": found.pieces, "fall": found.fall}
 
 
 def prepare(session: Session, asked: Asked) -> dict[str, Any]:
@@ -235,9 +237,16 @@ CHANGES: dict[str, Answer] = {
 }
 
 
+# Reads that wait for the model: one at a time, and not in the threads that decisions are made in.
+SLOW = ("words",)
+
+
 def routes(session: Session) -> list[Route]:
     """All of them, under ``/api``."""
-    made = [Route(f"/api/{name}", _answering(session, answer), methods=["GET"]) for name, answer in READS.items()]
+    made = [
+        Route(f"/api/{name}", _answering(session, answer, alone=name in SLOW), methods=["GET"])
+        for name, answer in READS.items()
+    ]
     made += [Route(f"/api/{name}", _answering(session, answer), methods=["POST"]) for name, answer in CHANGES.items()]
 
     async def file(request: Request) -> Response:
@@ -251,12 +260,23 @@ def routes(session: Session) -> list[Route]:
     return [*made, Route("/take/{version}/{file}", file, methods=["GET"])]
 
 
-def _answering(session: Session, answer: Answer) -> Callable[[Request], Any]:
+def _answering(session: Session, answer: Answer, *, alone: bool = False) -> Callable[[Request], Any]:
+    turn = CapacityLimiter(1)
+
+    async def work(request: Request, asked: Asked) -> Any:
+        if not alone:
+            return await run_in_threadpool(answer, session, asked)
+        async with turn:
+            # The page has gone on to another text meanwhile: nobody waits for this one.
+            if await request.is_disconnected():
+                return None
+            return await to_thread.run_sync(answer, session, asked, limiter=CapacityLimiter(1), abandon_on_cancel=True)
+
     async def respond(request: Request) -> Response:
         try:
             fields = dict(request.query_params) if request.method in ("GET", "HEAD") else await _fields(request)
             began = time.perf_counter()
-            found = await run_in_threadpool(answer, session, Asked(fields))
+            found = await work(request, Asked(fields))
         except TracemendError as error:
             return _failed(error)
         took = f"total;dur={(time.perf_counter() - began) * 1000:.1f}"

@@ -235,6 +235,8 @@ class Session:
             "suggestion": None,
             "reason": "",
             "opinion_of_label": None,
+            "nearest": None,
+            "copies": 0,
         }
         if found.suspects is not None:
             facts = found.suspects.iloc[i]
@@ -242,6 +244,8 @@ class Session:
             shown |= {
                 "suspicion": None if np.isnan(facts["suspicion"]) else round(float(facts["suspicion"]), 3),
                 "errors": int(found.votes[i]),
+                "nearest": _nearest(found.suspects, facts),
+                "copies": len(facts["twins"]),
                 "opinion_of_label": None if np.isnan(opinion) else round(float(opinion), 3),
             }
             # Of a label that stands, another one is not suggested.
@@ -267,6 +271,12 @@ class Session:
 
     def _text(self, example: Any) -> dict[str, Any]:
         return {"uid": example["uid"], "text": example["text"], "reply": example["reply"]}
+
+
+def _nearest(table: pd.DataFrame, facts: pd.Series) -> dict[str, Any] | None:
+    """The most similar training example with another label: which label, and how similar."""
+    j, cosine = int(facts["near"][0]), float(facts["near_cosine"][0])
+    return None if j < 0 else {"label": str(table["label_then"].iloc[j]), "similarity": round(cosine, 3)}
 
 
 def cut(text: str) -> str:

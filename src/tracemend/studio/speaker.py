@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -13,6 +14,9 @@ from tracemend.errors import TracemendError
 from tracemend.studio.prepare import Loaded
 from tracemend.studio.versions import version
 from tracemend.tuning import TextClassifier
+
+# Random orders of the words, whose mean is what the coloured ones are compared with.
+_ORDERS = 5
 
 
 def pieces(result: Any, text: str, reply: str | None) -> list[tuple[str, str, float | None]]:
@@ -46,8 +50,13 @@ def answer(loaded: Loaded, known: dict[str, TextClassifier], asked: dict[str, An
         if name not in known:
             known[name] = loaded.classifier(version(loaded.run, name))
         # Imported by name: the room may be missing, and nobody asks then.
-        method = import_module("tracemend.saliency").InputXGradient(label=asked["label"], checked=1, orders=1)
-        return {"pieces": pieces(method.run(known[name], [(text, reply)]), text, reply)}
+        method = import_module("tracemend.saliency").InputXGradient(label=asked["label"], checked=1, orders=_ORDERS)
+        result = method.run(known[name], [(text, reply)])
+        both = {"words": result.metrics, "random": result.controls}
+        fall = {of: round(figures["comprehensiveness"], 4) for of, figures in both.items()}
+        # Of a text without a word that the model reads, nothing can be deleted.
+        measured = all(math.isfinite(value) for value in fall.values())
+        return {"pieces": pieces(result, text, reply), "fall": fall if measured else None}
     except TracemendError as error:
         return {"error": str(error)}
 

@@ -11,6 +11,7 @@ import queue
 import subprocess
 import sys
 import threading
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,20 @@ from tracemend.errors import RunError
 Piece = tuple[str, str, float | None]
 # Seconds until an answer: the first one waits for the model.
 _PATIENCE = 120.0
+
+
+@dataclass(frozen=True)
+class Colours:
+    """A text with how much its words speak for a label.
+
+    Attributes:
+        pieces: the text in reading order.
+        fall: how far the label's probability falls without the weightiest words (``words``), and without as many words
+            at random (``random``): what the weights are to be compared with. None where nothing was weighed.
+    """
+
+    pieces: list[Piece]
+    fall: dict[str, float] | None = None
 
 
 def available() -> bool:
@@ -41,8 +56,8 @@ class Speaker:
         self._process: subprocess.Popen[str] | None = None
         self._answers: queue.Queue[str] = queue.Queue()
 
-    def word_colours(self, version: str, text: str, label: str, *, reply: str | None = None) -> list[Piece]:
-        """The pieces of a text in reading order, each with how much it speaks for a label.
+    def word_colours(self, version: str, text: str, label: str, *, reply: str | None = None) -> Colours:
+        """The pieces of a text, each with how much it speaks for a label.
 
         Args:
             version: whose model is asked.
@@ -56,7 +71,7 @@ class Speaker:
             RunError: the process cannot say.
         """
         if not available():
-            return []
+            return Colours([])
         asked = json.dumps({"version": version, "text": text, "reply": reply, "label": label})
         with self._lock:
             process = self._started()
@@ -74,10 +89,12 @@ class Speaker:
         )
         if "error" in found:
             raise RunError(str(found["error"]))
-        return [(part, piece, weight) for part, piece, weight in found["pieces"]]
+        return Colours([(part, piece, weight) for part, piece, weight in found["pieces"]], found["fall"])
 
     def close(self) -> None:
-        """End the process."""
+        """End the process, also while somebody waits for its answer."""
+        if self._process is not None:
+            self._process.kill()
         with self._lock:
             self._end()
 

@@ -1,10 +1,11 @@
 // The requests. A refusal is an Error with the server's own words; `conflict` says that somebody was faster.
 
 export class Refused extends Error {
-  constructor(message, { conflict = false, offline = false } = {}) {
+  constructor(message, { conflict = false, offline = false, dropped = false } = {}) {
     super(message);
     this.conflict = conflict;
     this.offline = offline;
+    this.dropped = dropped; // by ourselves: nobody waits for it any more
   }
 }
 
@@ -12,8 +13,8 @@ async function ask(path, options) {
   let answer;
   try {
     answer = await fetch(path, { credentials: "same-origin", ...options });
-  } catch {
-    throw new Refused("", { offline: true });
+  } catch (error) {
+    throw new Refused("", error.name === "AbortError" ? { dropped: true } : { offline: true });
   }
   let found;
   try {
@@ -25,10 +26,10 @@ async function ask(path, options) {
   return found;
 }
 
-export function get(name, fields = {}) {
+export function get(name, fields = {}, { signal } = {}) {
   const given = Object.entries(fields).filter(([, value]) => value !== undefined && value !== null && value !== "");
   const query = new URLSearchParams(given.map(([key, v]) => [key, v === true ? "1" : v === false ? "0" : String(v)]));
-  return ask(`/api/${name}?${query}`);
+  return ask(`/api/${name}?${query}`, { signal });
 }
 
 export function post(name, fields = {}) {

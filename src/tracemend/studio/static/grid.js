@@ -46,7 +46,16 @@ export class Grid {
   // Start again: another filter, another order, or other data.
   async load({ keep = null } = {}) {
     const ticket = ++this.asked;
-    const found = await this.fetch(0, PAGE);
+    let found;
+    let refusal = "";
+    try {
+      found = await this.fetch(0, PAGE);
+    } catch (error) {
+      if (error.offline || error.dropped) throw error;
+      // A query that means nothing, say: the server's words stand where the rows would.
+      refusal = error.message;
+      found = { total: 0, rows: [] };
+    }
     if (ticket !== this.asked) return found;
     this.pages = new Map([[0, found.rows]]);
     this.total = found.total;
@@ -56,7 +65,8 @@ export class Grid {
     this.inner.style.height = `${this.total * this.height}px`;
     this.note.hidden = this.total > 0;
     this.element.hidden = this.total === 0;
-    fill(this.note, this.total ? "" : this.empty(found));
+    this.note.classList.toggle("bad", Boolean(refusal));
+    fill(this.note, this.total ? "" : refusal || this.empty(found));
     const at = keep === null ? -1 : found.rows.findIndex((row) => row.uid === keep);
     if (at >= 0) this.move(at, { quiet: true });
     else this.scroller.scrollTop = 0;

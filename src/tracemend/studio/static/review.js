@@ -29,7 +29,7 @@ export async function act(rows, what, value) {
   const seen = Object.fromEntries(rows.map((row) => [row.uid, row.seen]));
   try {
     const found = await post("decide", { actor, seen, act: what, value, version: shared.version });
-    toast(said(what, rows, value));
+    toast(said(what, rows, value), { back: () => undo(found.done[0]) });
     tell(found);
     return true;
   } catch (error) {

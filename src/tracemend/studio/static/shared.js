@@ -27,9 +27,11 @@ export function bar(value, most, title) {
 
 let timer;
 
-export function toast(text, { bad = false } = {}) {
+// back: what takes back that which is told.
+export function toast(text, { bad = false, back } = {}) {
   const place = document.getElementById("toast");
-  fill(place, h("p", { class: bad ? "bad" : "" }, text));
+  const undo = back ? h("button", { type: "button", class: "small", "data-testid": "toast-undo", on: { click: () => (fill(place), back()) } }, T.act.undo) : null;
+  fill(place, h("p", { class: bad ? "bad" : "" }, text, undo));
   clearTimeout(timer);
   timer = setTimeout(() => fill(place), bad ? 12000 : 5000);
 }

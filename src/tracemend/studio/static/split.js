@@ -1,14 +1,70 @@
 // A list beside a detail; on a narrow screen one or the other. And the line of tools above the list.
+import { get } from "./api.js";
 import { fill, h } from "./dom.js";
+import { Grid } from "./grid.js";
 import { go, place } from "./place.js";
+import { shared } from "./shared.js";
 import { T } from "./strings.js";
 
-export function split(grid, tools, detail, title) {
-  const list = h("section", { class: "list", "aria-label": title }, h("h1", { class: "unseen-label" }, title), tools.element, grid.whole);
-  return { element: h("div", { class: "split" }, list, detail) };
+// What the lists have in common: their rows come from the server, what they show stands in the address.
+// words: the strings of the list; first, sort, desc: what is shown where the address says nothing.
+export function listed(name, { words, first, sort, desc, about, also = () => ({}), ...grid }) {
+  const sorted = () => ({ sort: place().sort || sort, desc: place().desc ? place().desc === "1" : desc });
+  const asked = () => ({ version: shared.version, show: place().show || first, q: place().q, ...also() });
+  const list = new Grid({
+    label: words.title,
+    fetch: (offset, limit) => get(name, { ...asked(), ...sorted(), offset, limit }),
+    sorted,
+    sort: (column, down) => go({ sort: column, desc: down ? "1" : "0" }),
+    pick: (row, _, { enter }) => go({ uid: row.uid, ex: "" }, { step: enter }),
+    ...grid,
+  });
+  const tools = toolbar({ shows: words.show, first, sorts: words.sorts, sorted });
+  const detail = h("section", { class: "detail", "aria-label": about, "data-testid": "detail" });
+  const left = h("section", { class: "list", "aria-label": words.title }, h("h1", { class: "unseen-label" }, words.title), tools.element, list.whole);
+  const element = h("div", { class: "split" }, left, detail);
+  return {
+    grid: list,
+    tools,
+    detail,
+    element,
+    async load() {
+      const found = await list.load({ keep: place().uid || null });
+      tools.update(found);
+      return found;
+    },
+    recount: () => get(name, { ...asked(), limit: 1 }).then(tools.update, () => {}),
+  };
 }
 
-export function toolbar({ shows, first, sorts, sorted }) {
+// Several chosen at once, with what can be done to all of them: keys are not everywhere.
+export function chosenLine(buttons, clear) {
+  const element = h("div", { class: "chosenline", hidden: true });
+  return {
+    element,
+    draw(rows) {
+      element.hidden = !rows.length;
+      fill(element, h("span", { "data-testid": "chosen" }, T.chosen(rows.length)), rows.length ? buttons(rows) : null, clear());
+    },
+  };
+}
+
+const LABEL = /(^|\s)label[:=](?:"([^"]*)"|(\S+))/i;
+
+// The label that a query asks for, and the query with another one.
+function labelOf(query) {
+  const found = LABEL.exec(query);
+  const wanted = (found?.[2] ?? found?.[3] ?? "").toLowerCase();
+  return shared.run.labels.find((label) => label.toLowerCase() === wanted) || "";
+}
+
+function withLabel(query, label) {
+  const rest = query.replace(LABEL, "$1").trim();
+  const term = label && `label:${/\s/.test(label) ? `"${label}"` : label}`;
+  return [term, rest].filter(Boolean).join(" ");
+}
+
+function toolbar({ shows, first, sorts, sorted }) {
   const group = h("div", { class: "segments", role: "group", "aria-label": T.show });
   const input = h("input", {
     type: "search",
@@ -24,23 +80,33 @@ export function toolbar({ shows, first, sorts, sorted }) {
       },
     },
   });
+  const label = h(
+    "select",
+    { "aria-label": T.byLabel, "data-testid": "by-label", on: { change: () => ((input.value = withLabel(place().q || "", label.value)), go({ q: input.value })) } },
+    h("option", { value: "" }, T.anyLabel),
+    // A query has no way to write a quote inside quotes.
+    shared.run.labels.filter((name) => !name.includes('"')).map((name) => h("option", { value: name }, name)),
+  );
   const sort = h(
     "select",
     { "aria-label": T.sort, on: { change: () => go({ sort: sort.value }) } },
-    Object.entries(sorts).map(([value, label]) => h("option", { value }, label)),
+    Object.entries(sorts).map(([value, name]) => h("option", { value }, name)),
   );
   const turn = h("button", { type: "button", class: "icon", "aria-label": T.direction, title: T.direction, on: { click: () => go({ desc: sorted().desc ? "0" : "1" }) } });
   let counts = {};
+  let against = null;
 
   function draw() {
     const now = place().show || first;
+    // Without a model before nothing can have flipped.
+    const there = Object.entries(shows).filter(([name]) => name !== "flipped" || against || now === name);
     fill(
       group,
-      Object.entries(shows).map(([name, label]) =>
+      there.map(([name, title]) =>
         h(
           "button",
           { type: "button", "aria-pressed": String(name === now), "data-testid": `show-${name}`, on: { click: () => go({ show: name === first ? "" : name }) } },
-          label,
+          title,
           counts[name] === undefined ? null : h("span", { class: "count" }, ` ${counts[name]}`),
         ),
       ),
@@ -48,12 +114,14 @@ export function toolbar({ shows, first, sorts, sorted }) {
     sort.value = sorted().sort;
     fill(turn, sorted().desc ? "↓" : "↑");
     if (document.activeElement !== input) input.value = place().q || "";
+    label.value = labelOf(place().q || "");
   }
   draw();
   return {
-    element: h("div", { class: "tools" }, group, input, h("div", { class: "sorting narrow" }, sort, turn)),
+    element: h("div", { class: "tools" }, group, h("div", { class: "searching" }, input, label), h("div", { class: "sorting narrow" }, sort, turn)),
     update(found) {
-      counts = found || {};
+      counts = found.counts || counts;
+      against = found.against === undefined ? against : found.against;
       draw();
     },
     search: () => input.focus(),

@@ -1,51 +1,51 @@
 // The queue of suspects at the left, what speaks for and against a label at the right.
-import { get } from "./api.js";
-import { body, showExample, status } from "./cards.js";
+import { body, forAll, showExample, status } from "./cards.js";
 import { fill, h } from "./dom.js";
-import { Grid } from "./grid.js";
 import { go, place } from "./place.js";
-import { arrow, button, chip, shared } from "./shared.js";
-import { split, toolbar } from "./split.js";
+import { arrow, button, chip } from "./shared.js";
+import { chosenLine, listed } from "./split.js";
 import { T } from "./strings.js";
 
+// What a label was and became, or is and might become.
+function labels(row) {
+  if (row.label !== row.given) return arrow(row.given, row.label);
+  return row.suggestion && row.suggestion !== row.label && !row.decision ? arrow(row.label, row.suggestion) : chip(row.label);
+}
+
 export function suspectsView() {
-  const detail = h("section", { class: "detail", "aria-label": T.example.title, "data-testid": "detail" });
   let example = null;
-  const sorted = () => ({ sort: place().sort || "rank", desc: place().desc === "1" });
-  const grid = new Grid({
-    label: T.suspects.title,
+  const { grid, tools, detail, element, load, recount } = listed("suspects", {
+    words: T.suspects,
+    about: T.example.title,
+    first: "open",
+    sort: "rank",
+    desc: false,
     height: 102,
     columns: [
       { name: "pick", label: "" },
       { name: "text", label: T.suspects.columns.text, sort: "length" },
       { name: "label", label: T.suspects.columns.label, sort: "label" },
-      { name: "errors", label: T.suspects.columns.errors, sort: "errors" },
+      { name: "errors", label: T.suspects.columns.errors, sort: "errors", title: T.suspects.errorsHelp },
       { name: "rank", label: T.suspects.columns.rank, sort: "rank" },
     ],
-    fetch: (offset, limit) => {
-      const { sort, desc } = sorted();
-      return get("suspects", { version: shared.version, show: place().show, q: place().q, sort, desc, offset, limit });
-    },
     cells: (row) => [
-      h("input", { type: "checkbox", tabindex: "-1", "aria-label": `${T.suspects.choose} ${row.rank}`, checked: grid.chosen.has(row.uid), on: { change: () => grid.toggle(indexOf(row.uid)) } }),
+      h("input", { type: "checkbox", tabindex: "-1", "aria-label": `${T.choose} ${row.rank}`, checked: grid.chosen.has(row.uid), on: { change: () => grid.toggle(indexOf(row.uid)) } }),
       h("div", {}, body(row), h("p", { class: "reason" }, row.reason)),
-      h("div", { class: "stack" }, row.suggestion && row.suggestion !== row.label && !row.decision ? arrow(row.label, row.suggestion) : chip(row.label), status(row)),
+      h("div", { class: "stack" }, labels(row), status(row)),
       h("span", { class: "number" }, row.errors || ""),
       h("span", { class: "number muted" }, row.rank),
     ],
-    sorted,
-    sort: (sort, desc) => go({ sort, desc: desc ? "1" : "0" }),
-    pick: (row, _, { enter }) => go({ uid: row.uid, ex: "" }, { step: enter }),
-    empty: () => T.suspects.none,
+    empty: (found) => {
+      if (!found.prepared) return T.suspects.waiting;
+      return place().q || (place().show || "open") !== "open" ? T.errors.none : T.suspects.none;
+    },
   });
-  const tools = toolbar({ shows: T.suspects.show, first: "open", sorts: T.suspects.sorts, sorted });
-  const chosen = h("div", { class: "chosenline", hidden: true });
-  tools.element.append(chosen);
-  grid.whole.addEventListener("chosen", () => {
-    chosen.hidden = !grid.chosen.size;
-    fill(chosen, h("span", { "data-testid": "chosen" }, T.chosen(grid.chosen.size)), button(T.clear, () => grid.clear(), { kind: "small plain" }));
-  });
-  const view = split(grid, tools, detail, T.suspects.title);
+  const chosen = chosenLine(
+    (rows) => forAll(rows, () => grid.clear()),
+    () => button(T.clear, () => grid.clear(), { kind: "small plain" }),
+  );
+  tools.element.append(chosen.element);
+  grid.whole.addEventListener("chosen", () => chosen.draw([...grid.chosen.values()]));
 
   function indexOf(uid) {
     for (let i = 0; i < grid.total; i += 1) if (grid.row(i)?.uid === uid) return i;
@@ -54,7 +54,7 @@ export function suspectsView() {
 
   async function show() {
     const uid = place().ex || place().uid;
-    view.element.classList.toggle("open", Boolean(uid));
+    element.classList.toggle("open", Boolean(uid));
     if (!uid) {
       example = null;
       fill(detail, h("p", { class: "empty" }, T.suspects.pick));
@@ -67,11 +67,10 @@ export function suspectsView() {
   }
 
   return {
-    element: view.element,
+    element,
     grid,
     async load() {
-      const found = await grid.load({ keep: place().uid || null });
-      tools.update(found.counts);
+      const found = await load();
       await show();
       return found;
     },
@@ -86,9 +85,8 @@ export function suspectsView() {
       grid.replace(rows);
       for (const row of rows) if (grid.chosen.has(row.uid)) grid.chosen.set(row.uid, { ...grid.chosen.get(row.uid), ...row });
       if (rows.some((row) => row.uid === (place().ex || place().uid))) show();
-      get("suspects", { version: shared.version, show: place().show, q: place().q, limit: 1 }).then((found) => tools.update(found.counts)).catch(() => {});
+      recount();
     },
     after: () => (grid.chosen.size ? grid.clear() : grid.step(1)),
   };
 }
-
