@@ -1,5 +1,7 @@
 """Repair: the loop that finds wrong labels, acts on them, tunes again and judges what came of it.
 
+And the use of explanations: tuning on what people say of words.
+
 Decisions go to a ledger and can be undone; the repaired set is exported beside the original.
 """
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from tracemend.mend.gain import Gains, by_gain
     from tracemend.mend.job import repair
     from tracemend.mend.ledger import Decision, Ledger
+    from tracemend.mend.regularise import Regularise, tune_on_decisions
     from tracemend.mend.repair import Repair
     from tracemend.mend.result import RepairResult, load_result
     from tracemend.mend.review import Reviewed, export_suspects, review
@@ -25,6 +28,7 @@ __all__ = [
     "Gains",
     "Ledger",
     "NoiseRate",
+    "Regularise",
     "Repair",
     "RepairResult",
     "Reviewed",
@@ -41,6 +45,7 @@ __all__ = [
     "repair",
     "review",
     "trusted_posterior",
+    "tune_on_decisions",
     "undo",
     "verdict",
 ]
@@ -51,6 +56,7 @@ _FILES = {
     "Gains": "gain",
     "Ledger": "ledger",
     "NoiseRate": "bounds",
+    "Regularise": "regularise",
     "Repair": "repair",
     "RepairResult": "result",
     "Reviewed": "review",
@@ -67,6 +73,7 @@ _FILES = {
     "repair": "job",
     "review": "review",
     "trusted_posterior": "cross",
+    "tune_on_decisions": "regularise",
     "undo": "export",
     "verdict": "verdict",
 }
