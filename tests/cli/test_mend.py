@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from tests.cli.conftest import WORDS, Run
-from tracemend.mend import Regularise
+from tracemend.mend import Regularise, Shortcuts
+from tracemend.methods import Method
 
 COLUMNS = ("--text", "text", "--label", "label")
 FAST = ("--adapter", "head", "--epochs", "2", "--max-length", "24", "--checked", "2", "--quiet")
@@ -33,12 +35,13 @@ def posts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_every_field_is_a_flag_with_words(run: Run) -> None:
-    found = run("mend", "regularise", "--help")
-    assert found.exit_code == 0 and "tracemend mend regularise" in found.output
-    for field in dataclasses.fields(Regularise):
+@pytest.mark.parametrize(("name", "method"), [("regularise", Regularise), ("shortcuts", Shortcuts)])
+def test_every_field_is_a_flag_with_words(run: Run, name: str, method: type[Method[Any]]) -> None:
+    found = run("mend", name, "--help")
+    assert found.exit_code == 0 and f"tracemend mend {name}" in found.output
+    for field in dataclasses.fields(method):
         if field.name != "tuning":
-            assert f"--{field.name}" in found.output
+            assert f"--{field.name.replace('_', '-')}" in found.output, field.name
 
 
 def test_a_run_is_kept_read_back_and_predicted_from(run: Run, folder: Path, posts: Path, tmp_path: Path) -> None:
@@ -70,6 +73,21 @@ def test_rationales_of_a_file(run: Run, folder: Path, posts: Path, tmp_path: Pat
     done = run(*given, "--rationales", tmp_path / "spans.jsonl", "--out", tmp_path / "run")
     assert done.exit_code == 0, done.output
     assert "plausibility" in done.output and "training texts carry marks" in done.output
+
+
+def test_shortcuts_are_kept_and_read_back(run: Run, folder: Path, posts: Path, tmp_path: Path) -> None:
+    out, more = tmp_path / "run", ("--head", 0.5, "--steps", 2, "--max-steps", 4, "--judged", 1)
+    given = ("mend", "shortcuts", posts, *COLUMNS, *FAST, *more, "--model", folder / "model", "--out", out, "--json")
+    done = run(*given)
+    assert done.exit_code == 0, done.output
+    result = json.loads(done.stdout)
+    assert result["command"] == "mend shortcuts"
+    assert set(result["controls"]) == {"shuffled labels", "unmended", "shuffled degrees"}
+    assert "please" in set(pd.read_csv(out / "rows.csv")["word"])
+    assert pd.read_csv(out / "texts.csv")["degree"].between(0, 1).all()
+    assert json.loads(run(*given).stdout) == result
+    predicted = run("predict", out, posts, "--quiet")
+    assert predicted.exit_code == 0, predicted.output
 
 
 @pytest.mark.parametrize(

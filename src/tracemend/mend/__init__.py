@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tracemend.mend.repair import Repair
     from tracemend.mend.result import RepairResult, load_result
     from tracemend.mend.review import Reviewed, export_suspects, review
+    from tracemend.mend.shortcuts import Shortcuts
     from tracemend.mend.verdict import Verdict, verdict
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "Repair",
     "RepairResult",
     "Reviewed",
+    "Shortcuts",
     "Verdict",
     "apply",
     "by_gain",
@@ -60,6 +62,7 @@ _FILES = {
     "Repair": "repair",
     "RepairResult": "result",
     "Reviewed": "review",
+    "Shortcuts": "shortcuts",
     "Verdict": "verdict",
     "apply": "export",
     "by_gain": "gain",

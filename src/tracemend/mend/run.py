@@ -14,6 +14,7 @@ from tracemend.errors import RunError
 from tracemend.mend.arms import MendResult
 from tracemend.mend.marks import Spans
 from tracemend.mend.regularise import Regularise
+from tracemend.mend.shortcuts import Shortcuts, ShortcutsResult
 from tracemend.models import LanguageModel
 from tracemend.progress import EventLog, Progress
 from tracemend.runs import RunDirectory, atomic, fingerprint
@@ -24,7 +25,7 @@ ADAPTER = "adapter-mended"
 
 
 def mend_run(
-    method: Regularise,
+    method: Regularise | Shortcuts,
     model: LanguageModel,
     splits: Splits,
     *,
@@ -63,7 +64,7 @@ def mend_run(
     short = method.name.partition(".")[2]
     run = RunDirectory(out, command=f"mend {short}", config=method.config, fingerprints=prints)
     if run.result is not None:
-        return MendResult.load(out)
+        return (ShortcutsResult if isinstance(method, Shortcuts) else MendResult).load(out)
     began = time.monotonic()
     write_examples(splits, out)
     progress = EventLog(out / "events.jsonl", progress)
@@ -76,8 +77,10 @@ def mend_run(
     save_checkpoint(out / ADAPTER, tuned.classifier, step=best.step, lr_sum=best.lr_sum, metrics=best.metrics)
     predictor.save(out)
     result.save(out)
-    with atomic(out / "rows.csv", "wb") as file:
-        file.write(result.rows.to_csv(index=False, lineterminator="\n").encode())
+    tables = {"rows": result.rows, **({"texts": result.texts} if isinstance(result, ShortcutsResult) else {})}
+    for table, frame in tables.items():
+        with atomic(out / f"{table}.csv", "wb") as file:
+            file.write(frame.to_csv(index=False, lineterminator="\n").encode())
     with atomic(out / "figure.svg", "wb") as file:
         result.figure().savefig(file, format="svg")
     run.finish(
