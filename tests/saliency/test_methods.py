@@ -188,16 +188,3 @@ def test_labelled_texts_are_texts(make) -> None:
 def test_there_is_no_such_text(make) -> None:
     with pytest.raises(TraceError, match="texts 0 to 4"):
         quick(Gradient).run(make("bert"), PAIRS).words(5)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("method", [InputXGradient, Rollout])
-def test_words_on_smollm2(method) -> None:
-    """A real byte-level tokenizer, grouped queries, a soft prompt."""
-    from tracemend.models import load
-    from tracemend.tuning import TextClassifier
-
-    classifier = TextClassifier(load("smollm2"), LABELS, kind="prompt", virtual_tokens=4)
-    result = quick(method).run(classifier, [("What an unwatchable film!", "I don't know 👍")])
-    assert result.rows["string"].tolist() == ["What", "an", "unwatchable", "film", "!", "I", "don't", "know", "👍"]
-    assert np.isfinite(result.rows["weight"]).all() and result.rows["weight"].abs().min() > 0
