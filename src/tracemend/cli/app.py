@@ -17,6 +17,7 @@ from tracemend.cli import (
     demo,
     detect,
     export,
+    mend,
     methods,
     models,
     predict,
@@ -51,6 +52,7 @@ for module in (
     app.command(name)(getattr(module, name))
 app.add_typer(store.store, name="store")
 app.add_typer(bench.bench, name="bench")
+app.add_typer(mend.mend, name="mend")
 app.add_typer(probe.probe, name="probe")
 app.add_typer(circuits.circuits, name="circuits")
 

@@ -15,6 +15,7 @@ from tracemend.data.noise import KINDS, Noise, corrupt
 from tracemend.data.pairs import MinimalPairs, read_pairs
 from tracemend.data.parlai import bot_adversarial_dialogue, multi_turn_safety, single_turn_safety
 from tracemend.data.pronouns import Pronoun, Pronouns, read_gap
+from tracemend.data.rationales import read_rationales, read_words
 from tracemend.data.readers import read, read_completions, read_texts, read_unlabelled
 from tracemend.data.reference import REFERENCES, available, available_folder, reference
 from tracemend.data.schema import Examples, Labelled, Splits
@@ -57,11 +58,13 @@ __all__ = [
     "read_facts",
     "read_gap",
     "read_pairs",
+    "read_rationales",
     "read_spans",
     "read_texts",
     "read_treebank",
     "read_trees",
     "read_unlabelled",
+    "read_words",
     "reference",
     "sample",
     "single_turn_safety",

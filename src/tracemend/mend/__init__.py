@@ -1,5 +1,7 @@
 """Repair: the loop that finds wrong labels, acts on them, tunes again and judges what came of it.
 
+And the use of explanations: tuning on what people say of words.
+
 Decisions go to a ledger and can be undone; the repaired set is exported beside the original.
 """
 
@@ -15,9 +17,11 @@ if TYPE_CHECKING:
     from tracemend.mend.gain import Gains, by_gain
     from tracemend.mend.job import repair
     from tracemend.mend.ledger import Decision, Ledger
+    from tracemend.mend.regularise import Regularise, tune_on_decisions
     from tracemend.mend.repair import Repair
     from tracemend.mend.result import RepairResult, load_result
     from tracemend.mend.review import Reviewed, export_suspects, review
+    from tracemend.mend.shortcuts import Shortcuts
     from tracemend.mend.verdict import Verdict, verdict
 
 __all__ = [
@@ -25,9 +29,11 @@ __all__ = [
     "Gains",
     "Ledger",
     "NoiseRate",
+    "Regularise",
     "Repair",
     "RepairResult",
     "Reviewed",
+    "Shortcuts",
     "Verdict",
     "apply",
     "by_gain",
@@ -40,6 +46,7 @@ __all__ = [
     "repair",
     "review",
     "trusted_posterior",
+    "tune_on_decisions",
     "undo",
     "verdict",
 ]
@@ -50,9 +57,11 @@ _FILES = {
     "Gains": "gain",
     "Ledger": "ledger",
     "NoiseRate": "bounds",
+    "Regularise": "regularise",
     "Repair": "repair",
     "RepairResult": "result",
     "Reviewed": "review",
+    "Shortcuts": "shortcuts",
     "Verdict": "verdict",
     "apply": "export",
     "by_gain": "gain",
@@ -65,6 +74,7 @@ _FILES = {
     "repair": "job",
     "review": "review",
     "trusted_posterior": "cross",
+    "tune_on_decisions": "regularise",
     "undo": "export",
     "verdict": "verdict",
 }

@@ -32,9 +32,16 @@ class _OfAttention(Saliency):
         with torch.no_grad():
             inputs = {"input_ids": batch.ids, "attention_mask": batch.mask}
             found = read_attention(classifier.network, lambda: classifier.logits(inputs))
-        found = replace(found, layers=[_of_sequence(pattern) for pattern in found.layers])
-        traced = self.traced(found, self._start(classifier, batch, found))
-        return traced[:, -batch.ids.shape[1] :] * batch.mask, {}
+        return self.of_patterns(classifier, batch.mask, found), {}
+
+    def of_patterns(self, classifier: TextClassifier, mask: Tensor, attention: Attention) -> Tensor:
+        """The share of the answer's attention at each token [batch, seq], from the patterns of a pass with this mask.
+
+        What the patterns depend on, it depends on too, where they are in a graph.
+        """
+        found = replace(attention, layers=[_of_sequence(pattern) for pattern in attention.layers])
+        traced = self.traced(found, self._start(classifier, mask, found))
+        return traced[:, -mask.shape[1] :] * mask
 
     @abstractmethod
     def traced(self, attention: Attention, start: Tensor) -> Tensor:
@@ -45,14 +52,14 @@ class _OfAttention(Saliency):
         """The share of what a layer holds that does not come by its attention."""
         return 0.0
 
-    def _start(self, classifier: TextClassifier, batch: Batch, attention: Attention) -> Tensor:
+    def _start(self, classifier: TextClassifier, mask: Tensor, attention: Attention) -> Tensor:
         """How much of the answer each position of the top layer holds [batch, pos]."""
         if attention.cross:
             seq = attention.layers[0].shape[-1]
             cross = replace(attention, cross=[pattern[..., -seq:] for pattern in attention.cross])
             return down_decoder(cross, residual=self.passing)
-        virtual = attention.layers[0].shape[-1] - batch.mask.shape[1]
-        held = torch.nn.functional.pad(batch.mask, (virtual, 0), value=1).to(attention.layers[0].dtype)
+        virtual = attention.layers[0].shape[-1] - mask.shape[1]
+        held = torch.nn.functional.pad(mask, (virtual, 0), value=1).to(attention.layers[0].dtype)
         if classifier.language_model.family == "encoder":
             return held / held.sum(1, keepdim=True)
         last = held.sum(1).long() - 1

@@ -179,7 +179,7 @@ def tune(
         progress.note("cut", texts=cut, tokens=classifier.max_length)
     y = torch.tensor(train.y, device=classifier.device)
     precision = resolve_precision(tuning.precision, classifier.device)
-    weights = _class_weights(train).to(classifier.device) if tuning.class_weights else None
+    weights = class_weights(train).to(classifier.device) if tuning.class_weights else None
 
     def loss(part: npt.NDArray[np.int64]) -> Tensor:
         with classifier.precision(precision):
@@ -311,7 +311,8 @@ def _schedule(step: int, total: int, warmup: float) -> float:
     return 1.0 - 0.9 * (step - rise) / max(1, total - rise)
 
 
-def _class_weights(train: Labelled) -> Tensor:
+def class_weights(train: Labelled) -> Tensor:
+    """Weights of the labels [C], inverse to their frequency."""
     counts = np.bincount(train.y, minlength=len(train.labels)).clip(min=1)
     return torch.tensor(len(train) / (len(train.labels) * counts), dtype=torch.float32)
 

@@ -1,0 +1,131 @@
+"""A planted shortcut: whether it is found, and whether a student unlearns it.
+
+    python -m benchmarks.shortcuts --seeds 0 1 2
+
+A word stands in 95 % of the positive and 5 % of the negative training sentences of SST-2 (minilm, LoRA). Found: the
+place of the word by local mutual information, and the share of its training sentences in which it is the first word by
+integrated gradients, or one of the first two; the control is the same after a tuning on as many sentences with the word
+in half of each class. Mended: accuracy of teacher and student with the word's correlation kept, reversed, and without
+the word; the control is a student whose shortcut degrees are those of other sentences.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.saliency import WORD, planted
+from tracemend.data import Labelled, Splits, make_splits, reference, sample
+from tracemend.evaluate import mean_interval
+from tracemend.mend.distil import distil, softened
+from tracemend.mend.head_words import head_of, local_mutual_information
+from tracemend.mend.shortcuts import Shortcuts
+from tracemend.models import LanguageModel, load
+from tracemend.tuning import TextClassifier, Tuning, tune
+
+SETS = ("kept", "reversed", "clean")
+
+
+def accuracies(classifier: TextClassifier, sets: dict[str, Labelled]) -> dict[str, float]:
+    """On each set."""
+    found = {name: classifier.probabilities(data.pairs).argmax(axis=1) == data.y for name, data in sets.items()}
+    return {name: round(float(hits.mean()), 4) for name, hits in found.items()}
+
+
+def found_word(method: Shortcuts, teacher: TextClassifier, train: Labelled, texts: int) -> dict[str, Any]:
+    """Where the planted word stands by local mutual information, and by integrated gradients in its sentences."""
+    words = local_mutual_information(train, fewest=method.fewest)
+    place = int(words.index[words["word"] == WORD][0])
+    holding = np.array([i for i, (text, _) in enumerate(train.pairs) if WORD in text.split()])
+    own = train.take(holding[np.random.default_rng(method.seed).permutation(len(holding))[:texts]])
+    first = method.first_words(teacher, own)
+    return {
+        "place": place + 1,
+        "lmi": round(float(words["lmi"].iloc[place]), 5),
+        "next": round(float(words["lmi"].iloc[1 if place == 0 else 0]), 5),
+        "in head": WORD in set(head_of(words, method.head)["word"]),
+        "first": round(float((first["first"] == WORD).mean()), 4),
+        "first two": round(float(((first["first"] == WORD) | (first["second"] == WORD)).mean()), 4),
+    }
+
+
+def seed_of(seed: int, model: LanguageModel, given: argparse.Namespace) -> dict[str, Any]:
+    """Both arms of one seed."""
+    splits = make_splits(sample(reference("sst2"), given.train, seed=seed), seed=seed)
+    test = splits.validation if given.judge == "validation" else splits.test
+    if test is None:
+        raise SystemExit("no test part was made")
+    negative, positive = sorted(test.labels, key=lambda label: label == test.positive)
+    kept, reversed_ = {positive: 0.95, negative: 0.05}, {positive: 0.05, negative: 0.95}
+    even = {positive: 0.5, negative: 0.5}
+    sets = {"kept": planted(test, kept, seed), "reversed": planted(test, reversed_, seed), "clean": test}
+    tuning = Tuning(epochs=given.epochs, batch_size=32, max_length=64, seed=seed, patience=0, precision="fp32")
+    method = Shortcuts(tuning=tuning, alpha=given.alpha, seed=seed)
+    arms: dict[str, Any] = {}
+    for arm, share in (("planted", kept), ("even", even)):
+        train = planted(splits.train, share, seed)
+        data = Splits(train=train, validation=planted(splits.validation, share, seed + 1), verdict=splits.verdict)
+        began = time.process_time()
+        teacher = tune(model, train, data.validation, tuning)
+        arms[arm] = found_word(method, teacher.classifier, train, given.texts)
+        arms[arm] |= accuracies(teacher.classifier, sets)
+        if arm == "planted":
+            head = set(head_of(local_mutual_information(train, fewest=method.fewest), method.head)["word"])
+            table, _, early = method.degrees(model, teacher, train, head)
+            arms[arm] |= {"decided by the head": round(float(table["in_head"].mean()), 4), "early": round(early, 4)}
+            p, degree = teacher.classifier.probabilities(train.pairs), table["degree"].to_numpy()
+            students = {"student": degree, "shuffled degrees": np.random.default_rng(seed).permutation(degree)}
+            for name, b in students.items():
+                student = distil(model, train, data.validation, softened(p, b), tuning, alpha=method.alpha)
+                arms[name] = accuracies(student.classifier, sets)
+        arms[arm]["seconds"] = round(time.process_time() - began, 1)
+        print(seed, json.dumps(arms), flush=True)
+    return arms
+
+
+def summary(found: dict[str, Any]) -> dict[str, Any]:
+    """Means over seeds, and differences to the teacher with their intervals over seeds."""
+    arms = next(iter(found.values()))
+    made: dict[str, Any] = {
+        arm: {name: round(float(np.mean([found[seed][arm][name] for seed in found])), 4) for name in figures}
+        for arm, figures in arms.items()
+    }
+    for arm in ("student", "shuffled degrees"):
+        for name in SETS:
+            differences = [found[seed][arm][name] - found[seed]["planted"][name] for seed in found]
+            low, high = mean_interval(differences)
+            made[arm][f"{name} - teacher"] = [round(float(v), 3) for v in (np.mean(differences), low, high)]
+    return made
+
+
+def main() -> None:
+    """Print the figures as JSON, and write them where ``--out`` says; what is there already is not done again."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--train", type=int, default=1000, help="sentences, of which parts are validation and test")
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--texts", type=int, default=100, help="training sentences with the word that are looked at")
+    parser.add_argument("--alpha", type=float, default=0.8)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--judge", choices=["validation", "test"], default="test", help="validation to choose settings")
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    model, found = load("minilm"), {}
+    if given.out is not None and given.out.exists():
+        found = json.loads(given.out.read_text(encoding="utf-8"))["seeds"]
+    for seed in given.seeds:
+        if str(seed) not in found:
+            found[str(seed)] = seed_of(seed, model, given)
+        if given.out is not None:
+            settings = {name: value for name, value in vars(given).items() if name != "out"}
+            made = {"settings": settings, "seeds": found, "summary": summary(found)}
+            given.out.write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(summary(found), indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,254 @@
+"""``tracemend mend``: tune again so that a classifier relies on what it should."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from tracemend.cli import options as o
+from tracemend.cli.output import command_line, person, print_files, print_notes, print_result, print_table
+from tracemend.cli.progress import shown
+
+if TYPE_CHECKING:
+    from tracemend.mend.arms import MendResult
+
+Criterion = Literal["norm", "mse", "mae", "huber", "bce", "kl", "order"]
+Extractor = Literal["gradient", "attention"]
+_WORDS = "What people say of words"
+_HOW = "How"
+# Words of the head that are printed; the files hold all.
+WORDS = 15
+
+mend = typer.Typer(
+    no_args_is_help=True,
+    help="Make use of explanations: tune a classifier that relies on what it should, beside controls.",
+)
+
+
+@mend.command("regularise")
+def regularise(
+    file: o.File,
+    text: o.Text,
+    label: o.Label,
+    remove: Annotated[
+        list[str] | None,
+        typer.Option(metavar="WORD", help="Should not matter; give it again for more.", rich_help_panel=_WORDS),
+    ] = None,
+    add: Annotated[
+        list[str] | None,
+        typer.Option(metavar="WORD", help="Should matter; give it again for more.", rich_help_panel=_WORDS),
+    ] = None,
+    remove_from: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Words that should not matter, one a line.", rich_help_panel=_WORDS),
+    ] = None,
+    rationales: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="CSV or JSONL with text, start, end: characters that are a label's reason.",
+            rich_help_panel=_WORDS,
+        ),
+    ] = None,
+    criterion: Annotated[
+        Criterion, typer.Option(help="norm of the gradient, or a published loss.", rich_help_panel=_HOW)
+    ] = "norm",
+    extractor: Annotated[
+        Extractor, typer.Option(help="What a published loss compares with the marks.", rich_help_panel=_HOW)
+    ] = "gradient",
+    strength: Annotated[float, typer.Option(help="Of the penalty, lambda.", rich_help_panel=_HOW)] = 10.0,
+    budget: Annotated[
+        int, typer.Option(min=0, help="Training texts that carry marks at most; 0: all.", rich_help_panel=_HOW)
+    ] = 0,
+    checked: Annotated[
+        int, typer.Option(min=1, help="Texts that integrated gradients are taken of.", rich_help_panel=_HOW)
+    ] = 50,
+    reply: o.Reply = None,
+    valid: o.Valid = None,
+    test: o.Test = None,
+    group: o.Group = None,
+    positive: o.Positive = None,
+    drop_empty: o.DropEmpty = False,
+    fix_splits: o.FixSplits = False,
+    model: o.Model = "minilm",
+    adapter: o.AdapterKind = None,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training set.", rich_help_panel="Model")] = 3,
+    batch_size: o.BatchSize = None,
+    learning_rate: o.LearningRate = None,
+    max_length: o.MaxLength = None,
+    virtual_tokens: o.VirtualTokens = None,
+    class_weights: o.ClassWeights = None,
+    out: o.Out = None,
+    seed: o.Seed = 0,
+    resume: o.Resume = False,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:  # fmt: skip
+    """Tune with a penalty on words that should not matter, or that should, and say what that changed.
+
+    Beside it are tuned one classifier without marks and one with as many other words marked. All three are judged by
+    what the penalty does not see: their answers when a marked word is put into a text, and integrated gradients.
+
+    Example:
+
+        tracemend mend regularise posts.csv --text text --label label --remove women --remove muslims --out runs/fair
+    """
+    from tracemend.data import read_rationales, read_words
+    from tracemend.mend import Regularise
+    from tracemend.mend.job import read_splits, tuned_as
+    from tracemend.mend.run import mend_run
+    from tracemend.models import load
+    from tracemend.tuning import Tuning
+
+    words = [*(remove or ()), *(read_words(remove_from) if remove_from is not None else ())]
+    tuning = tuned_as(
+        Tuning(), seed=seed, adapter=adapter, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate,
+        max_length=max_length, virtual_tokens=virtual_tokens, class_weights=class_weights,
+    )  # fmt: skip
+    method = Regularise(
+        remove=tuple(dict.fromkeys(words)), add=tuple(dict.fromkeys(add or ())), criterion=criterion,
+        extractor=extractor, strength=strength, budget=budget, checked=checked, tuning=tuning, seed=seed,
+    )  # fmt: skip
+    folder = o.run_directory(out, file)
+    with shown(quiet) as progress:
+        splits = read_splits(
+            file, text=text, label=label, reply=reply, group=group, valid=valid, test=test, positive=positive,
+            seed=seed, drop_empty=drop_empty, fix_splits=fix_splits, progress=progress,
+        )  # fmt: skip
+        found = mend_run(
+            method,
+            load(model),
+            splits,
+            out=folder,
+            rationales=None if rationales is None else read_rationales(rationales, splits),
+            columns={"text": text} if reply is None else {"text": text, "reply": reply},
+            name=Path(file).name,
+            command_line=command_line(),
+            progress=progress,
+        )
+    _show(found, folder, json=json)
+
+
+@mend.command("shortcuts")
+def shortcuts(
+    file: o.File,
+    text: o.Text,
+    label: o.Label,
+    head: Annotated[float, typer.Option(help="Share of the words that form the head.", rich_help_panel=_HOW)] = 0.05,
+    fewest: Annotated[int, typer.Option(min=1, help="Occurrences of a word at least.", rich_help_panel=_HOW)] = 5,
+    alpha: Annotated[
+        float, typer.Option(help="Share of the teacher in the student's loss.", rich_help_panel=_HOW)
+    ] = 0.8,
+    judged: Annotated[
+        int, typer.Option(min=1, help="Words of the head that the student is judged about.", rich_help_panel=_HOW)
+    ] = 5,
+    checked: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Texts of the verdict part that integrated gradients are taken of.", rich_help_panel=_HOW
+        ),
+    ] = 50,
+    steps: Annotated[
+        int, typer.Option(min=1, help="Of integrated gradients of the training texts, at first.", rich_help_panel=_HOW)
+    ] = 8,
+    max_steps: Annotated[int, typer.Option(min=1, help="At most.", rich_help_panel=_HOW)] = 64,
+    reply: o.Reply = None,
+    valid: o.Valid = None,
+    test: o.Test = None,
+    group: o.Group = None,
+    positive: o.Positive = None,
+    drop_empty: o.DropEmpty = False,
+    fix_splits: o.FixSplits = False,
+    model: o.Model = "minilm",
+    adapter: o.AdapterKind = None,
+    epochs: Annotated[int, typer.Option(min=2, help="Passes over the training set.", rich_help_panel="Model")] = 3,
+    batch_size: o.BatchSize = None,
+    learning_rate: o.LearningRate = None,
+    max_length: o.MaxLength = None,
+    virtual_tokens: o.VirtualTokens = None,
+    class_weights: o.ClassWeights = None,
+    out: o.Out = None,
+    seed: o.Seed = 0,
+    resume: o.Resume = False,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Find words that a classifier takes for a label, and distil a student that relies on them less.
+
+    Beside it stand what chance makes of as many words (shuffled labels), the classifier before, and a student that was
+    told the same of other texts.
+
+    Example:
+
+        tracemend mend shortcuts posts.csv --text text --label label --out runs/shortcuts
+    """
+    from tracemend.mend import Shortcuts
+    from tracemend.mend.job import read_splits, tuned_as
+    from tracemend.mend.run import mend_run
+    from tracemend.models import load
+    from tracemend.tuning import Tuning
+
+    tuning = tuned_as(
+        Tuning(),
+        seed=seed,
+        adapter=adapter,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        max_length=max_length,
+        virtual_tokens=virtual_tokens,
+        class_weights=class_weights,
+    )
+    method = Shortcuts(
+        head=head,
+        fewest=fewest,
+        alpha=alpha,
+        judged=judged,
+        checked=checked,
+        steps=steps,
+        max_steps=max_steps,
+        tuning=tuning,
+        seed=seed,
+    )
+    folder = o.run_directory(out, file)
+    with shown(quiet) as progress:
+        splits = read_splits(
+            file,
+            text=text,
+            label=label,
+            reply=reply,
+            group=group,
+            valid=valid,
+            test=test,
+            positive=positive,
+            seed=seed,
+            drop_empty=drop_empty,
+            fix_splits=fix_splits,
+            progress=progress,
+        )
+        found = mend_run(
+            method,
+            load(model),
+            splits,
+            out=folder,
+            columns={"text": text} if reply is None else {"text": text, "reply": reply},
+            name=Path(file).name,
+            command_line=command_line(),
+            progress=progress,
+        )
+    console = person(json=json)
+    console.print("Words that go with a label, and how often the classifier decides by them:", markup=False)
+    print_table(console, found.table().head(WORDS))
+    console.print()
+    _show(found, folder, json=json)
+
+
+def _show(found: MendResult, folder: Path, *, json: bool) -> None:
+    console = person(json=json)
+    console.print("On the verdict part:", markup=False)
+    print_table(console, found.arms().rename_axis("figure").reset_index())
+    print_notes(console, list(found.notes))
+    print_files(console, {"table": folder / "rows.csv", "figure": folder / "figure.svg"})
+    if json:
+        print_result(folder)
