@@ -3,8 +3,8 @@
     python benchmarks/probing.py --only upos solver --seeds 1
 
 Every acceptance line is printed with the sheet's figure, ours (mean and range over seeds), the bounds and whether it
-holds. The data are those that TRACEMEND_DATA names (ud_ewt, gum, blimp, gap, pararel). Representations are kept in
---cache, so that a second run with the same seeds reads them; timings never do.
+holds. The data are those that TRACEMEND_DATA names (ud_ewt, gum, blimp, gap, pararel, sst2). Representations are kept
+in --cache, so that a second run with the same seeds reads them; timings never do.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
-from benchmarks.probes import lines, measures
+from benchmarks.probes import lines, measures, of_attention
 from tracemend.data import available_folder
 from tracemend.runs import versions, write_json
 
@@ -73,6 +73,11 @@ BENCHES: dict[str, tuple[Callable[[argparse.Namespace, int], measures.Figures], 
     "entities": (measures.entities, lines.ENTITIES, "gum"),
     "gap": (measures.gap, lines.GAP, "gap"),
     "facts": (measures.facts, lines.FACTS, "pararel"),
+    "heads": (of_attention.heads, lines.HEADS, "ud_ewt"),
+    "patterns": (of_attention.patterns, lines.PATTERNS, "ud_ewt"),
+    "pruning": (of_attention.pruning, lines.PRUNING, "sst2"),
+    "trace": (of_attention.trace, lines.TRACE, "ud_ewt"),
+    "prompting": (measures.prompting, lines.PROMPTING, "sst2"),
     "extraction": (measures.extraction, lines.EXTRACTION, "ud_ewt"),
     "solver": (measures.solver, lines.SOLVER, "ud_ewt"),
 }
@@ -85,6 +90,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=list(BENCHES), help="default: all")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--pairs", type=int, default=2, help="minimal pairs of each paradigm")
+    parser.add_argument("--texts", type=int, default=50, help="texts that prompts are tested on")
     parser.add_argument("--patterns", type=int, default=1, help="patterns of each relation")
     parser.add_argument("--cache", type=Path, help="folder of representations")
     parser.add_argument("--out", type=Path, help="JSON file")

@@ -102,3 +102,38 @@ SOLVER = [
     Line("seconds, all at once", ""), Line("seconds, scikit-learn", ""), Line("times faster", "", 5.0),
     Line("largest loss of accuracy", "", None, 0.005), Line("largest gain of accuracy", ""),
 ]  # fmt: skip
+HEADS = [
+    Line("obj", ".763", 0.65), Line("obj, offset", ".342"), Line("obj - offset", ".421", 0.25),
+    Line("case", ".675"), Line("case, offset", ".376"), Line("det", ".787"), Line("det, offset", ".567"),
+    Line("nsubj", ".557"), Line("nsubj, offset", ".344"), Line("amod", ".746"), Line("amod, offset", ".772"),
+    Line("compound", ".766"), Line("compound, offset", ".766"), Line("best head", ".468"),
+    Line("best offset", ".348"), Line("random weights, most", ".14"),
+    Line("attention-only probe", "not measured"), Line("probe of offsets", ""), Line("probe, random weights", ""),
+    Line("relations beaten by an offset", ""), Line("seconds", "50", None, 100),
+]  # fmt: skip
+PATTERNS = [
+    Line("drawn accuracy", "", 0.9), Line("minilm vertical", ".51"), Line("minilm heterogeneous", ".36"),
+    Line("minilm vertical-diagonal", ".08"), Line("minilm uniform", ".03"), Line("minilm diagonal", ".01"),
+    Line("minilm block", ""), Line("minilm consistency", ".77"), Line("independent", ""),
+    Line("random weights uniform", "1.00"), Line("shuffled rows heterogeneous", ""),
+]  # fmt: skip
+PRUNING = [
+    Line("all heads", ".85"), Line("least, half", ".857"), Line("random, half", ".759"), Line("most, half", ".690"),
+    Line("least - random", ".098", 0.0), Line("random - most", ".069", 0.0),
+    Line("shuffled labels, half", "not measured"), Line("least, third", ".863"), Line("random, third", ".824"),
+    Line("most, third", ".783"),
+]  # fmt: skip
+TRACE = [
+    Line(f"{trace}{what}", "")
+    for trace in ("last_layer", "rollout", "back_trace")
+    for what in ("", ", random weights", ", deleted")
+] + [Line(name, "") for name in ("tokens of a word", "random order", "random order, deleted", "tokens, deleted")]
+PROMPTING = [
+    Line(name, "not measured")
+    for name in ("zero_shot", "zero_shot_least", "zero_shot_most", "zero_shot_chosen", "few_shot", "few_shot_least",
+                 "few_shot_most", "few_shot_chosen", "diagnostic")
+] + [
+    Line(name, "")
+    for name in ("spread_templates", "spread_orders", "nonsense", "wrong labels", "same examples", "majority",
+                 "random weights", "random weights, diagnostic")
+]  # fmt: skip

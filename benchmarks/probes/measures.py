@@ -9,9 +9,12 @@ import warnings
 from collections.abc import Callable, Mapping
 
 import numpy as np
+import pandas as pd
 import torch
 
 from tracemend.data import (
+    Labelled,
+    Splits,
     Treebank,
     available_folder,
     gum_entities,
@@ -28,6 +31,7 @@ from tracemend.probing import (
     EdgeProbe,
     LayerProbe,
     MinimalPairsProbe,
+    PromptingProbe,
     StructuralProbe,
 )
 from tracemend.probing.result import ProbeResult
@@ -37,7 +41,8 @@ from tracemend.probing.tasks import items
 Figures = Mapping[str, float]
 
 
-def _bank(name: str) -> Treebank:
+def treebank(name: str) -> Treebank:
+    """A reference treebank by its name."""
     folder = available_folder(name)
     if folder is None:
         raise SystemExit(f"{name} is not here; set TRACEMEND_DATA")
@@ -46,9 +51,9 @@ def _bank(name: str) -> Treebank:
 
 def upos(given: argparse.Namespace, seed: int) -> Figures:
     """Part of speech on minilm, linear, with codelengths."""
-    found = LayerProbe(task="upos", seed=seed).run(load("minilm"), _bank("ud_ewt"), cache=given.cache)
+    found = LayerProbe(task="upos", seed=seed).run(load("minilm"), treebank("ud_ewt"), cache=given.cache)
     rows = found.table().set_index("layer")
-    _say(found)
+    say(found)
     return {
         **{f"accuracy layer {i}": rows["accuracy"][i] for i in rows.index},
         **{f"selectivity layer {i}": rows["selectivity"][i] for i in (0, 2, 4)},
@@ -77,7 +82,7 @@ def mlp(given: argparse.Namespace, seed: int) -> Figures:
     both = {}
     for hidden in (0, 200):
         probe = LayerProbe(task="upos", hidden=hidden, mdl=False, layers=(0, 2), seed=seed)
-        found = probe.run(load("minilm"), _bank("ud_ewt"), cache=given.cache)
+        found = probe.run(load("minilm"), treebank("ud_ewt"), cache=given.cache)
         both[hidden] = float(found.table().set_index("layer")["selectivity"][2])
     return {
         "selectivity linear": both[0], "selectivity hidden 200": both[200], "linear - hidden": both[0] - both[200],
@@ -87,9 +92,9 @@ def mlp(given: argparse.Namespace, seed: int) -> Figures:
 def neighbour(given: argparse.Namespace, seed: int) -> Figures:
     """Which of the 50 most frequent words stands before."""
     probe = LayerProbe(task="previous-word", mdl=False, train_items=8000, test_items=4000, seed=seed)
-    found = probe.run(load("minilm"), _bank("ud_ewt"), cache=given.cache)
+    found = probe.run(load("minilm"), treebank("ud_ewt"), cache=given.cache)
     rows = found.table().set_index("layer")
-    _say(found)
+    say(found)
     return {
         **{f"layer {i}": rows["accuracy"][i] for i in (0, 2, 4, 6)},
         "random weights": rows["random_weights"].max(),
@@ -102,8 +107,8 @@ def sentences(given: argparse.Namespace, seed: int) -> Figures:
     found: dict[str, float] = {}
     for task in ("tense", "length", "depth", "voice", "subject-number", "bigram-shift"):
         probe = LayerProbe(task=task, mdl=False, train_items=3000, test_items=1500, seed=seed)
-        one = probe.run(load("minilm"), _bank("ud_ewt"), cache=given.cache)
-        _say(one)
+        one = probe.run(load("minilm"), treebank("ud_ewt"), cache=given.cache)
+        say(one)
         found |= {
             f"{task}": one.metrics["accuracy"],
             f"{task} random weights": one.controls["random_weights"]["accuracy"],
@@ -114,10 +119,10 @@ def sentences(given: argparse.Namespace, seed: int) -> Figures:
 
 def structural(given: argparse.Namespace, seed: int) -> Figures:
     """Trees in minilm: Euclidean with a sweep of ranks, and the Poincaré ball."""
-    model, bank = load("minilm"), _bank("ud_ewt")
+    model, bank = load("minilm"), treebank("ud_ewt")
     flat = StructuralProbe(ranks=(8, 64), seed=seed).run(model, bank, cache=given.cache)
     ball = StructuralProbe(geometry="poincare", layers=(0, 3), seed=seed).run(model, bank, cache=given.cache)
-    _say(flat)
+    say(flat)
     rows = flat.table()
     rows = rows[rows["rank"] == 64].set_index("layer")
     curved = ball.table().set_index("layer")
@@ -149,7 +154,7 @@ def blimp(given: argparse.Namespace, seed: int) -> Figures:
         raise SystemExit("blimp is not here; set TRACEMEND_DATA")
     pairs = read_pairs(folder / "blimp-200.jsonl").sample(given.pairs, seed=seed)
     found = MinimalPairsProbe(seed=seed).run(load("smollm2"), pairs)
-    _say(found)
+    say(found)
     print(found.table().round(3).to_string())
     islands = found.rows[found.rows["phenomenon"].str.contains("island")]
     return {
@@ -163,9 +168,9 @@ def blimp(given: argparse.Namespace, seed: int) -> Figures:
 
 def dependency(given: argparse.Namespace, seed: int) -> Figures:
     """The relation of a word to its given head, by layer and over a mixture."""
-    found = EdgeProbe(layers=(0, 2, 3, 4, 6), seed=seed).run(load("minilm"), _bank("ud_ewt"), cache=given.cache)
+    found = EdgeProbe(layers=(0, 2, 3, 4, 6), seed=seed).run(load("minilm"), treebank("ud_ewt"), cache=given.cache)
     rows = found.table().set_index("layer")
-    _say(found)
+    say(found)
     return {
         **{f"layer {i}": rows["accuracy"][i] for i in rows.index},
         "layer 3 - layer 0": rows["accuracy"][3] - rows["accuracy"][0],
@@ -181,10 +186,10 @@ def dependency(given: argparse.Namespace, seed: int) -> Figures:
 
 def entities(given: argparse.Namespace, seed: int) -> Figures:
     """Types of GUM's mentions, whose spans are given."""
-    spans = gum_entities(_bank("gum"))
+    spans = gum_entities(treebank("gum"))
     found = EdgeProbe(train_items=5178, layers=(0, 2, 4, 6), seed=seed).run(load("minilm"), spans, cache=given.cache)
     rows = found.table().set_index("layer")
-    _say(found)
+    say(found)
     return {
         **{f"layer {i}": rows["accuracy"][i] for i in rows.index},
         "random weights": rows["random_weights"].max(),
@@ -201,7 +206,7 @@ def gap(given: argparse.Namespace, seed: int) -> Figures:
         raise SystemExit("gap is not here; set TRACEMEND_DATA")
     found = CoreferenceProbe(layers=(0, 2, 3, 4, 6), seed=seed).run(load("minilm"), read_gap(folder), cache=given.cache)
     rows = found.table().set_index("layer")
-    _say(found)
+    say(found)
     return {
         **{f"layer {i}": rows["accuracy"][i] for i in rows.index},
         "zero-shot, least": rows["zero_shot"].min(),
@@ -213,13 +218,55 @@ def gap(given: argparse.Namespace, seed: int) -> Figures:
     }
 
 
+def sst2(part: str, most: int, seed: int) -> Labelled:
+    """Random sentences of SST-2 as published."""
+    folder = available_folder("sst2")
+    if folder is None:
+        raise SystemExit("sst2 is not here; set TRACEMEND_DATA")
+    table = pd.read_csv(folder / f"{part}.tsv", sep="\t", names=["text", "label"], quoting=3, dtype=str)
+    chosen = table.drop_duplicates("text").sample(most, random_state=seed)
+    labels = chosen["label"].map({"0": "negative", "1": "positive"})
+    return Labelled.make(chosen["text"], labels, label_names=("negative", "positive"))
+
+
+def prompting(given: argparse.Namespace, seed: int) -> Figures:
+    """Sentiment by prompting smollm2, five wordings and three orders of four examples."""
+    test = sst2("test", given.texts, seed)
+    train, dev = sst2("train", 200, seed), sst2("dev", 25, seed)
+    parts = Splits(train=train, validation=dev, verdict=test, test=test)
+    templates = (
+        "Review: [X]\nSentiment: [Y]",
+        "[X]\nThe sentiment of this review is [Y]",
+        "Is the following review {labels}?\n[X]\nAnswer: [Y]",
+        "Classify the review as {labels}.\nReview: [X]\nClass: [Y]",
+        "[X] All in all, the film is [Y]",
+    )
+    found = PromptingProbe(templates=templates, test_texts=given.texts, dev_texts=25, seed=seed).run(
+        load("smollm2"), parts
+    )
+    say(found)
+    print(found.table().round(3).to_string())
+    other = found.controls
+    return {
+        **found.metrics,
+        "spread_templates": found.facts["spread_templates"],
+        "spread_orders": found.facts["spread_orders"],
+        "nonsense": other["nonsense"]["zero_shot"],
+        "wrong labels": other["wrong_labels"]["few_shot"],
+        "same examples": other["same_examples"]["few_shot"],
+        "majority": other["majority"]["zero_shot"],
+        "random weights": other["random_weights"]["zero_shot"],
+        "random weights, diagnostic": other["random_weights"]["diagnostic"],
+    }
+
+
 def facts(given: argparse.Namespace, seed: int) -> Figures:
     """Ten relations of ParaRel on smollm2, fifteen facts each."""
     folder = available_folder("pararel")
     if folder is None:
         raise SystemExit("pararel is not here; set TRACEMEND_DATA")
     found = ClozeProbe(patterns=given.patterns, seed=seed).run(load("smollm2"), read_facts(folder))
-    _say(found)
+    say(found)
     print(found.table().round(3).to_string())
     return {
         "p_at_1": found.metrics["p_at_1"],
@@ -235,7 +282,7 @@ def facts(given: argparse.Namespace, seed: int) -> Figures:
 def extraction(given: argparse.Namespace, seed: int) -> Figures:
     """Reading all layers of minilm beside a plain forward pass of the same batches, in turn."""
     del given, seed
-    model, bank = load("minilm"), _bank("ud_ewt").sample(6000)
+    model, bank = load("minilm"), treebank("ud_ewt").sample(6000)
     plain, read = [], []
     for _ in range(5):
         plain.append(_timed(lambda: _forward(model, bank)))
@@ -258,7 +305,7 @@ def solver(given: argparse.Namespace, seed: int) -> Figures:
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
-    bank = _bank("ud_ewt").split()
+    bank = treebank("ud_ewt").split()
     train, test = items(bank["train"], "upos").sample(12_000, seed=seed), items(bank["test"], "upos").sample(7000)
     names = sorted(set(train.label))
     x, y = {}, {}
@@ -294,5 +341,6 @@ def _timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def _say(found: ProbeResult) -> None:
+def say(found: ProbeResult) -> None:
+    """Print the findings."""
     print("\n".join(["", *found.findings]), flush=True)

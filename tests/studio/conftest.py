@@ -65,6 +65,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rounds=1,
         noise=0.1,
         stop="fixed",
+        rank="trusted",  # a random model knows too little for consensus to act on it
     )
     loaded = Loaded.of(folder / "run")
     for one in versions(folder / "run"):

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from tracemend.cli import options as o
-from tracemend.cli.output import command_line, person, print_files, print_notes, print_result, print_table
-from tracemend.cli.progress import shown
-
-if TYPE_CHECKING:
-    from tracemend.methods import Method
-    from tracemend.probing import ProbeResult
+from tracemend.cli import probe_heads, probe_prompting
+from tracemend.cli.output import person, print_table
+from tracemend.cli.probed import probed
 
 Pooling = Literal["mean", "first", "last"]
 Geometry = Literal["euclidean", "poincare"]
@@ -30,6 +27,13 @@ MaxTrain = Annotated[int, typer.Option("--train-items", min=1, help="Most items 
 MaxTest = Annotated[int, typer.Option("--test-items", min=1, help="Most items to test on.")]
 Layer = Annotated[list[int] | None, typer.Option(help="A layer to probe; give it again for more (default: all).")]
 RandomModels = Annotated[int, typer.Option("--random-models", min=1, help="Untrained networks to compare with.")]
+
+
+probe.command("heads")(probe_heads.heads)
+probe.command("head-patterns")(probe_heads.head_patterns)
+probe.command("head-pruning")(probe_heads.head_pruning)
+probe.command("attention-trace")(probe_heads.attention_trace)
+probe.command("prompting")(probe_prompting.prompting)
 
 
 @probe.command("layers")
@@ -70,7 +74,7 @@ def layers(
         task=task, hidden=hidden, c=c, pooling=pooling, layers=tuple(layer or ()), train_items=train_items,
         test_items=test_items, mdl=mdl, random_models=random_models, seed=seed,
     )  # fmt: skip
-    _probe(method, model, read_treebank(data), data, out, json=json, quiet=quiet)
+    probed(method, model, read_treebank(data), data, out, json=json, quiet=quiet)
 
 
 @probe.command("minimal-pairs")
@@ -106,7 +110,7 @@ def minimal_pairs(
     if per_paradigm is not None:
         pairs = pairs.sample(per_paradigm, seed=seed)
     method = MinimalPairsProbe(batch_size=batch_size, seed=seed)
-    found = _probe(method, model, pairs, data, out, json=json, quiet=quiet, masked=masked)
+    found = probed(method, model, pairs, data, out, json=json, quiet=quiet, masked=masked)
     if isinstance(found, MinimalPairsResult):
         console = person(json=json)
         console.print("\nthe pairs that the model is most wrong about", style="dim")
@@ -141,7 +145,7 @@ def structural(
         ranks=tuple(rank or (64,)), geometry=geometry, epochs=epochs, layers=tuple(layer or ()),
         train_sentences=train_sentences, test_sentences=test_sentences, seed=seed,
     )  # fmt: skip
-    _probe(method, model, read_conllu(data), data, out, json=json, quiet=quiet)
+    probed(method, model, read_conllu(data), data, out, json=json, quiet=quiet)
 
 
 @probe.command("edge")
@@ -183,7 +187,7 @@ def edge(
         hidden=hidden, c=c, layers=tuple(layer or ()), train_items=train_items, test_items=test_items, mdl=mdl,
         random_models=random_models, seed=seed,
     )  # fmt: skip
-    _probe(method, model, given, data, out, json=json, quiet=quiet)
+    probed(method, model, given, data, out, json=json, quiet=quiet)
 
 
 @probe.command("cloze")
@@ -216,7 +220,7 @@ def cloze(
     method = ClozeProbe(
         relations=tuple(relation or ()), facts=facts, patterns=patterns, batch_size=batch_size, seed=seed
     )
-    _probe(method, model, read_facts(data), data, out, json=json, quiet=quiet, masked=masked)
+    probed(method, model, read_facts(data), data, out, json=json, quiet=quiet, masked=masked)
 
 
 @probe.command("coreference")
@@ -244,51 +248,4 @@ def coreference(
     method = CoreferenceProbe(
         rank=rank, layers=tuple(layer or ()), train_examples=train_examples, test_examples=test_examples, seed=seed
     )
-    _probe(method, model, read_gap(data), data, out, json=json, quiet=quiet)
-
-
-def _probe(
-    method: Method[Any],
-    model: str,
-    data: Any,
-    source: Path,
-    out: Path | None,
-    *,
-    json: bool,
-    quiet: bool,
-    masked: bool = False,
-) -> ProbeResult:
-    from tracemend.models import load
-    from tracemend.probing.run import probe_run
-
-    folder = out or Path("runs") / f"probe-{method.name.partition('.')[2]}-{source.name.split('.')[0]}"
-    with shown(quiet) as progress:
-        found = probe_run(
-            method,
-            load(model, masked=masked),
-            data,
-            out=folder,
-            data_name=source.name,
-            command_line=command_line(),
-            progress=progress,
-        )
-    _show(found, folder, json=json)
-    return found
-
-
-def _show(found: ProbeResult, folder: Path, *, json: bool) -> None:
-    import pandas as pd
-
-    console = person(json=json)
-    print_table(console, found.table().head(40))
-    arms = {name: value for name, value in found.controls.items() if isinstance(value, dict)}
-    figures = [
-        {"figure": name, "found": value, **{arm: of.get(name) for arm, of in arms.items()}}
-        for name, value in found.metrics.items()
-    ]
-    console.print()
-    print_table(console, pd.DataFrame(figures))
-    print_notes(console, list(found.findings))
-    print_files(console, {"table": folder / "rows.csv", "figure": folder / "figure.svg"})
-    if json:
-        print_result(folder)
+    probed(method, model, read_gap(data), data, out, json=json, quiet=quiet)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import time
 from pathlib import Path
@@ -11,12 +12,13 @@ from tracemend.methods import Method
 from tracemend.models import LanguageModel
 from tracemend.probing.result import ProbeResult
 from tracemend.progress import EventLog, Progress
-from tracemend.runs import RunDirectory, atomic
+from tracemend.runs import RunDirectory, atomic, fingerprint
+from tracemend.tuning import TextClassifier
 
 
 def probe_run(
     method: Method[Any],
-    model: LanguageModel,
+    model: LanguageModel | TextClassifier,
     data: Any,
     *,
     out: Path,
@@ -28,7 +30,7 @@ def probe_run(
 
     Args:
         method: with its configuration.
-        model: the model.
+        model: the model, or a tuned classifier where the method takes one.
         data: what the method takes, with a ``fingerprint``.
         out: the run directory. Representations lie in ``representations`` in it, so that a stopped run goes on.
         data_name: what the user called the data.
@@ -38,8 +40,9 @@ def probe_run(
     Raises:
         RunError: the directory belongs to another run.
     """
-    fingerprints = {"model": model.fingerprint, "data": data.fingerprint}
-    config = {**method.config, "model": model.name, "data": data_name}
+    name, identity = _identity(model)
+    fingerprints = {"model": identity, "data": data.fingerprint}
+    config = {**method.config, "model": name, "data": data_name}
     run = RunDirectory(out, command=f"probe {method.name.partition('.')[2]}", config=config, fingerprints=fingerprints)
     if run.result is not None:
         return _result_type(method).load(out)
@@ -66,3 +69,15 @@ def _result_type(method: Method[Any]) -> type[ProbeResult]:
     """The kind of result that a method's class names in its brackets."""
     bases = [argument for base in getattr(type(method), "__orig_bases__", ()) for argument in get_args(base)]
     return next((kind for kind in bases if isinstance(kind, type) and issubclass(kind, ProbeResult)), ProbeResult)
+
+
+def _identity(model: LanguageModel | TextClassifier) -> tuple[str, str]:
+    """Name and fingerprint; a classifier has those of its model, and of what was tuned."""
+    if isinstance(model, LanguageModel):
+        return model.name, model.fingerprint
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.float().contiguous().numpy().tobytes())
+    tuned = model.language_model
+    return f"{tuned.name}, tuned", fingerprint(tuned.fingerprint, model.labels, digest.hexdigest())

@@ -63,28 +63,30 @@ class Solver:
         if classes < 2 or int(targets.min()) < 0 or int(targets.max()) >= classes:
             raise ProbeError(f"label indices run to {int(targets.max())} with {classes} labels; a probe needs two.")
         mean = x.mean(1, keepdim=True)
-        scale = x.std(1, keepdim=True, correction=0)
+        # By squares of the differences: torch's own standard deviation along this dimension takes ten times as long.
+        scale = torch.stack([(of - m).square_().mean(0, keepdim=True) for of, m in zip(x, mean, strict=True)]).sqrt_()
         if not bool(mean.isfinite().all() and scale.isfinite().all()):
             raise ProbeError("some vectors are not finite; the model has diverged, or its layers overflow.")
         # A direction in which nothing varies says nothing.
         inverse = torch.where(scale > 1e-6, 1 / scale.clamp_min(1e-6), 0.0)
         generator = torch.Generator().manual_seed(self.seed)
         network = _Network(x.shape[0], x.shape[2], len(targets), classes, self.hidden, generator)
-        # Shuffled and standardised once, so that a batch is a slice: gathering rows would cost as much as using them.
+        # Shuffled and standardised once, batch by batch: gathering rows at each step would cost as much as using them.
         n = x.shape[1]
         order = torch.randperm(n, generator=generator)
-        rows = torch.stack([(of[order] - m) * s for of, m, s in zip(x, mean, inverse, strict=True)])
-        expected = targets[:, order].expand(x.shape[0], -1, -1)
-        batches = [slice(begin, begin + self.batch_size) for begin in range(0, n, self.batch_size)]
+        batches = [
+            (x[:, of].sub_(mean).mul_(inverse), targets[:, of].expand(x.shape[0], -1, -1))
+            for of in order.split(self.batch_size)
+        ]
         steps = max(self.epochs * len(batches), _FEWEST_STEPS)
-        optimizer = torch.optim.Adam(network.parameters(), lr=self.lr)
+        optimizer = torch.optim.Adam(network.parameters(), lr=self.lr, fused=True)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
         weights = [p for name, p in network.named_parameters() if name.startswith("weight")]
         turn: list[int] = []
         for _ in range(steps):
             turn = turn or torch.randperm(len(batches), generator=generator).tolist()
-            batch = batches[turn.pop()]
-            logits, labels = network(rows[:, batch]), expected[:, :, batch]
+            rows, labels = batches[turn.pop()]
+            logits = network(rows)
             loss = functional.cross_entropy(logits.flatten(0, 2), labels.flatten(), reduction="sum") / labels.shape[2]
             penalty: Any = sum(weight.square().sum() for weight in weights)
             (loss + penalty / (2 * self.c * n)).backward()

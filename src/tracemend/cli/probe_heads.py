@@ -1,0 +1,120 @@
+"""The ``tracemend probe`` commands that ask of attention: heads, their patterns, their removal, their traces."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tracemend.cli import options as o
+from tracemend.cli.probed import probed
+
+Trees = Annotated[
+    Path, typer.Option("--data", metavar="PATH", help="A .conllu file, or a folder with train, dev and test.")
+]
+Words = Annotated[
+    Path, typer.Option("--data", metavar="PATH", help="A .conllu or BIO file, or a folder; only its words are read.")
+]
+
+
+def heads(
+    data: Trees,
+    model: o.Model = "minilm",
+    choosing_sentences: Annotated[
+        int, typer.Option(min=1, help="Most sentences on which heads and offsets are chosen.")
+    ] = 400,
+    test_sentences: Annotated[int, typer.Option(min=1, help="Most sentences to test on.")] = 400,
+    least: Annotated[int, typer.Option(min=1, help="Words that a relation must have in both.")] = 20,
+    out: o.Out = None,
+    seed: o.Seed = 0,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Ask which attention heads find syntactic heads, beside fixed offsets.
+
+    Example:
+
+        tracemend probe heads --model minilm --data ud_ewt --out runs/heads
+    """
+    from tracemend.data import read_conllu
+    from tracemend.probing import HeadProbe
+
+    method = HeadProbe(choosing_sentences=choosing_sentences, test_sentences=test_sentences, least=least, seed=seed)
+    probed(method, model, read_conllu(data), data, out, json=json, quiet=quiet)
+
+
+def head_patterns(
+    data: Words,
+    model: o.Model = "minilm",
+    pairs: Annotated[int, typer.Option(min=1, help="Of consecutive sentences, at random.")] = 40,
+    out: o.Out = None,
+    seed: o.Seed = 0,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Name the pattern of every head's attention: columns, diagonals, blocks, or none.
+
+    Example:
+
+        tracemend probe head-patterns --model minilm --data ud_ewt --out runs/patterns
+    """
+    from tracemend.data import read_treebank
+    from tracemend.probing import HeadPatterns
+
+    probed(HeadPatterns(pairs=pairs, seed=seed), model, read_treebank(data), data, out, json=json, quiet=quiet)
+
+
+def head_pruning(
+    run: Annotated[Path, typer.Option(metavar="RUN", help="The directory of a finished run, whose classifier it is.")],
+    data: Annotated[Path, typer.Option("--data", metavar="FILE", help="Labelled texts that it was not tuned on.")],
+    label: Annotated[str, typer.Option(metavar="COL", help="Column of the labels.")],
+    texts: Annotated[int, typer.Option(min=1, help="Most texts of each half.")] = 500,
+    draws: Annotated[int, typer.Option(min=1, help="Random orders, the control.")] = 5,
+    by_layer: Annotated[bool, typer.Option("--by-layer", help="Divide importances by their norm in a layer.")] = False,
+    out: o.Out = None,
+    seed: o.Seed = 0,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Take attention heads from a run's classifier: the least important, random ones, the most important.
+
+    Example:
+
+        tracemend probe head-pruning --run runs/mine --data test.csv --label label
+    """
+    from tracemend.data import read
+    from tracemend.probing import HeadPruning
+    from tracemend.tuning.predictor import Predictor
+
+    predictor = Predictor.load(run)
+    columns = predictor.columns
+    labelled = read(
+        str(data), text=columns["text"], reply=columns.get("reply"), label=label,
+        label_names=predictor.classifier.labels,
+    )  # fmt: skip
+    method = HeadPruning(texts=texts, draws=draws, by_layer=by_layer, seed=seed)
+    probed(method, predictor.classifier, labelled, data, out, json=json, quiet=quiet)
+
+
+def attention_trace(
+    data: Words,
+    model: o.Model = "minilm",
+    sentences: Annotated[int, typer.Option(min=1, help="At most, at random, of 4 to 40 words.")] = 100,
+    share: Annotated[float, typer.Option(help="Of a sentence's words, deleted together.")] = 0.2,
+    out: o.Out = None,
+    seed: o.Seed = 0,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Trace attention back to the words, and see whether the output hangs on them.
+
+    Example:
+
+        tracemend probe attention-trace --model minilm --data ud_ewt --out runs/traced
+    """
+    from tracemend.data import read_treebank
+    from tracemend.probing import AttentionTrace
+
+    method = AttentionTrace(sentences=sentences, share=share, seed=seed)
+    probed(method, model, read_treebank(data), data, out, json=json, quiet=quiet)

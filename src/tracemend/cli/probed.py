@@ -1,0 +1,62 @@
+"""What every ``tracemend probe`` does: load the model, run the probe, show figures beside controls."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tracemend.cli.output import command_line, person, print_files, print_notes, print_result, print_table
+from tracemend.cli.progress import shown
+
+if TYPE_CHECKING:
+    from tracemend.methods import Method
+    from tracemend.probing import ProbeResult
+    from tracemend.tuning import TextClassifier
+
+
+def probed(
+    method: Method[Any],
+    model: str | TextClassifier,
+    data: Any,
+    source: Path,
+    out: Path | None,
+    *,
+    json: bool,
+    quiet: bool,
+    masked: bool = False,
+) -> ProbeResult:
+    """Run a probe on a model of that name, or on a tuned classifier, and show what came out."""
+    from tracemend.models import load
+    from tracemend.probing.run import probe_run
+
+    folder = out or Path("runs") / f"probe-{method.name.partition('.')[2]}-{source.name.split('.')[0]}"
+    with shown(quiet) as progress:
+        found = probe_run(
+            method,
+            load(model, masked=masked) if isinstance(model, str) else model,
+            data,
+            out=folder,
+            data_name=source.name,
+            command_line=command_line(),
+            progress=progress,
+        )
+    _show(found, folder, json=json)
+    return found
+
+
+def _show(found: ProbeResult, folder: Path, *, json: bool) -> None:
+    import pandas as pd
+
+    console = person(json=json)
+    print_table(console, found.table().head(40))
+    arms = {name: value for name, value in found.controls.items() if isinstance(value, dict)}
+    figures = [
+        {"figure": name, "found": value, **{arm: of.get(name) for arm, of in arms.items()}}
+        for name, value in found.metrics.items()
+    ]
+    console.print()
+    print_table(console, pd.DataFrame(figures))
+    print_notes(console, list(found.findings))
+    print_files(console, {"table": folder / "rows.csv", "figure": folder / "figure.svg"})
+    if json:
+        print_result(folder)

@@ -1,0 +1,251 @@
+"""What kind of map each attention head draws: columns, diagonals, blocks, or none of these."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+
+from tracemend.data import Treebank
+from tracemend.errors import ProbeError
+from tracemend.methods import Method
+from tracemend.models import LanguageModel, random_weights, tiny
+from tracemend.probing.drawn_maps import KINDS, drawn
+from tracemend.probing.head_maps import head_name, token_attention
+from tracemend.probing.made_up import tiny_treebank
+from tracemend.probing.result import ProbeResult
+from tracemend.progress import Progress
+
+Floats = npt.NDArray[np.floating]
+Indices = npt.NDArray[np.int64]
+_BATCH = 8
+# Below this on drawn maps that it has not seen, the classifier is not one to name heads by.
+_TRUSTED = 0.9
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadPatterns(Method[ProbeResult]):
+    """Which of six patterns the attention maps of each head have (after Kovaleva et al. 2019, arXiv 1908.08593).
+
+    ``vertical`` (few columns get most), ``diagonal`` (the word itself, or the one before or behind),
+    ``vertical-diagonal``, ``block`` (a sentence of a pair attends to itself), ``uniform`` and ``heterogeneous`` (peaks
+    in no such order). The paper's classifier learnt from 400 maps labelled by hand; ours is a logistic regression on
+    ten numbers of a map, learnt from maps that are drawn at random for each pattern, and its accuracy on drawn maps it
+    has not seen is given. A head's pattern is that of most of its maps, over pairs of consecutive sentences. How many
+    heads have which pattern hangs on how maps are drawn: compare shares under one classifier only.
+
+    Metrics: the share of heads with each pattern; ``consistency``, the mean share of a head's maps that have its
+    pattern; ``drawn_accuracy``. Controls:
+
+    - ``random_weights``: the same network untrained;
+    - ``shuffled_rows``: the same maps, every row in random order, as heavy and as sharp, without any order;
+    - ``independent``: the ``consistency`` of heads that drew each map's pattern by its frequency among all maps.
+
+    Attributes:
+        pairs: of consecutive sentences, at random.
+        maps_drawn: drawn for each pattern; half of them to learn from.
+
+    Raises:
+        ProbeError: data that are no treebank, or fewer than two sentences.
+        ModelError: the model was loaded without attention patterns.
+
+    Example:
+        >>> HeadPatterns().run(load("minilm"), read_conllu("ud_ewt")).metrics["vertical"]
+    """
+
+    name = "probing.head-patterns"
+    inputs: ClassVar[str] = "Treebank"
+    capabilities: ClassVar[frozenset[str]] = frozenset({"encoder", "decoder", "encoder-decoder"})
+
+    pairs: int = 40
+    maps_drawn: int = 200
+
+    def run(self, model: Any, data: Any, *, progress: Progress = Progress()) -> ProbeResult:
+        """Classify every head.
+
+        Args:
+            model: a :class:`LanguageModel`; its weights are not touched.
+            data: a :class:`Treebank`; only its words are read.
+        """
+        began = time.perf_counter()
+        if not isinstance(model, LanguageModel):
+            raise ProbeError(f"{self.name} takes a LanguageModel, not {type(model).__name__}; load one first.")
+        if not isinstance(data, Treebank) or len(data) < 2:
+            found = f"{len(data)} sentence" if isinstance(data, Treebank) else type(data).__name__
+            raise ProbeError(f"{self.name} takes a Treebank of two sentences or more, not {found}; read one first.")
+        if self.pairs < 1 or self.maps_drawn < 10:
+            raise ProbeError(f"pairs is {self.pairs}, maps_drawn {self.maps_drawn}; expected at least 1 and 10.")
+        rows, borders = self._rows(model, data)
+        lengths = [len(row) for row in rows]
+        classifier, certain = self._classifier(lengths, causal=model.family == "decoder")
+        rng = np.random.default_rng(self.seed)
+        own, shuffled = self._read(model, rows, borders, classifier, rng, progress)
+        fresh, _ = self._read(random_weights(model, seed=self.seed + 1), rows, borders, classifier, rng, progress)
+        arms = {"found": _figures(own), "random_weights": _figures(fresh), "shuffled_rows": _figures(shuffled)}
+        frequency = np.bincount(own.ravel(), minlength=len(KINDS)) / own.size
+        arms["independent"] = {"consistency": float((frequency**2).sum())}
+        metrics = {**arms.pop("found"), "drawn_accuracy": certain}
+        heads = int(model.config.num_attention_heads)
+        table = pd.DataFrame(
+            {"head": [head_name(k, heads) for k in range(len(own))],
+             "pattern": [KINDS[k] for k in _of_heads(own)],
+             **{kind: (own == k).mean(1) for k, kind in enumerate(KINDS)},
+             "random_weights": [KINDS[k] for k in _of_heads(fresh)]}
+        )  # fmt: skip
+        return ProbeResult(
+            metrics=metrics,
+            controls=arms,
+            config=self.config,
+            rows=table,
+            findings=self._findings(metrics, arms, len(own)),
+            facts={"heads": len(own), "maps": own.size, "model": model.name, "model_fingerprint": model.fingerprint,
+                   "seconds": round(time.perf_counter() - began, 1)},
+        )  # fmt: skip
+
+    def _rows(self, model: LanguageModel, data: Treebank) -> tuple[list[list[int]], list[int]]:
+        """Token ids of pairs of sentences, and where the second one begins."""
+        texts = [" ".join(words) for words in data.words]
+        rows, borders = [], []
+        for i in np.random.default_rng(self.seed).permutation(len(texts) - 1):
+            first = model.tokenizer(texts[i]).input_ids
+            if model.family == "encoder":
+                row = model.tokenizer(texts[i], texts[i + 1]).input_ids
+                border = len(first)
+            else:
+                row = model.tokenizer(f"{texts[i]} {texts[i + 1]}").input_ids
+                border = len(model.tokenizer(texts[i], add_special_tokens=False).input_ids)
+            if 8 <= len(row) <= min(model.window, 96) and 2 < border < len(row) - 2:
+                rows.append(row)
+                borders.append(border)
+            if len(rows) == self.pairs:
+                break
+        if not rows:
+            raise ProbeError(f"{data.name} has no two consecutive sentences of 8 to 96 tokens; give other data.")
+        return rows, borders
+
+    def _classifier(self, lengths: Sequence[int], *, causal: bool) -> tuple[Any, float]:
+        """Learnt from drawn maps as long as the model's, and its accuracy on others."""
+        rng = np.random.default_rng(self.seed)
+        x, y = [], []
+        for kind in range(len(KINDS)):
+            for _ in range(self.maps_drawn):
+                length = int(rng.choice(lengths))
+                border = int(rng.integers(length // 4 + 1, length - length // 4))
+                pattern = drawn(KINDS[kind], length, border, rng, causal=causal)
+                x.append(features(torch.from_numpy(pattern)[None], border, causal=causal)[0])
+                y.append(kind)
+        known = np.arange(len(y)) % 2 == 0
+        classifier: Any = make_pipeline(StandardScaler(), LogisticRegression(C=10, max_iter=2000))
+        classifier.fit(np.array(x)[known], np.array(y)[known])
+        return classifier, float(classifier.score(np.array(x)[~known], np.array(y)[~known]))
+
+    def _read(
+        self,
+        model: LanguageModel,
+        rows: list[list[int]],
+        borders: list[int],
+        classifier: Any,
+        rng: np.random.Generator,
+        progress: Progress,
+    ) -> tuple[Indices, Indices]:
+        """The pattern of every map, as it is and with its rows in random order [heads, maps]."""
+        causal = model.family == "decoder"
+        own, shuffled = [], []
+        order = np.argsort([len(row) for row in rows], kind="stable")
+        for begin in progress.track(range(0, len(order), _BATCH), task=f"attention of {model.name}"):
+            batch = order[begin : begin + _BATCH].tolist()
+            for i, maps in zip(batch, token_attention(model, [rows[i] for i in batch]), strict=True):
+                own.append(classifier.predict(features(maps, borders[i], causal=causal)))
+                mixed = _mixed(maps, rng, causal=causal)
+                shuffled.append(classifier.predict(features(mixed, borders[i], causal=causal)))
+        return np.stack(own, axis=1), np.stack(shuffled, axis=1)
+
+    def _findings(self, metrics: dict[str, float], arms: dict[str, dict[str, float]], heads: int) -> list[str]:
+        shares = ", ".join(f"{kind} {metrics[kind]:.2f}" for kind in KINDS if metrics[kind] > 0)
+        fresh = ", ".join(f"{kind} {arms['random_weights'][kind]:.2f}" for kind in KINDS
+                          if arms["random_weights"][kind] > 0)  # fmt: skip
+        said = [f"Of {heads} heads: {shares}.", f"Of the same heads with random weights: {fresh}."]
+        chance = arms["independent"]["consistency"]
+        gap = metrics["consistency"] - chance
+        said.append(
+            f"A head's maps agree on its pattern in {metrics['consistency']:.2f} of the texts; heads without a pattern "
+            f"of their own would in {chance:.2f}." + ("" if gap > 0.05 else " The patterns are hardly the heads' own.")
+        )
+        if metrics["drawn_accuracy"] < _TRUSTED:
+            said.append(
+                f"The classifier is right on only {metrics['drawn_accuracy']:.2f} of drawn maps: distrust the names."
+            )
+        return said
+
+    @classmethod
+    def tiny(cls) -> tuple[Self, Any, Any]:
+        """Ten pairs of sentences of a made-up grammar, and a tiny encoder."""
+        return cls(pairs=10, maps_drawn=40), tiny("bert"), tiny_treebank()
+
+
+def features(maps: Tensor, border: int, *, causal: bool) -> Floats:
+    """Ten numbers of each map [heads, 10], those of attention that spreads evenly taken off.
+
+    Means of the diagonals at -1, 0 and +1; the means of the two heaviest columns, and of the heaviest without the three
+    diagonals; the mean entropy of a row over that of an even one; what a row gives to its own side of the border
+    between two sentences; the standard deviation, from row to row, of where its peak lies; and the mean peak.
+
+    Args:
+        maps: [heads, t, t], rows of sum 1 or less.
+        border: where the second sentence begins.
+        causal: whether a row can only see what stands before it.
+    """
+    attention = maps.double().numpy()
+    t = attention.shape[-1]
+    reach = np.tril(np.ones((t, t))) if causal else np.ones((t, t))
+    even = reach / reach.sum(1, keepdims=True)
+    rest = attention - even
+    diagonals = [np.diagonal(rest, k, 1, 2).mean(1) for k in (-1, 0, 1)]
+    # A column of a causal map is as long as there are rows below it; short ones at the end are all noise.
+    seen = np.maximum(reach.sum(0), t / 3)
+    columns = np.sort(rest.sum(1) / seen, axis=1)
+    far = np.abs(np.arange(t)[:, None] - np.arange(t)[None]) > 1
+    apart = np.sort((rest * far).sum(1) / seen, axis=1)
+    long = np.arange(t) > 1
+    entropy = -(attention * np.log(np.maximum(attention, 1e-12))).sum(2)[:, long]
+    flat = entropy / np.log(reach.sum(1)[long])
+    side = np.arange(t) < border
+    own = (rest * (side[:, None] == side[None])).sum(2)
+    # In a causal map the first sentence sees nothing but itself.
+    own = own[:, ~side].mean(1) if causal else own.mean(1)
+    peak = attention.argmax(2)[:, long]
+    return np.stack(
+        [*diagonals, columns[:, -1], columns[:, -2], apart[:, -1], flat.mean(1), own,
+         np.log1p(peak.std(1)), attention.max(2)[:, long].mean(1)], axis=1,
+    )  # fmt: skip
+
+
+def _mixed(maps: Tensor, rng: np.random.Generator, *, causal: bool) -> Tensor:
+    """Every row of every map in an order of its own; of a causal map, what it can see."""
+    found = maps.clone()
+    for row in range(maps.shape[-1]):
+        reach = row + 1 if causal else maps.shape[-1]
+        order = rng.permuted(np.tile(np.arange(reach), (len(maps), 1)), axis=1)
+        found[:, row, :reach] = maps[:, row, :reach].gather(1, torch.from_numpy(order))
+    return found
+
+
+def _of_heads(kinds: Indices) -> Indices:
+    """The most frequent kind of each head's maps; of equally frequent ones the first."""
+    return np.array([np.bincount(row, minlength=len(KINDS)).argmax() for row in kinds], dtype=np.int64)
+
+
+def _figures(kinds: Indices) -> dict[str, float]:
+    most = _of_heads(kinds)
+    shares = {kind: float((most == k).mean()) for k, kind in enumerate(KINDS)}
+    return {**shares, "consistency": float((kinds == most[:, None]).mean())}

@@ -1,0 +1,314 @@
+"""Classification by prompting alone: how good it is, and how much of that hangs on the wording."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from tracemend.data import Labelled, Splits, make_splits
+from tracemend.errors import ProbeError
+from tracemend.evaluate import mean_interval
+from tracemend.methods import Method
+from tracemend.models import LanguageModel, random_weights, represent, tiny
+from tracemend.models.likelihood import check_likelihood
+from tracemend.probing.prompted import Prompter, check_template
+from tracemend.probing.result import ProbeResult, compared
+from tracemend.probing.solver import Solver
+from tracemend.progress import Progress
+
+Floats = npt.NDArray[np.floating]
+Indices = npt.NDArray[np.int64]
+
+TEMPLATES = (
+    "Text: [X]\nLabel: [Y]",
+    "[X]\nThis is [Y]",
+    "Is the following text {labels}?\n[X]\nAnswer: [Y]",
+    "Classify the text as {labels}.\nText: [X]\nClass: [Y]",
+    "[X] All in all, it is [Y]",
+)
+# Asks for nothing: what is right here, the text's own words and the labels' frequencies gave away.
+NONSENSE = "[X] and the other of when [Y]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptingResult(ProbeResult):
+    """A row a template and order of examples, zero-shot ones (order -1) first."""
+
+    def figure(self) -> Any:
+        """Accuracy of every template: zero-shot, and with examples in each order."""
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(7, 3.5), layout="constrained")
+        axes = figure.subplots()
+        names = list(dict.fromkeys(self.rows["template"]))
+        places = self.rows["template"].map({name: i for i, name in enumerate(names)})
+        for few, mark, colour in ((False, "o", "#2f6f8f"), (True, "x", "#b07d2b")):
+            own = (self.rows["order"] >= 0) == few
+            label = "with examples, each order" if few else "zero-shot"
+            axes.plot(self.rows["accuracy"][own], places[own], mark, color=colour, label=label)
+        for arm, style in (("majority", ":"), ("diagnostic", "--")):
+            value = self.metrics["diagnostic"] if arm == "diagnostic" else self.controls["majority"]["zero_shot"]
+            axes.axvline(value, color="#8a8a8a", ls=style, lw=1, label=arm)
+        axes.set_yticks(range(len(names)), [name.replace("\n", " / ")[:50] for name in names], fontsize="small")
+        axes.invert_yaxis()
+        axes.set(xlabel="accuracy")
+        axes.legend(fontsize="small")
+        return figure
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptingProbe(Method[PromptingResult]):
+    """Zero-shot and few-shot classification by prompts, beside a probe of the same model's vectors.
+
+    A template holds the text at [X] and ends in [Y], where the label's word would stand; the answer is the label whose
+    word's first token is the most probable one. With examples, some texts of every label stand before it, filled in
+    likewise. Which template and which order is no detail (Zhao et al. 2021, arXiv 2102.09690; Lu et al. 2022, arXiv
+    2104.08786), so all are measured: the mean, the least and the most, and the one that is best on dev.
+
+    Metrics, accuracies on test: ``zero_shot`` and ``few_shot`` (means), ``..._chosen`` (chosen on dev), ``..._least``,
+    ``..._most``; ``diagnostic``: a linear probe of the mean vectors, trained on ``train_texts`` texts, layer chosen on
+    dev (probing via prompting against the diagnostic probe, after Li et al. 2022, arXiv 2207.01736, without tuning a
+    prefix). Controls in the same units:
+
+    - ``random_weights``: the same network untrained;
+    - ``nonsense``: a template that asks for nothing;
+    - ``wrong_labels``: the same examples, each with another label's word (after Min et al. 2022, arXiv 2202.12837);
+    - ``same_examples``: the linear probe, trained on the examples of the prompt alone;
+    - ``majority``: the most frequent label of train.
+
+    Attributes:
+        templates: with [X] and, at the end, [Y]; {labels} stands for the words of all labels.
+        words: ``label=word`` for labels whose names are no words.
+        shots: examples of every label.
+        orders: of the examples, at random.
+        train_texts, dev_texts, test_texts: at most, at random.
+        batch_size: texts of a forward pass.
+
+    Raises:
+        ProbeError: no decoder, data without labels, a template without [X] or [Y], words whose first tokens collide, or
+            a prompt longer than the window.
+
+    Example:
+        >>> found = PromptingProbe(words=("0=negative", "1=positive")).run(load("smollm2"), data)
+        >>> found.metrics["zero_shot_least"], found.metrics["zero_shot_most"], found.controls["nonsense"]
+    """
+
+    name = "probing.prompting"
+    inputs: ClassVar[str] = "Labelled"
+    capabilities: ClassVar[frozenset[str]] = frozenset({"decoder", "labels"})
+
+    templates: tuple[str, ...] = TEMPLATES
+    words: tuple[str, ...] = ()
+    shots: int = 2
+    orders: int = 3
+    train_texts: int = 200
+    dev_texts: int = 50
+    test_texts: int = 100
+    batch_size: int = 16
+
+    def run(self, model: Any, data: Any, *, progress: Progress = Progress()) -> PromptingResult:
+        """Ask.
+
+        Args:
+            model: a decoder; its weights are not touched.
+            data: :class:`Labelled` texts or :class:`Splits`.
+        """
+        began = time.perf_counter()
+        if not isinstance(model, LanguageModel):
+            raise ProbeError(f"{self.name} takes a LanguageModel, not {type(model).__name__}; load one first.")
+        parts = self._parts(data)
+        if model.family != "decoder":
+            raise ProbeError(f"{model.name} is an {model.family}; prompts that end in a label need a decoder.")
+        check_likelihood(model)
+        fresh = random_weights(model, seed=self.seed + 1)
+        own, other = (_Asked(self._prompter(one, parts), self, parts, progress) for one in (model, fresh))
+        table, hits = own.every(self.templates)
+        untrained, others = other.every(self.templates)
+        table["random_weights"] = untrained["accuracy"]
+        probe, its = self._probed(model, parts, progress), self._probed(fresh, parts, progress)
+        right = {"nonsense": own.every((NONSENSE,))[1], "wrong_labels": own.every(self.templates, wrong=True)[1]}
+        usual = int(np.bincount(parts["train"].y).argmax())
+        majority = (parts["test"].y == usual).astype(np.float64)
+        chosen = {shot: _chosen(table, few=shot == "few_shot") for shot in ("zero_shot", "few_shot")}
+        metrics = _figures(table, hits, chosen) | {"diagnostic": float(probe[0].mean())}
+        arms: dict[str, dict[str, float]] = {
+            "random_weights": _figures(untrained, others, {s: _chosen(untrained, few=s == "few_shot") for s in chosen})
+            | {"diagnostic": float(its[0].mean())},
+            "nonsense": {"zero_shot": float(right["nonsense"][0].mean()),
+                         "few_shot": float(right["nonsense"][1:].mean())},
+            "wrong_labels": {"few_shot": float(right["wrong_labels"].mean())},
+            "same_examples": {"few_shot": float(probe[1].mean())},
+            "majority": dict.fromkeys(("zero_shot", "few_shot", "diagnostic"), float(majority.mean())),
+        }  # fmt: skip
+        facts = {
+            "labels": list(parts["test"].labels),
+            "examples": [parts["train"].pairs[i][0] for i in self._examples(parts)],
+            "spread_templates": float(table[table["order"] < 0]["accuracy"].std(ddof=0)),
+            "spread_orders": float(table[table["order"] >= 0].groupby("template")["accuracy"].std(ddof=0).mean()),
+            "n_dev": len(parts["dev"]),
+            "n_test": len(parts["test"]),
+            "model": model.name,
+            "model_fingerprint": model.fingerprint,
+            "seconds": round(time.perf_counter() - began, 1),
+        }
+        versus = {
+            "the most frequent label": majority,
+            "a nonsense template": right["nonsense"][0],
+            "random weights": others[_chosen(untrained, few=False)],
+            "the diagnostic probe": probe[0],
+        }
+        said = self._findings(table, hits, chosen, versus, right["wrong_labels"], probe[1])
+        return PromptingResult(
+            metrics=metrics, controls=arms, config=self.config, rows=table, findings=said, facts=facts
+        )
+
+    def _parts(self, data: Any) -> dict[str, Labelled]:
+        if isinstance(data, Labelled):
+            data = make_splits(data, seed=self.seed)
+        if not isinstance(data, Splits):
+            raise ProbeError(f"{self.name} takes labelled texts, not {type(data).__name__}; read them first.")
+        for template in self.templates:
+            check_template(template)
+        sizes = (self.shots, self.orders, self.train_texts, self.dev_texts, self.test_texts, self.batch_size)
+        if not self.templates or min(sizes) < 1:
+            raise ProbeError("templates must be named; shots, orders, texts and batch_size must be at least 1.")
+        given = {"train": data.train, "dev": data.validation, "test": data.test or data.verdict}
+        most = {"train": self.train_texts, "dev": self.dev_texts, "test": self.test_texts}
+        rng = np.random.default_rng(self.seed)
+        return {part: of.take(rng.permutation(len(of))[: most[part]]) for part, of in given.items()}
+
+    def _prompter(self, model: LanguageModel, parts: dict[str, Labelled]) -> Prompter:
+        labels = parts["train"].labels
+        given = dict(pair.partition("=")[::2] for pair in self.words)
+        unknown = sorted(set(given) - set(labels))
+        if unknown or not all(given.values()):
+            raise ProbeError(
+                f"words are given for {', '.join(unknown) or 'no word'}; expected label=word for labels among: "
+                f"{', '.join(labels)}."
+            )
+        return Prompter.make(model, [given.get(label, label) for label in labels])
+
+    def _examples(self, parts: dict[str, Labelled]) -> list[int]:
+        """Places in train of the first texts of every label."""
+        y = parts["train"].y
+        found = [np.flatnonzero(y == label)[: self.shots] for label in range(len(parts["train"].labels))]
+        few = [parts["train"].labels[i] for i, of in enumerate(found) if len(of) < self.shots]
+        if few:
+            raise ProbeError(f"train has fewer than {self.shots} texts of {', '.join(few)}; take more, or fewer shots.")
+        places: list[int] = np.concatenate(found).tolist()
+        return places
+
+    def _probed(self, model: LanguageModel, parts: dict[str, Labelled], progress: Progress) -> tuple[Floats, Floats]:
+        """Hits of the linear probe: trained on train, and on the examples alone [n, n]."""
+        texts = {part: [(text,) for text, _ in of.pairs] for part, of in parts.items()}
+        together = [text for part in ("train", "dev", "test") for text in texts[part]]
+        hidden = represent(model, together, unit="sentence", batch_size=self.batch_size, progress=progress).hidden
+        train, dev, test = hidden.split([len(texts[part]) for part in ("train", "dev", "test")], dim=1)
+        hits = []
+        for rows in (list(range(train.shape[1])), self._examples(parts)):
+            y = parts["train"].y[rows]
+            probes = Solver(seed=self.seed).fit(train[:, rows], y[None], len(parts["train"].labels))
+            best = int((probes.predict(dev)[:, 0] == parts["dev"].y).mean(1).argmax())
+            hits.append((probes.predict(test)[best, 0] == parts["test"].y).astype(np.float64))
+        return hits[0], hits[1]
+
+    def _findings(
+        self,
+        table: pd.DataFrame,
+        hits: Floats,
+        chosen: dict[str, int],
+        versus: dict[str, Floats],
+        wrong: Floats,
+        same: Floats,
+    ) -> list[str]:
+        said = []
+        for shot, few in (("zero-shot", False), ("few-shot", True)):
+            own = table[(table["order"] >= 0) == few]["accuracy"]
+            said.append(f"{shot}: {own.mean():.3f} on average over {len(own)} prompts, {own.min():.3f} to "
+                        f"{own.max():.3f} by wording{' and order' * few}.")  # fmt: skip
+        zero, shown = hits[chosen["zero_shot"]], hits[chosen["few_shot"]]
+        means = hits[(table["order"] >= 0).to_numpy()].mean(0)
+        pairs = [("the zero-shot prompt chosen on dev", control, zero - of) for control, of in versus.items()]
+        pairs += [
+            ("the prompt with examples chosen on dev", "the zero-shot one", shown - zero),
+            ("the mean prompt with examples", "the same with wrong labels", means - wrong.mean(0)),
+            ("the prompt with examples chosen on dev", "a probe of the same examples", shown - same),
+        ]
+        for what, control, gap in pairs:
+            low, high = mean_interval(gap, seed=self.seed)
+            said.append(compared(what, control, float(gap.mean()), float(low), float(high)))
+        stuck = table[table["one_answer"] >= 0.95]
+        if len(stuck):
+            said.append(f"{len(stuck)} of {len(table)} prompts give one answer to nearly every text.")
+        return said
+
+    @classmethod
+    def tiny(cls) -> tuple[Self, Any, Any]:
+        """Eighty texts, two templates, and a tiny decoder."""
+        rng = np.random.default_rng(0)
+        kinds = {"good": ("love", "great", "nice"), "bad": ("hate", "awful", "terrible")}
+        texts, labels = [], []
+        for i in range(80):
+            label = ("good", "bad")[i % 2]
+            texts.append(f"{rng.choice(kinds[label])} {rng.choice(['movie', 'film', 'people'])} {i}")
+            labels.append(label)
+        config = cls(templates=("[X] is [Y]", "my [X] . [Y]"), shots=1, orders=2, dev_texts=8, test_texts=12)
+        return config, tiny("gpt2"), Labelled.make(texts, labels)
+
+
+class _Asked:
+    """One model asked with every template and order, examples of train before the text."""
+
+    def __init__(self, prompter: Prompter, probe: PromptingProbe, parts: dict[str, Labelled], progress: Progress):
+        self.prompter, self.probe, self.parts, self.progress = prompter, probe, parts, progress
+        self.examples = probe._examples(parts)
+        rng = np.random.default_rng(probe.seed)
+        self.orders = [rng.permutation(len(self.examples)) for _ in range(probe.orders)]
+
+    def every(self, templates: Sequence[str], *, wrong: bool = False) -> tuple[pd.DataFrame, Floats]:
+        """A row a template and order, and the hits on test of each [rows, n]; wrong labels need examples."""
+        plans = [(t, order) for t in templates for order in range(0 if wrong else -1, len(self.orders))]
+        rows, hits = [], []
+        for template, order in self.progress.track(plans, task=f"prompt {self.prompter.model.name}"):
+            shown = [] if order < 0 else self._shown(order, wrong)
+            right, share = {}, 0.0
+            for part in ("dev", "test"):
+                texts = [text for text, _ in self.parts[part].pairs]
+                said = self.prompter.answers(template, texts, shown, batch_size=self.probe.batch_size)
+                right[part] = (said == self.parts[part].y).astype(np.float64)
+                share = float(np.bincount(said).max() / len(said))
+            low, high = mean_interval(right["test"], seed=self.probe.seed)
+            rows.append({"template": template, "order": order, "dev_accuracy": right["dev"].mean(),
+                         "accuracy": right["test"].mean(), "low": low, "high": high, "one_answer": share})  # fmt: skip
+            hits.append(right["test"])
+        table = pd.DataFrame(rows)
+        # Zero-shot rows first, in the order of the templates.
+        places = (table["order"] >= 0).to_numpy().argsort(kind="stable")
+        return table.iloc[places].reset_index(drop=True), np.stack(hits)[places]
+
+    def _shown(self, order: int, wrong: bool) -> list[tuple[str, int]]:
+        train, classes = self.parts["train"], len(self.parts["train"].labels)
+        places = [self.examples[i] for i in self.orders[order]]
+        return [(train.pairs[i][0], int((train.y[i] + wrong) % classes)) for i in places]
+
+
+def _chosen(table: pd.DataFrame, *, few: bool) -> int:
+    """The row that is best on dev; of equals the first."""
+    own = table[(table["order"] >= 0) == few]
+    places = own.index.to_numpy()
+    return int(places[own["dev_accuracy"].to_numpy().argmax()])
+
+
+def _figures(table: pd.DataFrame, hits: Floats, chosen: dict[str, int]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for shot, row in chosen.items():
+        own = table[(table["order"] >= 0) == (shot == "few_shot")]["accuracy"]
+        found |= {shot: float(own.mean()), f"{shot}_chosen": float(hits[row].mean()),
+                  f"{shot}_least": float(own.min()), f"{shot}_most": float(own.max())}  # fmt: skip
+    return found

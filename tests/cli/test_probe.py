@@ -1,0 +1,76 @@
+"""``tracemend probe``: the commands that ask of attention and by prompts, from files to a finished run."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pytest
+
+from tracemend.models import tiny
+from tracemend.probing.made_up import tiny_treebank
+
+
+@pytest.fixture(scope="session")
+def trees(tmp_path_factory):
+    """The made-up treebank as a file."""
+    path = tmp_path_factory.mktemp("trees") / "made.conllu"
+    blocks, document = [], ""
+    for sentence in tiny_treebank().sentences:
+        lines = [f"# newdoc id = {sentence.document}"] if sentence.document != document else []
+        document = sentence.document
+        lines.append(f"# sent_id = {sentence.id}")
+        upos, xpos, deprel = (sentence.tags[name] for name in ("upos", "xpos", "deprel"))
+        for i, (word, head) in enumerate(zip(sentence.words, sentence.heads or (), strict=True)):
+            cells = (i + 1, word, word, upos[i], xpos[i], "_", head + 1, deprel[i], "_", "_")
+            lines.append("\t".join(map(str, cells)))
+        blocks.append("\n".join(lines))
+    path.write_text("\n\n".join(blocks) + "\n\n", "utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("heads", ("--choosing-sentences", 20, "--test-sentences", 12, "--least", 3)),
+        ("head-patterns", ("--pairs", 4)),
+        ("attention-trace", ("--sentences", 4)),
+    ],
+)
+def test_attention(run, folder, trees, tmp_path, name, options):
+    out = tmp_path / "run"
+    done = run("probe", name, "--model", folder / "model", "--data", trees, *options, "--out", out, "--quiet")
+    assert done.exit_code == 0, done.output
+    assert "random weights" in done.stdout or "random_weights" in done.stdout
+    result = json.loads((out / "result.json").read_text("utf-8"))
+    assert result["status"] == "complete" and result["metrics"] and result["controls"]
+    assert len(pd.read_csv(out / "rows.csv")) and (out / "figure.svg").is_file()
+    # The same command again reads what is there.
+    again = run(
+        "probe", name, "--model", folder / "model", "--data", trees, *options, "--out", out, "--json", "--quiet"
+    )
+    assert json.loads(again.stdout)["metrics"] == result["metrics"]
+
+
+def test_heads_are_taken_from_the_classifier_of_a_run(run, tuned, folder, tmp_path):
+    out = tmp_path / "run"
+    done = run("probe", "head-pruning", "--run", tuned, "--data", folder / "clean.csv", "--label", "label",
+               "--texts", 20, "--draws", 1, "--out", out, "--quiet")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    result = json.loads((out / "result.json").read_text("utf-8"))
+    assert {"random", "most_important", "shuffled_labels", "whole"} == result["controls"].keys()
+
+
+def test_prompts(run, folder, tmp_path):
+    model = tiny("gpt2")
+    model.network.save_pretrained(tmp_path / "model")
+    model.tokenizer.save_pretrained(tmp_path / "model")
+    frame = pd.read_csv(folder / "clean.csv")
+    frame["text"] = [" ".join(text.split()[:3]) for text in frame["text"]]
+    frame = frame.drop_duplicates("text")
+    frame.to_csv(tmp_path / "short.csv", index=False)
+    done = run("probe", "prompting", "--model", tmp_path / "model", "--data", tmp_path / "short.csv", "--text", "text",
+               "--label", "label", "--template", "[X] [Y]", "--word", "safe=good", "--word", "unsafe=bad", "--shots", 1,
+               "--orders", 1, "--dev-texts", 4, "--test-texts", 6, "--out", tmp_path / "run", "--quiet")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "zero-shot" in done.stdout and "nonsense" in done.stdout

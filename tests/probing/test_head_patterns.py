@@ -1,0 +1,88 @@
+"""Patterns of heads: drawn maps are what they say, and the classifier names maps it has not seen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tracemend.data import Treebank
+from tracemend.errors import ModelError, ProbeError
+from tracemend.models import tiny
+from tracemend.probing import HeadPatterns
+from tracemend.probing.drawn_maps import KINDS, drawn
+from tracemend.probing.head_patterns import _mixed, features
+
+
+@settings(max_examples=40, deadline=None)
+@given(kind=st.sampled_from(KINDS), length=st.integers(6, 40), seed=st.integers(0, 99), causal=st.booleans())
+def test_rows_of_drawn_maps_sum_to_one(kind, length, seed, causal):
+    found = drawn(kind, length, length // 2, np.random.default_rng(seed), causal=causal)
+    assert found.shape == (length, length) and (found >= 0).all()
+    np.testing.assert_allclose(found.sum(1), 1)
+    if causal:
+        assert np.triu(found, 1).max() == 0
+
+
+def test_drawn_maps_are_what_they_are_called():
+    rng = np.random.default_rng(0)
+    block = np.mean([drawn("block", 20, 8, rng, causal=False)[:8, :8].sum(1).mean() for _ in range(20)])
+    column = np.mean([np.sort(drawn("vertical", 20, 8, rng, causal=False).mean(0))[-3:].sum() for _ in range(20)])
+    assert block > 0.8 and column > 0.5
+    with pytest.raises(ProbeError, match="did you mean 'vertical'"):
+        drawn("verticle", 5, 2, rng, causal=False)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_the_classifier_names_maps_it_has_not_seen(causal):
+    classifier, certain = HeadPatterns(maps_drawn=120)._classifier([20, 30, 40], causal=causal)
+    assert certain >= 0.9
+    pure = {
+        "vertical": torch.eye(30)[:1].expand(30, 30).clone(),
+        "diagonal": torch.eye(30),
+        "uniform": torch.tril(torch.ones(30, 30)) if causal else torch.ones(30, 30),
+    }
+    for kind, pattern in pure.items():
+        said = classifier.predict(features((pattern / pattern.sum(1, keepdim=True))[None], 15, causal=causal))
+        assert KINDS[said[0]] == kind
+
+
+def test_even_attention_has_no_features_but_its_entropy():
+    for causal in (False, True):
+        even = torch.tril(torch.ones(12, 12)) if causal else torch.ones(12, 12)
+        (found,) = features((even / even.sum(1, keepdim=True))[None], 6, causal=causal)
+        np.testing.assert_allclose(found[:6], 0, atol=1e-7)
+        assert found[6] == pytest.approx(1) and found[7] == pytest.approx(0, abs=1e-7)
+
+
+def test_rows_in_random_order_keep_what_they_hold():
+    maps = torch.tril(torch.rand(3, 7, 7))
+    mixed = _mixed(maps, np.random.default_rng(0), causal=True)
+    assert torch.triu(mixed, 1).abs().max() == 0
+    torch.testing.assert_close(mixed.sort(-1).values, maps.sort(-1).values)
+    assert not torch.equal(mixed[0], mixed[1])
+
+
+@pytest.mark.parametrize("architecture", ["bert", "gpt2", "llama", "t5"])
+def test_every_family(architecture):
+    method, _, data = HeadPatterns.tiny()
+    found = replace(method, pairs=4).run(tiny(architecture), data)
+    assert sum(found.metrics[kind] for kind in KINDS) == pytest.approx(1)
+    assert set(found.controls) == {"random_weights", "shuffled_rows", "independent"}
+    assert len(found.table()) == 8 and set(found.table()["pattern"]) <= set(KINDS)
+
+
+def test_bad_input():
+    method, model, data = HeadPatterns.tiny()
+    with pytest.raises(ProbeError, match="not 1 sentence"):
+        method.run(model, data.take([0]))
+    with pytest.raises(ProbeError, match="no two consecutive sentences"):
+        method.run(model, Treebank(sentences=tuple(replace(s, words=("a",)) for s in data.sentences)))
+    other = tiny("llama")
+    other.network.set_attn_implementation("sdpa")
+    with pytest.raises(ModelError, match="keeps no patterns"):
+        method.run(other, data)

@@ -1,0 +1,92 @@
+"""Heads taken from a classifier: importance by finite differences, and what is left."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from tracemend.data import Labelled
+from tracemend.errors import ProbeError
+from tracemend.models import edit, tiny
+from tracemend.probing import HeadPruning
+from tracemend.progress import Progress
+from tracemend.tuning import TextClassifier
+
+NAMES = [f"blocks.{i}.attn.hook_z" for i in range(2)]
+
+
+def test_importance_is_the_derivative_by_a_gate():
+    method, model, data = HeadPruning.tiny()
+    few = data.take(range(6))
+    found = replace(method, batch_size=4)._importance(model, NAMES, few, few.y, Progress())
+    assert found.shape == (2, 4)
+
+    def losses(head, gate):
+        def gated(z):
+            z[:, :, head % 4] *= gate
+            return z
+
+        rows, _ = model.encode(few.pairs)
+        with torch.no_grad(), edit(model.network, {NAMES[head // 4]: gated}):
+            return model.measure(model.batch(rows), torch.as_tensor(few.y))[0].numpy()
+
+    for head in range(8):
+        slope = (losses(head, 1.01) - losses(head, 0.99)) / 0.02
+        assert found.ravel()[head] == pytest.approx(np.abs(slope).mean(), rel=0.02, abs=1e-5)
+
+
+def test_by_layer_every_layer_has_the_same_norm():
+    method, model, data = HeadPruning.tiny()
+    found = replace(method, by_layer=True)._importance(model, NAMES, data, data.y, Progress())
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1)
+
+
+def test_a_head_is_taken_by_its_slice_before_the_output_projection():
+    method, model, data = HeadPruning.tiny()
+    taken = method._measured(model, NAMES, [5], 4, data)
+    weight = model.network.base_model.model.encoder.encoder.layer[1].attention.output.dense.weight
+    kept = weight.detach().clone()
+    with torch.no_grad():
+        weight[:, 8:16] = 0
+    try:
+        by_weight = method._measured(model, NAMES, [], 4, data)
+    finally:
+        with torch.no_grad():
+            weight.copy_(kept)
+    np.testing.assert_allclose(taken, by_weight, atol=1e-6)
+    assert not np.allclose(taken, method._measured(model, NAMES, [], 4, data))
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama", "t5"])
+def test_decoders_and_grouped_queries(architecture):
+    method, _, data = HeadPruning.tiny()
+    found = method.run(TextClassifier(tiny(architecture), data.labels, rank=2), data)
+    assert found.facts["heads"] == 8 and len(found.facts["importance"]) == 8
+
+
+def test_the_least_important_head_is_taken_first():
+    method, model, data = HeadPruning.tiny()
+    one = replace(method, shares=(1 / 8, 1 / 2))
+    found = one.run(model, data)
+    assert set(found.controls) == {"random", "most_important", "shuffled_labels", "whole"}
+    weighed = [float(v) for v in found.facts["importance"].values()]
+    _, test = one._halves(model, data)
+    for arm, head in ((found.metrics, np.argmin(weighed)), (found.controls["most_important"], np.argmax(weighed))):
+        hits, losses = one._measured(model, NAMES, [int(head)], 4, test)
+        assert arm["loss_12"] == pytest.approx(losses.mean()) and arm["accuracy_12"] == hits.mean()
+    assert found.controls["whole"]["loss_12"] == found.controls["whole"]["loss_50"]
+
+
+def test_bad_input():
+    method, model, data = HeadPruning.tiny()
+    with pytest.raises(ProbeError, match="tuned TextClassifier, not LanguageModel"):
+        method.run(model.language_model, data)
+    with pytest.raises(ProbeError, match="labels are a, b and the classifier's bad, good"):
+        method.run(model, Labelled.make(["x", "y"] * 4, ["a", "b"] * 4))
+    with pytest.raises(ProbeError, match="at least 4"):
+        method.run(model, data.take([0, 1, 2]))
+    with pytest.raises(ProbeError, match="shares must lie"):
+        replace(method, shares=(1.0,)).run(model, data)

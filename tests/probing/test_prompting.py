@@ -1,0 +1,109 @@
+"""Prompting: answers by hand, examples read once, and what the spread over wordings is made of."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from tracemend.data import Splits
+from tracemend.errors import ModelError, ProbeError
+from tracemend.models import tiny
+from tracemend.probing import PromptingProbe
+from tracemend.probing.prompted import Prompter, check_template
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_answers_are_those_of_the_whole_prompt_read_at_once(architecture):
+    model = tiny(architecture)
+    prompter = Prompter.make(model, ["bad", "good"])
+    texts = ["my film", "people hate this awful movie", "so nice"]
+    examples = [("great people", 1), ("awful", 0)]
+    found = prompter.answers("[X] is [Y]", texts, examples, batch_size=2)
+    before = "great people is good\n\nawful is bad\n\n"
+    for text, said in zip(texts, found, strict=True):
+        pieces = (before, f"{text} is")
+        ids = [model.tokenizer.bos_token_id]
+        ids += [t for piece in pieces for t in model.tokenizer(piece, add_special_tokens=False).input_ids]
+        with torch.no_grad():
+            logits = model.network(input_ids=torch.tensor([ids])).logits[0, -1]
+        words = [model.tokenizer(f" {w}", add_special_tokens=False).input_ids[0] for w in ("bad", "good")]
+        assert said == int(logits[words].argmax())
+
+
+def test_an_answer_does_not_depend_on_the_batch():
+    prompter = Prompter.make(tiny("gpt2"), ["bad", "good"])
+    texts = ["my film", "people hate this awful movie", "so nice", "very sad", "you love it"]
+    one = [prompter.answers("[X] is [Y]", [text], [("great", 1)])[0] for text in texts]
+    assert prompter.answers("[X] is [Y]", texts, [("great", 1)]).tolist() == one
+
+
+def test_labels_stand_in_the_template():
+    prompter = Prompter.make(tiny("gpt2"), ["bad", "good"])
+    assert prompter._asks("is it {labels}? [X] answer: [Y]", "so [Y]") == "is it bad or good? so [Y] answer:"
+
+
+@pytest.fixture(scope="module")
+def found():
+    method, model, data = PromptingProbe.tiny()
+    return method.run(model, data)
+
+
+def test_rows_and_controls(found):
+    table = found.table()
+    assert table["order"].tolist() == [-1, -1, 0, 1, 0, 1]
+    assert set(found.controls) == {"random_weights", "nonsense", "wrong_labels", "same_examples", "majority"}
+    zero = table[table["order"] < 0]
+    assert found.metrics["zero_shot"] == pytest.approx(zero["accuracy"].mean())
+    assert found.metrics["zero_shot_chosen"] == zero.loc[zero["dev_accuracy"].idxmax(), "accuracy"]
+    few = table[table["order"] >= 0]["accuracy"]
+    assert (found.metrics["few_shot_least"], found.metrics["few_shot_most"]) == (few.min(), few.max())
+
+
+def test_the_probe_reads_what_the_prompt_does_not_say(found):
+    # The vectors hold the words, which say the label; a network that was never trained says nothing of it.
+    assert found.metrics["diagnostic"] == 1.0 > found.metrics["zero_shot"]
+    assert any("is worse than the diagnostic probe" in said for said in found.findings)
+
+
+def test_a_prompt_that_gives_one_answer_is_counted(found):
+    stuck = (found.rows["one_answer"] >= 0.95).sum()
+    assert any(s.startswith(f"{stuck} of 6 prompts give one answer") for s in found.findings) == bool(stuck)
+
+
+def test_wrong_labels_are_wrong():
+    from tracemend.probing.prompting import _Asked
+    from tracemend.progress import Progress
+
+    method, model, data = PromptingProbe.tiny()
+    parts = method._parts(data)
+    asked = _Asked(method._prompter(model, parts), method, parts, Progress())
+    for order in range(2):
+        right, wrong = asked._shown(order, False), asked._shown(order, True)
+        assert [t for t, _ in right] == [t for t, _ in wrong]
+        assert all(a != b for (_, a), (_, b) in zip(right, wrong, strict=True))
+        assert sorted(y for _, y in right) == [0, 1]
+
+
+def test_bad_input():
+    method, model, data = PromptingProbe.tiny()
+    for template in ("[X] is", "is it [Y]", "[Y] is [X]"):
+        with pytest.raises(ProbeError, match="must hold"):
+            check_template(template)
+    with pytest.raises(ProbeError, match=r"encoder; prompts"):
+        method.run(tiny("bert"), data)
+    with pytest.raises(ProbeError, match="tokens and the window"):
+        replace(method, shots=5).run(model, data)
+    with pytest.raises(ProbeError, match="do not all differ"):
+        replace(method, words=("good=xa", "bad=xb")).run(model, data)
+    with pytest.raises(ProbeError, match="words are given for worse"):
+        replace(method, words=("worse=bad",)).run(model, data)
+    good = data.take(np.flatnonzero(data.y == data.labels.index("good")))
+    with pytest.raises(ProbeError, match="fewer than 1 texts of bad"):
+        method.run(model, Splits(train=good, validation=data, verdict=data))
+    lone = tiny("gpt2")
+    lone.tokenizer.bos_token = None
+    with pytest.raises(ModelError, match="bos"):
+        method.run(lone, data)
