@@ -51,3 +51,22 @@ def test_a_group_that_errs_is_believed_less() -> None:
     ap = [average_precision_score(wrong, 1 - found.posterior[np.arange(200), train.y]) for found in (alone, together)]
     assert math.isinf(alone.strength) and math.isfinite(together.strength)
     assert ap[1] > ap[0] + 0.03
+
+
+def test_groups_that_the_models_misread_are_no_evidence_against_their_labels() -> None:
+    """The first five groups' states point to the other label, in both parts; no label is wrong."""
+    rng = np.random.default_rng(2)
+    truth, states, trusted, made = parts(rng)
+    train = made(truth, 0)
+    told = []
+    for part, x in ((train, states[0]), (trusted, states[1])):
+        group = np.arange(len(part)) // 10
+        misread = group < len(part) // 40
+        x[misread] = x[misread][:, [1, 0, *range(2, 8)]]
+        told.append(replace(part, frame=part.frame.assign(group=[f"{len(part)}-{g}" for g in group])))
+    found = consensus(tiny("bert"), told[0], told[1], (states[0], states[1]), None)
+    blind = replace(told[1], frame=told[1].frame.assign(group=None))
+    misled = consensus(tiny("bert"), told[0], blind, (states[0], states[1]), None)
+    denied, without = (1 - f.posterior[np.arange(200), train.y] for f in (found, misled))
+    assert math.isinf(found.strength) and math.isfinite(misled.strength)
+    assert denied.mean() < without.mean()

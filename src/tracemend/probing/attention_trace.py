@@ -93,7 +93,8 @@ class AttentionTrace(Method[TraceResult]):
 
     Example:
         >>> found = AttentionTrace().run(load("minilm"), read_conllu("ud_ewt"))
-        >>> found.metrics["rollout"], found.controls["tokens"]["rollout"]
+        >>> found.metrics["rollout"]
+        0.301
     """
 
     name = "probing.attention-trace"

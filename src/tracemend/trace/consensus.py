@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,7 +61,8 @@ def consensus(
        it has a right to be.
     4. The noise matrix under which the given labels are likeliest (:func:`tracemend.trace.noise.noise_matrix`), and
        Bayes' rule: :math:`P(t \mid x, y) \propto P(t \mid x) \, P(y \mid t)`.
-    5. Where examples have groups: a group whose labels are denied again and again is believed less.
+    5. Where examples have groups: a group whose labels are denied again and again is believed less, unless the models
+       deny trusted labels group by group as well: then it is they that err by group, and the record tells nothing.
 
     Args:
         model: the untuned model.
@@ -93,9 +95,15 @@ def consensus(
     both, weights = pooled(sources, trusted.y)
     posterior, transition = settled(both.train, train.y)
     strength = float("inf")
-    groups = groups_of(train)
-    if groups is not None:
+    groups, known = groups_of(train), groups_of(trusted)
+    if groups is not None and not (known is not None and _errs_by_group(both.trusted, trusted, known)):
         wrong, strength = by_group(1.0 - posterior[np.arange(len(train)), train.y], groups)
         posterior = shifted(posterior, train.y, wrong)
     progress.note("consensus", **dict(zip(("frozen", "tuned"), (float(w) for w in weights), strict=False)))
     return Beliefs(posterior=posterior, predicted=both.train, transition=transition, weights=weights, strength=strength)
+
+
+def _errs_by_group(predicted: Doubles, trusted: Labelled, groups: Sequence[Hashable]) -> bool:
+    """Whether trusted labels are denied by group: then groups tell of the models, not of whoever labelled."""
+    denied = 1.0 - predicted[np.arange(len(trusted)), trusted.y]
+    return bool(np.isfinite(by_group(denied, groups)[1]))
