@@ -34,7 +34,8 @@ PARTS = {
     "ranks": "both, as the mean of their two rankings",
     "both, text alone": "both pooled; the noise among the labels left out",
     "both": "both pooled, with the noise among the labels",
-    "both, groups": "and with what groups tell (trace.consensus)",
+    "both, groups": "and with what groups tell, whatever the models' own errors do",
+    "consensus": "and with what groups tell, unless the models err by group (trace.consensus)",
 }
 
 
@@ -65,6 +66,7 @@ def measured(name: str, noise: str, rate: float, seed: int) -> dict[str, Any]:
     from tracemend.mend.proof.sets import draw
     from tracemend.models import load
     from tracemend.trace import embed, true_labels
+    from tracemend.trace.consensus import errs_by_group
     from tracemend.trace.em import settled
     from tracemend.trace.fold_tuned import Judged, fold_tuned, pooled
     from tracemend.trace.groups import by_group, groups_of
@@ -94,6 +96,9 @@ def measured(name: str, noise: str, rate: float, seed: int) -> dict[str, Any]:
     denied["ranks"] = np.mean(ranks, axis=0) / len(train)
     groups = groups_of(train)
     denied["both, groups"] = denied["both"] if groups is None else by_group(denied["both"], groups)[0]
+    known = groups_of(held)
+    err = known is not None and errs_by_group(both.trusted, held, known)
+    denied["consensus"] = denied["both"] if err else denied["both, groups"]
     return {"weights": weights.tolist(), "parts": {part: figures(p, train.wrong) for part, p in denied.items()}}
 
 
@@ -166,7 +171,7 @@ def bounds(seeds: int) -> str:
     for noise, rate, sets in NOISES:
         for name in sets:
             paths = [KEPT / f"{name}-{noise}-{rate}-{seed}.json" for seed in range(seeds)]
-            found = [read_json(path)["parts"]["both, groups"] for path in paths if path.exists()]
+            found = [read_json(path)["parts"]["consensus"] for path in paths if path.exists()]
             if not found:
                 continue
             cells = []

@@ -96,14 +96,14 @@ def consensus(
     posterior, transition = settled(both.train, train.y)
     strength = float("inf")
     groups, known = groups_of(train), groups_of(trusted)
-    if groups is not None and not (known is not None and _errs_by_group(both.trusted, trusted, known)):
+    if groups is not None and not (known is not None and errs_by_group(both.trusted, trusted, known)):
         wrong, strength = by_group(1.0 - posterior[np.arange(len(train)), train.y], groups)
         posterior = shifted(posterior, train.y, wrong)
     progress.note("consensus", **dict(zip(("frozen", "tuned"), (float(w) for w in weights), strict=False)))
     return Beliefs(posterior=posterior, predicted=both.train, transition=transition, weights=weights, strength=strength)
 
 
-def _errs_by_group(predicted: Doubles, trusted: Labelled, groups: Sequence[Hashable]) -> bool:
+def errs_by_group(predicted: Doubles, trusted: Labelled, groups: Sequence[Hashable]) -> bool:
     """Whether trusted labels are denied by group: then groups tell of the models, not of whoever labelled."""
     denied = 1.0 - predicted[np.arange(len(trusted)), trusted.y]
     return bool(np.isfinite(by_group(denied, groups)[1]))
