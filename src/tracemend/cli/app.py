@@ -19,6 +19,7 @@ from tracemend.cli import (
     export,
     methods,
     models,
+    neurons,
     predict,
     probe,
     repair,
@@ -52,6 +53,7 @@ for module in (
 app.add_typer(store.store, name="store")
 app.add_typer(bench.bench, name="bench")
 app.add_typer(probe.probe, name="probe")
+app.add_typer(neurons.neurons, name="neurons")
 app.add_typer(circuits.circuits, name="circuits")
 
 
