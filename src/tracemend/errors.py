@@ -30,6 +30,10 @@ class ProbeError(TracemendError):
     """A probe cannot be trained, or its figure would mean nothing."""
 
 
+class NeuronError(TracemendError):
+    """Units cannot be ranked or ablated as configured, or the figure would mean nothing."""
+
+
 class CircuitError(TracemendError):
     """A mechanism cannot be measured as configured, or the model does not do what was to be explained."""
 

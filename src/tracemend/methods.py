@@ -22,7 +22,7 @@ from tracemend.progress import Progress
 from tracemend.runs import read_json, write_json, write_parquet
 
 # Rooms that hold methods; imported only when somebody asks for the registry.
-ROOMS = ("trace", "saliency", "probing", "circuits", "mend")
+ROOMS = ("trace", "saliency", "probing", "neurons", "circuits", "mend")
 
 
 @dataclass(frozen=True, kw_only=True)

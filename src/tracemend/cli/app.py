@@ -20,6 +20,7 @@ from tracemend.cli import (
     mend,
     methods,
     models,
+    neurons,
     predict,
     probe,
     repair,
@@ -54,6 +55,7 @@ app.add_typer(store.store, name="store")
 app.add_typer(bench.bench, name="bench")
 app.add_typer(mend.mend, name="mend")
 app.add_typer(probe.probe, name="probe")
+app.add_typer(neurons.neurons, name="neurons")
 app.add_typer(circuits.circuits, name="circuits")
 
 

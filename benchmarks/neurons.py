@@ -1,0 +1,67 @@
+"""Which units know a property of words: rankings and their controls, on minilm and UD EWT.
+
+    python benchmarks/neurons.py gaussian --seeds 1
+
+The data are those that TRACEMEND_DATA names (ud_ewt). Settings are the methods' defaults; nothing is chosen here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Run as a file, a benchmark does not find its own package.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+
+from tracemend.data import read_conllu
+from tracemend.data.reference import reference_folder
+from tracemend.models import load
+from tracemend.neurons.run import methods, named
+from tracemend.runs import versions, write_json
+
+
+def main() -> None:
+    """Measure what is asked for, and print figures beside controls."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("only", nargs="*", choices=[*methods(), []], help="default: all")
+    parser.add_argument("--model", default="minilm")
+    parser.add_argument("--task", default="upos")
+    parser.add_argument("--among", default="")
+    parser.add_argument("--site", default="blocks.1.hook_resid_post")
+    parser.add_argument("--train-items", type=int, default=8_000)
+    parser.add_argument("--test-items", type=int, default=4_000)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--out", type=Path, help="JSON file")
+    given = parser.parse_args()
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
+    model, bank = load(given.model), read_conllu(reference_folder("ud_ewt"))
+    shared = {name: getattr(given, name) for name in ("task", "among", "site", "train_items", "test_items")}
+    kept: dict[str, Any] = {"versions": versions()}
+    for name in given.only or methods():
+        for seed in range(given.seeds):
+            began = time.perf_counter()
+            found = named(name, {**shared, "seed": seed}).run(model, bank)
+            seconds = time.perf_counter() - began
+            print(
+                f"\n{name}, seed {seed} ({seconds:.0f} s)\n{found.table().to_string(index=False, float_format='%.3f')}"
+            )
+            for arm, figures in {"found": found.metrics, **found.controls}.items():
+                print(f"  {arm:<18}" + "".join(f"{figure} {value:.3f}  " for figure, value in figures.items()))
+            print("\n".join(found.findings), flush=True)
+            kept[f"{name}-{seed}"] = {
+                "metrics": found.metrics, "controls": found.controls, "config": found.config, "facts": found.facts,
+                "rows": found.table().to_dict("list"), "seconds": round(seconds, 1),
+            }  # fmt: skip
+    if given.out:
+        write_json(given.out, kept)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""Rankings of units: right on planted units, compared fairly, with bad settings refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tracemend.data import Sentence, Treebank
+from tracemend.errors import NeuronError
+from tracemend.models import tiny
+from tracemend.neurons import GaussianRanking, LinearRanking, ProbelessRanking
+from tracemend.neurons.classifier import fit
+from tracemend.neurons.orders import ORDERS, by_mass, first_masses, mean_differences
+from tracemend.neurons.units import Units, activations
+from tracemend.neurons.words import Property, tiny_treebank
+
+SITE = "blocks.1.mlp.hook_post"
+UNIT = 5
+
+
+def two_labels():
+    """The made-up treebank, in which a word is a noun or not."""
+    found = []
+    for sentence in tiny_treebank().sentences:
+        tags = tuple("NOUN" if tag == "NOUN" else "OTHER" for tag in sentence.tags["upos"])
+        found.append(Sentence(words=sentence.words, tags={"upos": tags}, id=sentence.id, document=sentence.document))
+    return Treebank(sentences=tuple(found), name="nouns")
+
+
+@pytest.fixture(scope="module")
+def planted():
+    """A tiny encoder in which one neuron of the second block's MLP fires along a probe's direction."""
+    model = tiny("bert")
+    bank = two_labels()
+    most = {"train": 200, "dev": 50, "test": 60}
+    words = Property.of(bank, "upos", most=most, fewest=5)
+    units = Units.of(activations(model, words, "blocks.1.hook_resid_mid"))
+    weight, bias = fit(units.x["train"][None], words.parts["train"].y[None], 2)
+    direction = (weight[0, 0, :, 0] - weight[0, 0, :, 1]) / units.scale
+    offset = bias[0, 0, 0, 0] - bias[0, 0, 0, 1] - direction @ units.mean
+    dense = model.network.encoder.layer[1].intermediate.dense
+    with torch.no_grad():
+        dense.weight[UNIT] = 4 * direction
+        dense.bias[UNIT] = 4 * offset
+    return model, bank, words
+
+
+@pytest.mark.parametrize("name", ORDERS)
+def test_a_planted_neuron_is_first_in_every_ranking(planted, name):
+    model, _, words = planted
+    units = Units.of(activations(model, words, SITE))
+    order = ORDERS[name](units, words.parts["train"].y, words.classes, 0)
+    assert order[0] == UNIT
+    assert sorted(order.tolist()) == units.alive.tolist()
+
+
+def test_the_planted_neuron_is_worth_more_than_random_and_last_ones(planted):
+    model, bank, _ = planted
+    method = replace(ProbelessRanking.tiny()[0], site=SITE, sizes=(1,), at=1)
+    found = method.run(model, bank)
+    assert found.facts["order"][0] == UNIT
+    assert found.metrics["accuracy"] > 0.9
+    assert found.metrics["accuracy"] > found.controls["bottom"]["accuracy"] + 0.1
+    assert any("beat the last units" in said for said in found.findings)
+    gaussian = replace(GaussianRanking.tiny()[0], site=SITE, at=1).run(model, bank)
+    assert gaussian.table()["unit"][0] == UNIT and gaussian.metrics["nmi"] > 0.4
+
+
+@given(st.integers(2, 6), st.integers(1, 8), st.integers(0, 50))
+@settings(max_examples=20, deadline=None)
+def test_mean_differences_are_the_sum_over_pairs(classes, d, seed):
+    rng = np.random.default_rng(seed)
+    y = np.concatenate([np.arange(classes), rng.integers(classes, size=20)])
+    x = rng.normal(size=(len(y), d)).astype(np.float32)
+    means = [x[y == c].mean(0) for c in range(classes)]
+    pairs = [abs(means[a] - means[b]) for a in range(classes) for b in range(a)]
+    np.testing.assert_allclose(mean_differences(x, y, classes), np.sum(pairs, axis=0), rtol=1e-4)
+
+
+def test_units_come_in_by_the_share_of_larger_weights():
+    weights = np.array([[3.0, 0.0], [-1.0, 1.0], [0.0, 4.0]])
+    np.testing.assert_allclose(first_masses(weights), [[0.0, 1.0], [0.75, 0.8], [1.0, 0.0]])
+    assert by_mass(weights).tolist() == [2, 0, 1]
+
+
+def test_the_table_has_every_ranking_and_the_label_units_hold_their_mass():
+    method, model, data = LinearRanking.tiny()
+    found = method.run(model, data)
+    assert found.table()["ranking"].tolist() == ["linear", "linear", "probeless", "probeless"]
+    assert {"top", "random", "bottom", "selectivity", "random_weights"} <= set(found.table())
+    assert set(found.facts["label_units"]) == {"DET", "NOUN", "VERB"}
+    assert all(1 <= len(of) < 32 for of in found.facts["label_units"].values())
+
+
+@pytest.mark.parametrize(
+    "options", [{"sizes": ()}, {"at": 3}, {"sizes": (2, 99)}, {"against": ("lineal",)}, {"mass": 0.0}], ids=str
+)
+def test_bad_settings_are_refused(options):
+    method, model, data = LinearRanking.tiny()
+    with pytest.raises(NeuronError) as caught:
+        replace(method, **options).run(model, data)
+    assert len(str(caught.value)) > 40
