@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 import typer
 
 from tracemend.cli import options as o
-from tracemend.cli.output import command_line, person, print_files, print_notes, print_result, print_table
+from tracemend.cli.output import command_line
+from tracemend.cli.probed import show_found
 from tracemend.cli.progress import shown
 
 Pooling = Literal["mean", "first", "last"]
@@ -143,8 +144,6 @@ def linear(
 def _run(
     name: str, given: dict[str, Any], model: str, source: Path, out: Path | None, *, json: bool, quiet: bool
 ) -> None:
-    import pandas as pd
-
     from tracemend.data import read_treebank
     from tracemend.models import load
     from tracemend.neurons.run import named, neurons_run
@@ -157,16 +156,4 @@ def _run(
             method, load(model), bank, out=folder, data_name=source.name, command_line=command_line(),
             progress=progress,
         )  # fmt: skip
-    console = person(json=json)
-    print_table(console, found.table().head(40))
-    arms = {arm: of for arm, of in found.controls.items() if isinstance(of, dict)}
-    figures = [
-        {"figure": figure, "found": value, **{arm: of.get(figure) for arm, of in arms.items()}}
-        for figure, value in found.metrics.items()
-    ]
-    console.print()
-    print_table(console, pd.DataFrame(figures))
-    print_notes(console, list(found.findings))
-    print_files(console, {"table": folder / "rows.csv", "figure": folder / "figure.svg"})
-    if json:
-        print_result(folder)
+    show_found(found, folder, json=json)

@@ -10,6 +10,7 @@ from tracemend.cli.progress import shown
 
 if TYPE_CHECKING:
     from tracemend.methods import Method
+    from tracemend.neurons import NeuronsResult
     from tracemend.probing import ProbeResult
     from tracemend.tuning import TextClassifier
 
@@ -40,11 +41,12 @@ def probed(
             command_line=command_line(),
             progress=progress,
         )
-    _show(found, folder, json=json)
+    show_found(found, folder, json=json)
     return found
 
 
-def _show(found: ProbeResult, folder: Path, *, json: bool) -> None:
+def show_found(found: ProbeResult | NeuronsResult, folder: Path, *, json: bool) -> None:
+    """Rows, figures beside their controls, and what was found in words."""
     import pandas as pd
 
     console = person(json=json)
