@@ -37,7 +37,8 @@ class LinearRanking(Ranking):
 
     Example:
         >>> found = LinearRanking().run(load("minilm"), read_treebank("ud_ewt"))
-        >>> found.facts["label_units"]["NOUN"][:3]
+        >>> units = found.facts["label_units"]
+        >>> units.get("NOUN")[:3]
     """
 
     name: ClassVar[str] = "neurons.linear"
