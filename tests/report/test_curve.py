@@ -23,7 +23,7 @@ def test_title_description_and_one_line_an_arm(curve: pd.DataFrame) -> None:
     root = ET.fromstring(curve_svg(curve))
     assert root.get("role") == "img" and root.get("aria-labelledby") == "curve-720-title curve-720-desc"
     assert root[0].text == "Average precision over rounds on verdict"
-    assert "influence from 0.784 to 0.937 in 5 rounds" in str(root[1].text)
+    assert "repair from 0.784 to 0.937 in 5 rounds" in str(root[1].text)
     assert [p.get("class") for p in root.iter("path")] == [
         "line arm-random", "line arm-similarity", "line arm-influence"
     ]  # fmt: skip
@@ -72,7 +72,7 @@ def test_noise_does_not_fill_the_drawing() -> None:
 def test_matplotlib_figure(curve: pd.DataFrame, tmp_path: Path) -> None:
     figure = curve_figure(curve, metric="accuracy")
     axes = figure.axes[0]
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["random", "similarity", "influence"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["random", "similarity", "repair"]
     assert axes.get_ylabel() == "accuracy (verdict)"
     figure.savefig(tmp_path / "curve.svg")
     curve_figure(curve.iloc[:0]).savefig(tmp_path / "empty.svg")

@@ -12,7 +12,7 @@ ARMS = {
     "unchanged": ("unchanged", "#8090a8", "6 3 2 3"),
     "random": ("random", "#8a8580", "2 4"),
     "similarity": ("similarity", "#b7791f", "7 4"),
-    "influence": ("influence", "#1f7a6d", ""),
+    "influence": ("repair", "#1f7a6d", ""),
 }
 REFERENCES = {"clean": "clean", "corrupted": "before"}
 SPLITS = ("test", "verdict", "validation")
