@@ -35,7 +35,7 @@ def started(benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch, *options: st
     [
         ("--adapter", "lora"),
         ("--cold",),
-        ("--arms", "default"),
+        ("--arms", "kernel"),
         ("--candidates", "20"),
         ("--out", "{out}", "--train", "9"),
     ],

@@ -44,7 +44,8 @@ export function chosenLine(buttons, clear) {
     element,
     draw(rows) {
       element.hidden = !rows.length;
-      fill(element, h("span", { "data-testid": "chosen" }, T.chosen(rows.length)), rows.length ? buttons(rows) : null, clear());
+      if (rows.length) fill(element, h("span", { "data-testid": "chosen" }, T.chosen(rows.length)), buttons(rows), clear());
+      else fill(element);
     },
   };
 }
