@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,8 @@ from tracemend.mend.proof.plan import ARMS, CEILING, DEFAULT_DETECTOR
 
 KEY = ["dataset", "seed"]
 DEFAULT_ARM = "default"
+# Under so many draws no interval and no p are printed.
+FEWEST = 3
 # What a person must know to read an interval; printed under every table.
 RULE = (
     "Difference: {default} minus the row, over the same draws; 95 % bootstrap interval, {how}. p: two-sided, "
@@ -62,7 +64,7 @@ class _Row:
             return "", ""
         found = self.against
         if np.isnan(found.low):
-            return f"{found.difference:+.3f} (one draw)", ""
+            return f"{found.difference:+.3f} ({'one draw' if found.runs == 1 else f'{found.runs} draws'})", ""
         shown = "" if found.shown else ", not shown"
         p = "< 0.001" if self.adjusted < 0.001 else f"{self.adjusted:.3f}"
         return f"{found.difference:+.3f} ({found.low:+.3f} to {found.high:+.3f}){shown}", p
@@ -138,7 +140,10 @@ def _against(block: pd.DataFrame, default: str, arm: str) -> Difference | None:
 
 
 def _paired(first: np.ndarray, second: np.ndarray, sets: Iterable[str]) -> Difference:
-    return paired_difference(first, second, clusters=list(sets))
+    found = paired_difference(first, second, clusters=list(sets))
+    nan = float("nan")
+    # A bootstrap over one draw or two is an interval of nothing.
+    return found if found.runs >= FEWEST else replace(found, low=nan, high=nan, p=nan)
 
 
 def _share(own: pd.DataFrame) -> str:
