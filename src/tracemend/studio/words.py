@@ -84,6 +84,8 @@ class Speaker:
             except (OSError, queue.Empty) as error:
                 self._end()
                 raise RunError("the process that colours words does not answer; look at the text again.") from error
+            if not said:  # its end is heard before the system calls it ended: the next question starts another
+                self._end()
         found: dict[str, Any] = (
             json.loads(said) if said else {"error": "the process that colours words ended; look at the text again."}
         )
