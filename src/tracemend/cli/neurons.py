@@ -42,6 +42,11 @@ def _callback() -> None:
     """Rank the units of a site by what they know; every figure with its controls."""
 
 
+# Typer reads lists only; nobody writes to these.
+_SIZES = [1, 2, 5, 10, 20, 50]
+_AGAINST = ["linear", "probeless", "gaussian"]
+
+
 @neurons.command("gaussian")
 def gaussian(
     data: Data,
@@ -83,9 +88,9 @@ def probeless(
     among: Among = "",
     site: SiteName = "blocks.1.hook_resid_post",
     pooling: Pool = "mean",
-    sizes: Sizes = [1, 2, 5, 10, 20, 50],  # noqa: B006
+    sizes: Sizes = _SIZES,
     at: At = 50,
-    against: Against = ["linear", "probeless", "gaussian"],  # noqa: B006
+    against: Against = _AGAINST,
     train_items: MaxTrain = 8_000,
     test_items: MaxTest = 4_000,
     fewest: Fewest = 50,
@@ -116,9 +121,9 @@ def linear(
     site: SiteName = "blocks.1.hook_resid_post",
     pooling: Pool = "mean",
     mass: Annotated[float, typer.Option(help="Share of a label's weight that its set of units holds.")] = 0.25,
-    sizes: Sizes = [1, 2, 5, 10, 20, 50],  # noqa: B006
+    sizes: Sizes = _SIZES,
     at: At = 50,
-    against: Against = ["linear", "probeless", "gaussian"],  # noqa: B006
+    against: Against = _AGAINST,
     train_items: MaxTrain = 8_000,
     test_items: MaxTest = 4_000,
     fewest: Fewest = 50,
