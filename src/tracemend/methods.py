@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -34,12 +34,16 @@ class MethodResult:
         controls: the same figures for the control arm; with several arms, one mapping of figures for each.
         config: the method's name and configuration: what replays it.
         rows: the table behind the figures.
+        findings: sentences for a person; where a control is as good as the result, they say so.
+        facts: sizes, what was chosen, model and data: what the figures are about.
     """
 
     metrics: Mapping[str, float]
     controls: Mapping[str, Any]
     config: Mapping[str, Any] = field(default_factory=dict)
     rows: pd.DataFrame = field(default_factory=pd.DataFrame)
+    findings: Sequence[str] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def table(self) -> pd.DataFrame:
         """The rows behind the figures, best first."""
@@ -60,9 +64,9 @@ class MethodResult:
     def save(self, directory: Path | str) -> Path:
         """Write ``method.json`` and ``rows.parquet``; :meth:`load` reads them back."""
         path = Path(directory)
-        facts = {"metrics": dict(self.metrics), "controls": dict(self.controls), "config": dict(self.config)}
+        kept = {name: dict(getattr(self, name)) for name in ("metrics", "controls", "config", "facts")}
         write_parquet(path / "rows.parquet", self.rows)
-        write_json(path / "method.json", facts)
+        write_json(path / "method.json", {**kept, "findings": list(self.findings)})
         return path
 
     @classmethod

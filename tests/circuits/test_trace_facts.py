@@ -60,13 +60,13 @@ def test_what_the_model_does_not_know_is_refused_with_p_and_rank() -> None:
 
 def test_each_fact_says_whether_it_was_traced(tmp_path) -> None:
     model = tiny("llama")
-    p = [SMALL.run(model, FACTS).facts["p"].tolist()][0]
+    p = [SMALL.run(model, FACTS).each["p"].tolist()][0]
     floor = (p[0] + p[1]) / 2
     found = replace(SMALL, floor=floor).run(model, FACTS)
-    assert sorted(found.facts["traced"]) == [False, True]
-    assert "not known" in found.facts.loc[~found.facts["traced"].astype(bool), "reason"].item()
+    assert sorted(found.each["traced"]) == [False, True]
+    assert "not known" in found.each.loc[~found.each["traced"].astype(bool), "reason"].item()
     again = type(found).load(found.save(tmp_path))
-    assert again.facts.equals(found.facts)
+    assert again.each.equals(found.each)
 
 
 def test_bad_input_is_refused() -> None:

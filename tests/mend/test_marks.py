@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tracemend.data import words_of
 from tracemend.errors import DataError, TuningError
 from tracemend.mend import Decision
 from tracemend.mend.marks import (
@@ -23,7 +24,7 @@ from tracemend.mend.marks import (
     without,
 )
 from tracemend.models import tiny
-from tracemend.saliency import Example, encoded, words_of
+from tracemend.saliency import Example, encoded
 from tracemend.tuning import TextClassifier
 
 NAN = np.nan

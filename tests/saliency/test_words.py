@@ -10,41 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.saliency.conftest import ARCHITECTURES, PAIRS
+from tracemend.data import words_of
 from tracemend.errors import DataError
-from tracemend.saliency import encoded, words_of
+from tracemend.saliency import encoded
 
 
 def strings(text: str) -> list[str]:
     return [text[start:end] for start, end in words_of(text)]
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("Don't pay 3.50, ok?!", ["Don't", "pay", "3.50", ",", "ok", "?!"]),
-        ("e-mail me - at once.", ["e-mail", "me", "-", "at", "once", "."]),
-        ("snake_case `code`", ["snake_case", "`", "code", "`"]),
-        ("so 👍🏽 👩‍👩‍👧!", ["so", "👍🏽", "👩‍👩‍👧", "!"]),
-        ("你好吗 ok", ["你", "好", "吗", "ok"]),
-        ("हिन्दी में", ["हिन्दी", "में"]),
-        ("cafe\u0301 noir", ["cafe\u0301", "noir"]),
-        ("'quoted' it's", ["'", "quoted", "'", "it's"]),
-        ("5. end", ["5", ".", "end"]),
-        (" \n\t ", []),
-        ("", []),
-    ],
-)
-def test_words_of_a_text(text: str, words: list[str]) -> None:
-    assert strings(text) == words
-
-
-@given(st.text(max_size=60))
-def test_words_are_in_order_and_hold_every_sign_that_is_no_space(text: str) -> None:
-    spans = words_of(text)
-    covered = [at for start, end in spans for at in range(start, end)]
-    assert covered == sorted(set(covered))
-    assert {at for at, sign in enumerate(text) if not sign.isspace()} <= set(covered)
-    assert not any(sign.isspace() for start, end in spans for sign in text[start:end])
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -226,7 +226,7 @@ def test_words_and_comments_are_kept(ada: Person, server: Server) -> None:
     ada.open("?tab=suspects")
     ada.press("j")
     ada.click("mark-words")
-    ada.says("No training uses them yet", "[data-testid=words-note]")
+    ada.says("The next retraining uses the marks", "[data-testid=words-note]")
     ada.click("word")
     ada.click("yes")
     ada.until(lambda: server.get("state")["marks"] == 1)
@@ -237,7 +237,7 @@ def test_words_and_comments_are_kept(ada: Person, server: Server) -> None:
     ada.click("yes")
     ada.says("I am not sure.", "[data-testid=detail]")
     ada.click("tab-retrain")
-    ada.says("does not use them yet")
+    ada.says("It also tunes on 1 mark on words", "[data-testid=marks-note]")
 
 
 def test_texts_do_nothing_to_the_page(ada: Person, run: Path) -> None:

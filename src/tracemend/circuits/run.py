@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import pandas as pd
 
 from tracemend.circuits.circuit import Circuit
 from tracemend.circuits.repeats import Repeats
 from tracemend.data.prompts import Contrasts, Facts, PromptPairs, Prompts, Texts, indirect_objects
 from tracemend.errors import CircuitError
-from tracemend.methods import registry
+from tracemend.method_runs import methods_of, run_kept
 from tracemend.models import LanguageModel
-from tracemend.progress import EventLog, Progress
-from tracemend.runs import RunDirectory, atomic
+from tracemend.progress import Progress
+from tracemend.runs import read_result
 
 KINDS: dict[str, type[Prompts]] = {kind.__name__: kind for kind in (Contrasts, Facts, PromptPairs, Texts)}
 # Data that come with the library, by name.
@@ -26,8 +23,7 @@ _PAIRS = 8
 
 def circuits() -> dict[str, type[Circuit[Any]]]:
     """The methods of this room by their names without the family: ``logits``, ``patch`` ..."""
-    found = {name: method for name, method in registry().items() if issubclass(method, Circuit)}
-    return {name.partition(".")[2]: method for name, method in found.items()}
+    return methods_of(Circuit)
 
 
 def prompts_for(
@@ -89,26 +85,17 @@ def circuit_run(
         RunError: ``out`` is of another run.
         TracemendError: what the method raises.
     """
-    began = time.monotonic()
-    prints = {"model": model.fingerprint, "data": data.fingerprint}
-    run = RunDirectory(out, command=method.name, config=method.config, fingerprints=prints)
-    if run.result is not None:
-        return run.result
-    found = method.run(model, data, progress=EventLog(out / "events.jsonl", progress))
-    found.save(out)
-    _write(found.table(), found.figure(), out)
-    return run.finish(
-        metrics=found.metrics,
-        controls=found.controls,
-        seconds=time.monotonic() - began,
-        command_line=command_line,
-        model={"name": model.name, "family": model.family},
-        data={"kind": type(data).__name__, "rows": len(data.ids) if isinstance(data, Repeats) else len(data)},
+    run_kept(
+        method,
+        lambda shown: method.run(model, data, progress=shown),
+        out=out,
+        command=method.name,
+        fingerprints={"model": model.fingerprint, "data": data.fingerprint},
+        facts=lambda _: {
+            "command_line": command_line,
+            "model": {"name": model.name, "family": model.family},
+            "data": {"kind": type(data).__name__, "rows": len(data.ids) if isinstance(data, Repeats) else len(data)},
+        },
+        progress=progress,
     )
-
-
-def _write(rows: pd.DataFrame, figure: Any, out: Path) -> None:
-    with atomic(out / "rows.csv", "wb") as file:
-        file.write(rows.to_csv(index=False, lineterminator="\n").encode())
-    with atomic(out / "figure.svg", "wb") as file:
-        figure.savefig(file, format="svg", metadata={"Date": None})
+    return read_result(out)

@@ -34,18 +34,18 @@ class TraceFactsResult(MethodResult):
     that have such a token, in probability), ``spread`` (standard deviation over them), ``facts``.
 
     Attributes:
-        facts: one row a fact: ``prompt``, ``subject``, ``answer``, ``p`` (clean), ``rank`` (1: the most likely token),
+        each: one row a fact: ``prompt``, ``subject``, ``answer``, ``p`` (clean), ``rank`` (1: the most likely token),
             ``p_corrupted``, ``traced``, ``reason`` (why not).
     """
 
-    facts: pd.DataFrame
+    each: pd.DataFrame
 
     def save(self, directory: Any) -> Any:
         """Write the result, and the facts beside it."""
         from tracemend.runs import write_parquet
 
         path = super().save(directory)
-        write_parquet(path / "facts.parquet", self.facts)
+        write_parquet(path / "facts.parquet", self.each)
         return path
 
     @classmethod
@@ -56,8 +56,8 @@ class TraceFactsResult(MethodResult):
         from tracemend.runs import read_json
 
         path = Path(directory)
-        rows, facts = pd.read_parquet(path / "rows.parquet"), pd.read_parquet(path / "facts.parquet")
-        return cls(**read_json(path / "method.json"), rows=rows, facts=facts)
+        rows, each = pd.read_parquet(path / "rows.parquet"), pd.read_parquet(path / "facts.parquet")
+        return cls(**read_json(path / "method.json"), rows=rows, each=each)
 
     def figure(self) -> Any:
         """Effect by layer, a line for each class of positions, a panel for each kind."""
@@ -243,7 +243,7 @@ class TraceFacts(Circuit[TraceFactsResult]):
         still_named = {name: still for name in metrics if name.startswith(("subject_last_", "last_"))}
         still_named.pop("subject_last_layer", None)
         controls = {"no noise": still_named} | ({"outside": outside} if outside else {})
-        return TraceFactsResult(metrics=metrics, controls=controls, config=self.config, rows=rows, facts=asked)
+        return TraceFactsResult(metrics=metrics, controls=controls, config=self.config, rows=rows, each=asked)
 
     @classmethod
     def tiny(cls) -> tuple[Self, Any, Any]:

@@ -22,6 +22,7 @@ from tracemend.data.schema import Examples, Labelled, Splits
 from tracemend.data.spans import SpanExamples, dependency_spans, entity_spans, gum_entities, read_spans
 from tracemend.data.splits import make_splits, sample
 from tracemend.data.treebanks import Sentence, Treebank, read_bio, read_conllu, read_treebank
+from tracemend.data.words import words_of
 
 __all__ = [
     "KINDS",
@@ -69,5 +70,6 @@ __all__ = [
     "sample",
     "single_turn_safety",
     "with_constituents",
+    "words_of",
     "write",
 ]

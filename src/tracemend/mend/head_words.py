@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from tracemend.data import Labelled
+from tracemend.data.words import words_of
 from tracemend.errors import DataError
-from tracemend.saliency import words_of
 
 # Of rarer words the share of a label is a matter of luck.
 FEWEST = 5

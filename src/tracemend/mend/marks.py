@@ -11,9 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from tracemend.data.words import words_of
 from tracemend.errors import DataError, TuningError
 from tracemend.mend.decision import Decision
-from tracemend.saliency import Example, words_of
+from tracemend.saliency import Example
 from tracemend.tuning.adapted import Pair
 
 # What each word of a text should do: 0 not matter, 1 matter, NaN nothing is said.

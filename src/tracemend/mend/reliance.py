@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from tracemend.data import Labelled
+from tracemend.data.words import texts_holding
 from tracemend.evaluate import average_precision
 from tracemend.mend.marks import Spans, goes_with, marks_of_spans, marks_of_words, put_in, without
 from tracemend.saliency import Example, IntegratedGradients
@@ -170,5 +171,48 @@ class Judge:
     def _weights(
         self, classifier: TextClassifier, pairs: Sequence[Pair], drawn: npt.NDArray[np.int64], targets: Sequence[int]
     ) -> tuple[list[Example], list[npt.NDArray[np.float64]]]:
-        some = [pairs[i] for i in drawn]
-        return IntegratedGradients().weights(classifier, some, targets) if some else ([], [])
+        return _weighed(classifier, [pairs[i] for i in drawn], targets)
+
+
+def word_shares(
+    classifier: TextClassifier, data: Labelled, words: Sequence[str], *, most: int = 20, seed: int = 0
+) -> pd.DataFrame:
+    """How much of a text's weight single words carry, by integrated gradients for the predicted label.
+
+    Args:
+        classifier: that is asked.
+        data: texts that took no part in its tuning.
+        words: looked for in each text without regard to case.
+        most: texts of each word that are weighed at most, drawn under the seed.
+
+    Returns:
+        One row a word: word, texts (that hold it), share (of all weight, in magnitude, mean over the weighed texts) and
+        rank (of the heaviest of its places in a text, 1 is the first; mean); NaN where no text holds it.
+
+    Example:
+        >>> word_shares(classifier, splits.verdict, ["honestly"])
+               word  texts  share  rank
+        0  honestly     31   0.42  1.13
+    """
+    rows: list[dict[str, object]] = []
+    for word in words:
+        holding = [i for i, (text, reply) in enumerate(data.pairs) if texts_holding([f"{text}\n{reply or ''}"], word)]
+        drawn = np.random.default_rng(seed).permutation(len(holding))[:most]
+        pairs = [data.pairs[holding[k]] for k in sorted(drawn.tolist())]
+        shares, ranks = [], []
+        targets = classifier.probabilities(pairs).argmax(axis=1).tolist() if pairs else []
+        for example, weight in zip(*_weighed(classifier, pairs, targets), strict=True):
+            size = np.abs(np.nan_to_num(weight))
+            own = ~np.isnan(marks_of_words(example, remove=[word])) & example.read
+            if own.any() and size.sum() > 0:
+                shares.append(size[own].sum() / size.sum())
+                ranks.append(1 + int((size > size[own].max()).sum()))
+        mean = [float(np.mean(some)) if some else float("nan") for some in (shares, ranks)]
+        rows.append({"word": word, "texts": len(holding), "share": mean[0], "rank": mean[1]})
+    return pd.DataFrame(rows, columns=["word", "texts", "share", "rank"])
+
+
+def _weighed(
+    classifier: TextClassifier, pairs: Sequence[Pair], targets: Sequence[int]
+) -> tuple[list[Example], list[npt.NDArray[np.float64]]]:
+    return IntegratedGradients().weights(classifier, pairs, targets) if pairs else ([], [])

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tracemend.data import Treebank
 from tracemend.errors import NeuronError, did_you_mean
-from tracemend.methods import registry
+from tracemend.method_runs import methods_of, run_kept
 from tracemend.models import LanguageModel
 from tracemend.neurons.neuron_method import NeuronMethod
 from tracemend.neurons.result import NeuronsResult
-from tracemend.progress import EventLog, Progress
-from tracemend.runs import RunDirectory, atomic
+from tracemend.progress import Progress
 
 
 def methods() -> dict[str, type[NeuronMethod[Any]]]:
     """The methods on units of words by their names without the family."""
-    found = {name: method for name, method in registry().items() if issubclass(method, NeuronMethod)}
-    return {name.partition(".")[2]: method for name, method in found.items()}
+    return methods_of(NeuronMethod)
 
 
 def named(name: str, options: Mapping[str, Any]) -> NeuronMethod[Any]:
@@ -60,24 +57,17 @@ def neurons_run(
         RunError: the directory belongs to another run.
         TracemendError: what the method raises.
     """
-    prints = {"model": model.fingerprint, "data": data.fingerprint}
-    config = {**method.config, "model": model.name, "data": data_name}
-    run = RunDirectory(out, command=f"neurons {method.name.partition('.')[2]}", config=config, fingerprints=prints)
-    if run.result is not None:
-        return method.result.load(out)
-    began = time.perf_counter()
-    result: NeuronsResult = method.run(model, data, progress=EventLog(out / "events.jsonl", progress))
-    result.save(out)
-    with atomic(out / "rows.csv", "wb") as file:
-        file.write(result.rows.to_csv(index=False, lineterminator="\n").encode())
-    with atomic(out / "figure.svg", "wb") as file:
-        result.figure().savefig(file, format="svg", metadata={"Date": None})
-    run.finish(
-        metrics=result.metrics,
-        controls=result.controls,
-        seconds=time.perf_counter() - began,
-        findings=list(result.findings),
-        facts=dict(result.facts),
-        command_line=command_line,
-    )
-    return result
+    name = method.name.partition(".")[2]
+    kept: NeuronsResult = run_kept(
+        method,
+        lambda shown: method.run(model, data, progress=shown),
+        out=out,
+        command=f"neurons {name}",
+        fingerprints={"model": model.fingerprint, "data": data.fingerprint},
+        config={"model": model.name, "data": data_name},
+        facts=lambda found: {
+            "findings": list(found.findings), "facts": dict(found.facts), "command_line": command_line,
+        },
+        progress=progress,
+    )  # fmt: skip
+    return kept

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import time
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
+from tracemend.method_runs import run_kept
 from tracemend.methods import Method
 from tracemend.models import LanguageModel
 from tracemend.probing.result import ProbeResult
-from tracemend.progress import EventLog, Progress
-from tracemend.runs import RunDirectory, atomic, fingerprint
+from tracemend.progress import Progress
+from tracemend.runs import fingerprint
 from tracemend.tuning import TextClassifier
 
 
@@ -41,34 +41,20 @@ def probe_run(
         RunError: the directory belongs to another run.
     """
     name, identity = _identity(model)
-    fingerprints = {"model": identity, "data": data.fingerprint}
-    config = {**method.config, "model": name, "data": data_name}
-    run = RunDirectory(out, command=f"probe {method.name.partition('.')[2]}", config=config, fingerprints=fingerprints)
-    if run.result is not None:
-        return _result_type(method).load(out)
-    began = time.perf_counter()
-    kept = {"cache": out / "representations"} if "cache" in inspect.signature(method.run).parameters else {}
-    result: ProbeResult = method.run(model, data, progress=EventLog(out / "events.jsonl", progress), **kept)
-    result.save(out)
-    with atomic(out / "rows.csv", "wb") as file:
-        file.write(result.rows.to_csv(index=False, lineterminator="\n").encode())
-    with atomic(out / "figure.svg", "wb") as file:
-        result.figure().savefig(file, format="svg")
-    run.finish(
-        metrics=result.metrics,
-        controls=result.controls,
-        seconds=time.perf_counter() - began,
-        findings=list(result.findings),
-        facts=dict(result.facts),
-        command_line=command_line,
-    )
-    return result
-
-
-def _result_type(method: Method[Any]) -> type[ProbeResult]:
-    """The kind of result that a method's class names in its brackets."""
-    bases = [argument for base in getattr(type(method), "__orig_bases__", ()) for argument in get_args(base)]
-    return next((kind for kind in bases if isinstance(kind, type) and issubclass(kind, ProbeResult)), ProbeResult)
+    keeps = {"cache": out / "representations"} if "cache" in inspect.signature(method.run).parameters else {}
+    kept: ProbeResult = run_kept(
+        method,
+        lambda shown: method.run(model, data, progress=shown, **keeps),
+        out=out,
+        command=f"probe {method.name.partition('.')[2]}",
+        fingerprints={"model": identity, "data": data.fingerprint},
+        config={"model": name, "data": data_name},
+        facts=lambda found: {
+            "findings": list(found.findings), "facts": dict(found.facts), "command_line": command_line,
+        },
+        progress=progress,
+    )  # fmt: skip
+    return kept
 
 
 def _identity(model: LanguageModel | TextClassifier) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from tracemend.saliency.integrated_gradients import IntegratedGradients
 from tracemend.saliency.method import Saliency
 from tracemend.saliency.occlusion import Occlusion
 from tracemend.saliency.result import SaliencyResult
-from tracemend.saliency.words import Example, Word, encoded, words_of
+from tracemend.saliency.words import Example, Word, encoded
 
 __all__ = [
     "STYLE",
@@ -29,5 +29,4 @@ __all__ = [
     "coloured",
     "encoded",
     "faithfulness",
-    "words_of",
 ]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tracemend.errors import TraceError, did_you_mean
-from tracemend.methods import registry
+from tracemend.method_runs import methods_of
 from tracemend.models import LanguageModel
 from tracemend.progress import Progress
 from tracemend.runs import atomic, fingerprint
@@ -22,8 +22,7 @@ FAMILY = "saliency"
 
 def methods() -> dict[str, type[Saliency]]:
     """The registered saliency methods by their names without the family."""
-    known = registry()
-    return {name.partition(".")[2]: found for name, found in known.items() if issubclass(found, Saliency)}
+    return methods_of(Saliency)
 
 
 def named(name: str, options: Mapping[str, Any]) -> Saliency:

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from tracemend.data.words import words_of
 from tracemend.errors import DataError
 from tracemend.tuning import TextClassifier
 from tracemend.tuning.adapted import Pair
 from tracemend.tuning.verbaliser import Place
 
 PARTS = ("text", "reply")
-# Signs that hold a word together where they stand between two letters, or between two digits.
-_BETWEEN_LETTERS = "'\N{RIGHT SINGLE QUOTATION MARK}-\N{NON-BREAKING HYPHEN}\N{MIDDLE DOT}"
-_BETWEEN_DIGITS = ".,:"
-# Scripts written without spaces whose signs stand for a word or a syllable: each is a word of its own.
-_SINGLE = ("CJK ", "HIRAGANA ", "KATAKANA ")
 
 
 @dataclass(frozen=True)
@@ -74,39 +69,6 @@ class Example:
     def text_of(self, word: Word) -> str:
         """The word as the user wrote it."""
         return str(self.pair[word.part])[word.start : word.end]
-
-
-def words_of(text: str) -> list[tuple[int, int]]:
-    """The words of a text as ``(start, end)``: runs of letters and digits, runs of punctuation, runs of other signs.
-
-    An apostrophe or hyphen between letters and a point between digits belong to the word; an accent or a joiner
-    belongs to what it follows. A sign of a script without spaces (Chinese, Japanese) is a word of its own; in other
-    such scripts (Thai) a run of letters is one word.
-
-    Example:
-        >>> words_of("Don't, ok?!")
-        [(0, 5), (5, 6), (7, 9), (9, 11)]
-    """
-    found: list[tuple[int, int]] = []
-    last = ""
-    for at, sign in enumerate(text):
-        kind = _kind(sign)
-        if kind == "joins":
-            kind = last or "word"
-        elif at and text[at - 1] == "\N{ZERO WIDTH JOINER}" and last:
-            kind = last
-        elif kind == "punctuation" and last == "word" and _holds(text, at):
-            kind = "word"
-        elif kind == "single":
-            last = ""
-        if kind == "space":
-            last = ""
-        elif kind == last:
-            found[-1] = (found[-1][0], at + 1)
-        else:
-            found.append((at, at + 1))
-            last = kind
-    return found
 
 
 def encoded(classifier: TextClassifier, pairs: Sequence[Pair]) -> list[Example]:
@@ -169,24 +131,3 @@ def _touched(pair: Pair, of_sign: list[npt.NDArray[np.int64]], place: Place | No
         start, end = end, end + 1
     some = np.unique(of_sign[part][start:end])
     return some[some >= 0]
-
-
-def _kind(sign: str) -> str:
-    if sign.isspace():
-        return "space"
-    category = unicodedata.category(sign)
-    if category[0] == "M" or category == "Cf" or "\U0001f3fb" <= sign <= "\U0001f3ff":
-        return "joins"
-    if category[0] in "LN" or category == "Pc":
-        return "single" if unicodedata.name(sign, "").startswith(_SINGLE) else "word"
-    return "punctuation" if category[0] == "P" else "sign"
-
-
-def _holds(text: str, at: int) -> bool:
-    """Whether the punctuation at this place stands inside a word."""
-    if at + 1 >= len(text):
-        return False
-    before, after = text[at - 1], text[at + 1]
-    if text[at] in _BETWEEN_LETTERS:
-        return before.isalnum() and after.isalnum()
-    return text[at] in _BETWEEN_DIGITS and before.isdigit() and after.isdigit()

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 
 from tracemend.errors import RunError
+from tracemend.runs import read_json
 from tracemend.studio.evidence import Evidence
 from tracemend.studio.session import Session
+from tracemend.studio.versions import WORDS, Version
 
 # Errors of either kind that are listed.
 SHOWN = 50
@@ -48,7 +50,15 @@ def compare(session: Session, before: str, after: str) -> dict[str, Any]:
         "labels": list(session.splits.labels),
         "confusion": [_confusion(session, one) for one in (first, second)],
         "looks": len(known),
+        "words": _words(first.version, second.version),
     }
+
+
+def _words(before: Version, after: Version) -> list[dict[str, Any]]:
+    """What marked words weigh, where the later version was tuned with marks and compared with the earlier one."""
+    path = after.folder / WORDS
+    found: list[dict[str, Any]] = read_json(path) if after.parent == before.name and path.exists() else []
+    return found
 
 
 def _changed(session: Session, mask: Any, p: Any, q: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from tracemend.data.words import words_of
 from tracemend.errors import RunError
 from tracemend.mend.decision import ACTS, Decision, replay, undone
 from tracemend.mend.ledger import Ledger
@@ -19,6 +20,11 @@ Basis = Literal["people", "all"]
 Act = tuple[Literal["label", "remove", "keep", "comment"], str | None]
 # Characters of a name, a word, a comment.
 NAME, WORD, COMMENT = 80, 200, 4_000
+# What is said where a retraining would change nothing.
+NOTHING = (
+    "no label was changed, nothing removed and no word of a training text marked, so a new model would be the old "
+    "one; decide first."
+)
 # Others may write between a check and a write; then both are done again.
 _TRIES = 20
 
@@ -147,13 +153,19 @@ class Review:
 
         Raises:
             Conflict: see :meth:`decide`.
-            RunError: the word is empty or too long, or there is no mark to take back.
+            RunError: it is not one word, or too long, or there is no mark to take back.
         """
         name, word = checked_name(actor), word.strip()
         if not 0 < len(word) <= WORD:
             raise RunError(f"the word has {len(word)} characters; 1 to {WORD} are expected.")
+        if len(words_of(word)) != 1:
+            raise RunError(f"{word!r} is {len(words_of(word))} words; mark each of them by itself.")
         rows = self.rows()
-        there = [d for d in rows.words() if d.new == word and d.scope == scope and (scope == "all" or d.uid == uid)]
+        there = [
+            d
+            for d in rows.words()
+            if str(d.new).casefold() == word.casefold() and d.scope == scope and (scope == "all" or d.uid == uid)
+        ]
         if matters is None and not there:
             raise RunError(f"{word!r} carries no mark that could be taken back; look again.")
         mark = Decision(uid=uid, kind="word", new=word, scope=scope, actor=name, evidence={"matters": matters})

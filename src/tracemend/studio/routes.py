@@ -19,7 +19,7 @@ from tracemend.mend.decision import Decision
 from tracemend.studio import lists, takeaway, words
 from tracemend.studio.asked import Asked
 from tracemend.studio.compare import compare
-from tracemend.studio.decisions import COMMENT, NAME, WORD, Act, Conflict
+from tracemend.studio.decisions import COMMENT, NAME, NOTHING, WORD, Act, Conflict
 from tracemend.studio.jobs import Job
 from tracemend.studio.session import Session
 
@@ -57,7 +57,7 @@ def pulse(session: Session, asked: Asked) -> dict[str, Any]:
         "by": None if newest is None else newest.actor,
         "decided": sum(d.kind != "keep" for d in rows.people.values()),
         "reviewed": len(rows.people),
-        "marks": len(rows.words()),
+        "marks": session.marks(rows),
         "job": None if job is None else _job(job),
     }
 
@@ -156,15 +156,16 @@ def mark(session: Session, asked: Asked) -> dict[str, Any]:
     if not session.has("train", uid) and not session.has("validation", uid):
         raise RunError(f"no example of the run has the uid {uid[:40]!r}; look at the list again.")
     scope = asked.choice("scope", ("example", "all"))
+    word = asked.text("word", longest=WORD)
     done = session.review.mark_word(
         asked.text("actor", longest=NAME),
         uid,
-        asked.text("word", longest=WORD),
+        word,
         matters=asked.flag("matters", None),
         scope=scope,  # type: ignore[arg-type]
         seen=asked.number("seen", None, 0, 10**9),
     )
-    return {"done": done, **pulse(session, asked)}
+    return {"done": done, "held": session.held(word), **pulse(session, asked)}
 
 
 def colours(session: Session, asked: Asked) -> dict[str, Any]:
@@ -185,8 +186,10 @@ def prepare(session: Session, asked: Asked) -> dict[str, Any]:
 def retrain(session: Session, asked: Asked) -> dict[str, Any]:
     """Start a training on the labels as decided."""
     basis = asked.choice("basis", ("people", "all"))
-    if not any(d.kind != "keep" for d in session.review.rows().in_force(basis).values()):  # type: ignore[arg-type]
-        raise RunError("no label was changed and nothing removed, so a new model would be the old one; decide first.")
+    rows = session.review.rows()
+    changed = any(d.kind != "keep" for d in rows.in_force(basis).values())  # type: ignore[arg-type]
+    if not changed and not session.marks(rows):
+        raise RunError(NOTHING)
     given = {
         "basis": basis,
         "actor": asked.text("actor", longest=NAME),

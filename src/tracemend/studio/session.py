@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from tracemend.data.examples import read_examples
+from tracemend.data.words import cut_at_words, texts_holding
 from tracemend.errors import RunError
 from tracemend.mend.decision import Decision
 from tracemend.runs import read_json, read_result, write_json
@@ -22,6 +23,8 @@ from tracemend.studio.words import Speaker
 
 # Characters of a text in a list.
 SHOWN = 260
+# Words of a text that can be marked.
+MARKABLE = 300
 
 
 class Session:
@@ -207,6 +210,15 @@ class Session:
             self._words[part] = (frame["text"] + "\n" + frame["reply"].fillna("")).str.lower()
         return self._words[part]
 
+    def held(self, word: str) -> int:
+        """In how many training texts a word stands."""
+        texts = self.lower("train")
+        return texts_holding(texts[texts.str.contains(word.lower(), regex=False)], word)
+
+    def marks(self, rows: Rows) -> int:
+        """How many marks on words a training would use: those on one validation text it would not."""
+        return sum(d.scope == "all" or self.has("train", d.uid) for d in rows.words())
+
     def error_row(self, i: int, row: Mapping[str, Any]) -> dict[str, Any]:
         """A validation example as lists show it."""
         example = self.splits.validation.frame.iloc[i]
@@ -270,7 +282,10 @@ class Session:
         }
 
     def _text(self, example: Any) -> dict[str, Any]:
-        return {"uid": example["uid"], "text": example["text"], "reply": example["reply"]}
+        texts = {name: example[name] for name in ("text", "reply")}
+        # Where the words are that can be marked: the same ones that a training looks for.
+        pieces = {name: None if text is None else cut_at_words(text, MARKABLE) for name, text in texts.items()}
+        return {"uid": example["uid"], **texts, "pieces": pieces}
 
 
 def _nearest(table: pd.DataFrame, facts: pd.Series) -> dict[str, Any] | None:

@@ -18,9 +18,12 @@ from tracemend.mend.export import apply
 from tracemend.runs import read_json, read_result, write_json
 
 FOLDER = "studio"
+# What marked words weigh before and after, in the folder of a version that was tuned with them.
+WORDS = "words.json"
 # Who wrote the decisions of an unattended repair.
 MACHINE = "repair"
-_FACTS = ("title", "made", "actor", "basis", "parent", "decisions", "n_train", "note")
+_ROWS = ("decisions", "words")
+_FACTS = ("title", "made", "actor", "basis", "parent", *_ROWS, "n_train", "note")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +40,7 @@ class Version:
         basis: whose decisions it was tuned on: ``given`` (none), ``repair``, ``people`` or ``all``.
         parent: the version that it is compared with by default.
         decisions: rows of the ledger that were in force.
+        words: rows of the ledger with the marks on words that it was tuned with.
         n_train: examples it was tuned on.
         note: what a person wrote about it.
     """
@@ -50,6 +54,7 @@ class Version:
     basis: str = "given"
     parent: str | None = None
     decisions: tuple[int, ...] = ()
+    words: tuple[int, ...] = ()
     n_train: int = 0
     note: str = ""
 
@@ -147,8 +152,8 @@ def _made_here(run: Path) -> list[Version]:
     for path in sorted((run / FOLDER / "versions").glob("*/version.json")):
         facts = read_json(path)
         if path.parent.name.isdigit():
-            kept = {name: facts[name] for name in _FACTS if name != "decisions"}
-            adapter = path.parent / "adapter"
-            rows = tuple(int(v) for v in facts["decisions"])
-            made.append(Version(name=path.parent.name, run=run, adapter=adapter, decisions=rows, **kept))
+            # A version of before words were tuned on has none.
+            facts |= {name: tuple(int(v) for v in facts.get(name, ())) for name in _ROWS}
+            kept = {name: facts[name] for name in _FACTS}
+            made.append(Version(name=path.parent.name, run=run, adapter=path.parent / "adapter", **kept))
     return made

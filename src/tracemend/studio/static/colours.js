@@ -83,6 +83,8 @@ export function bare(word) {
 }
 
 export function markOf(word, marks) {
-  const found = word && marks.find((mark) => mark.word === word);
+  // As the training takes them: case does not count, and what was said of this one example goes before all else.
+  const same = word ? marks.filter((mark) => mark.word.toLowerCase() === word.toLowerCase()) : [];
+  const found = same.findLast((mark) => mark.scope === "example") || same[same.length - 1];
   return found ? (found.matters ? "matters" : "ignore") : "";
 }

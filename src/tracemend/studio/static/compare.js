@@ -1,7 +1,7 @@
 // Two models side by side on examples that took no part.
 import { get, post } from "./api.js";
 import { body } from "./cards.js";
-import { fill, h, signed } from "./dom.js";
+import { fill, h, percent, signed } from "./dom.js";
 import { go, place } from "./place.js";
 import { arrow, button, chip, failed, shared, versionOf } from "./shared.js";
 import { T } from "./strings.js";
@@ -64,6 +64,7 @@ function draw(into, found) {
       h("p", { class: "muted" }, T.compare.on(found.n), ". ", T.compare.looks(found.looks)),
       h("div", { class: "metrics" }, found.comparisons.map((c) => metric(c, most))),
     ),
+    found.words.length ? wordsOf(found.words) : null,
     h("div", { class: "two" }, changed(T.compare.gone(found.gone.total), found.gone, "gone"), changed(T.compare.fresh(found.new.total), found.new, "new")),
     h("p", { class: "muted" }, T.compare.stayed(found.stayed)),
     h("section", { class: "panel" }, h("h2", {}, T.compare.confusion), h("div", { class: "two" }, confusion(found, 0, versionOf(found.before).title), confusion(found, 1, versionOf(found.after).title))),
@@ -90,6 +91,26 @@ function metric(c, most) {
     h("div", { class: "number big" }, `${c.before.toFixed(3)} → ${c.after.toFixed(3)}`),
     h("div", { class: "interval", role: "img", "aria-label": `${T.compare.interval} ${said}` }, h("span", { class: "zero" }), range, dot),
     h("div", { class: "muted" }, `${said}, ${c.shown ? T.compare.shown : T.compare.notShown}`),
+  );
+}
+
+// What marked words weigh in both models, each beside a word that nobody marked.
+function wordsOf(rows) {
+  const C = T.compare.wordColumns;
+  const share = (v) => (v === null ? "–" : percent(v));
+  const rank = (v) => (v === null ? "–" : v.toFixed(1));
+  const cells = (row) => [
+    h("td", { class: "number", "data-name": C.texts }, row.texts || T.compare.absent),
+    h("td", { class: "number", "data-name": C.share }, `${share(row.share_before)} → ${share(row.share_after)}`),
+    h("td", { class: "number", "data-name": C.rank }, `${rank(row.rank_before)} → ${rank(row.rank_after)}`),
+  ];
+  const control = (row) => (row ? [h("span", { class: "word" }, row.word), `: ${share(row.share_before)} → ${share(row.share_after)}`] : "–");
+  return h(
+    "section",
+    { class: "panel", "data-testid": "words-compared" },
+    h("h2", {}, T.compare.words),
+    h("p", { class: "muted" }, T.compare.wordsHelp),
+    h("div", { class: "wide" }, h("table", { class: "cardlike" }, h("thead", {}, h("tr", {}, Object.values(C).map((name) => h("th", { scope: "col" }, name)))), h("tbody", {}, rows.map((row) => h("tr", {}, h("th", { scope: "row" }, row.word), h("td", { "data-name": C.said }, row.matters ? T.words.does : T.words.not), h("td", { class: "number", "data-name": C.train }, row.train), cells(row), h("td", { "data-name": C.control }, control(row))))))),
   );
 }
 

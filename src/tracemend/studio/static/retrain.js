@@ -25,9 +25,9 @@ export function retrainView({ refresh }) {
   }
 
   function drawForm() {
-    const { decided, reviewed, proposed, job } = shared.run;
+    const { decided, reviewed, proposed, marks, job } = shared.run;
     const running = job?.state === "running";
-    const enough = decided > 0 || (basis === "all" && proposed > 0);
+    const enough = decided > 0 || marks > 0 || (basis === "all" && proposed > 0);
     const radio = (value, label) =>
       h("label", { class: "radio" }, h("input", { type: "radio", name: "basis", value, checked: basis === value, on: { change: () => ((basis = value), drawForm()) } }), label);
     fill(
@@ -36,9 +36,9 @@ export function retrainView({ refresh }) {
       h("p", { "data-testid": "summary" }, T.retrain.summary(reviewed, decided)),
       proposed ? h("fieldset", {}, h("legend", {}, T.retrain.basis), radio("people", T.retrain.people), radio("all", T.retrain.all(proposed))) : null,
       h("label", { class: "block" }, T.retrain.note, h("input", { value: note, maxlength: "500", on: { input: (event) => (note = event.target.value) } })),
-      h("div", { class: "actions" }, button(T.retrain.start, start, { kind: "primary", disabled: running || !enough, test: "retrain", title: shared.run.marks ? T.retrain.words(shared.run.marks) : undefined }), enough ? null : button(T.retrain.go, () => go({ tab: "suspects", uid: "", ex: "" }, { step: true }), { kind: "plain" })),
+      h("div", { class: "actions" }, button(T.retrain.start, start, { kind: "primary", disabled: running || !enough, test: "retrain", title: marks ? T.retrain.words(marks) : undefined }), enough ? null : button(T.retrain.go, () => go({ tab: "suspects", uid: "", ex: "" }, { step: true }), { kind: "plain" })),
       h("p", { class: "muted" }, running ? T.retrain.running : enough ? T.retrain.afresh : T.retrain.nothing),
-      shared.run.marks ? h("p", { class: "muted", "data-testid": "marks-note" }, T.retrain.words(shared.run.marks)) : null,
+      marks ? h("p", { class: "muted", "data-testid": "marks-note" }, T.retrain.words(marks)) : null,
     );
   }
 

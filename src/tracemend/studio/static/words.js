@@ -1,13 +1,9 @@
 // A text whose words are coloured by saliency and can be marked by a person.
 import { post } from "./api.js";
-import { bare, markOf, paragraph, weighed } from "./colours.js";
+import { markOf, paragraph, weighed } from "./colours.js";
 import { fill, h, signed, spelled } from "./dom.js";
 import { ask, button, failed, shared, toast, whoever } from "./shared.js";
 import { T } from "./strings.js";
-
-// Words of one text that can be marked, and characters that they are looked for in.
-const MOST = 300;
-const LONGEST = 20000;
 
 export function textOf(example, { label, seen, reload }) {
   const box = h("div", { class: "text" });
@@ -19,7 +15,7 @@ export function textOf(example, { label, seen, reload }) {
 
   function draw() {
     const part = (name) => {
-      if (marking) return choosable(example[name], marks, choose);
+      if (marking) return choosable(example.pieces[name], marks, choose);
       return paragraph(found?.[name] || [[example[name], null]], { marks, "data-testid": found && name === "text" ? "coloured" : undefined });
     };
     fill(box, part("text"), example.reply === null ? null : h("div", { class: "reply" }, part("reply")));
@@ -59,7 +55,8 @@ export function textOf(example, { label, seen, reload }) {
     try {
       const told = await post("mark", { actor, uid: example.uid, word, matters, scope: chosen.scope, seen: seen() });
       shared.run = { ...shared.run, ...told };
-      toast(`${word}: ${{ no: T.words.not, yes: T.words.does, none: T.words.none }[chosen.matters]}`);
+      const said = { no: T.words.not, yes: T.words.does, none: T.words.none }[chosen.matters];
+      toast(`${word}: ${said}. ${chosen.scope === "all" ? T.words.held(told.held) : ""}`);
       reload();
     } catch (error) {
       failed(error);
@@ -80,14 +77,11 @@ function choice(name, options) {
   );
 }
 
-function choosable(text, marks, choose) {
-  const words = text.slice(0, LONGEST).split(/(\s+)/);
-  const parts = words.slice(0, 2 * MOST).map((word) => {
-    const name = bare(word);
-    if (!name) return spelled(word);
-    const mark = markOf(name, marks);
-    return h("button", { type: "button", class: `word ${mark}`, "data-testid": "word", on: { click: () => choose(name.slice(0, 200)) } }, spelled(word));
-  });
-  const more = words.length > 2 * MOST || text.length > LONGEST;
-  return h("p", { dir: "auto" }, parts, more ? ` … ${T.words.more(MOST)}` : "");
+// Every second piece is a word; the last is the rest of the text.
+function choosable(pieces, marks, choose) {
+  const rest = pieces[pieces.length - 1];
+  const parts = pieces.slice(0, -1).map((piece, i) =>
+    i % 2 ? h("button", { type: "button", class: `word ${markOf(piece, marks)}`, "data-testid": "word", on: { click: () => choose(piece.slice(0, 200)) } }, spelled(piece)) : spelled(piece),
+  );
+  return h("p", { dir: "auto" }, parts, rest.length > 1 ? ` … ${T.words.more((pieces.length - 1) / 2)}` : spelled(rest));
 }

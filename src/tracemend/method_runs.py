@@ -1,0 +1,79 @@
+"""A method as a command runs it: one run directory with its result, its table and its figure."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from tracemend.errors import TracemendError
+from tracemend.methods import Method, MethodResult, registry
+from tracemend.progress import EventLog, Progress
+from tracemend.runs import RunDirectory, atomic
+
+M = TypeVar("M", bound=Method[Any])
+R = TypeVar("R", bound=MethodResult)
+
+
+def methods_of(base: type[M]) -> dict[str, type[M]]:
+    """The methods of one kind by their names without the family.
+
+    Example:
+        >>> sorted(methods_of(NeuronMethod))
+        ['gaussian', 'linear', ...]
+    """
+    return {name.partition(".")[2]: found for name, found in registry().items() if issubclass(found, base)}
+
+
+def run_kept(
+    method: Method[R],
+    call: Callable[[Progress], R],
+    *,
+    out: Path,
+    command: str,
+    fingerprints: Mapping[str, str],
+    config: Mapping[str, Any] | None = None,
+    facts: Callable[[R], Mapping[str, Any]] = lambda _: {},
+    progress: Progress = Progress(),
+) -> R:
+    """Run a method once and keep ``rows.csv``, ``figure.svg`` and ``result.json``; a finished run is read back.
+
+    Args:
+        method: whose configuration identifies the run.
+        call: runs it.
+        out: the run directory.
+        command: what makes such runs.
+        fingerprints: of model and data.
+        config: what identifies the run beside the method's own configuration.
+        facts: what else stands in result.json.
+        progress: shown to the user; ``events.jsonl`` keeps it.
+
+    Raises:
+        RunError: the directory belongs to another run.
+        TracemendError: what the method raises.
+    """
+    run = RunDirectory(
+        out, command=command, config={**method.config, **(config or {})}, fingerprints=dict(fingerprints)
+    )
+    if run.result is not None:
+        return result_type(method).load(out)
+    began = time.monotonic()
+    result = call(EventLog(out / "events.jsonl", progress))
+    result.save(out)
+    with atomic(out / "rows.csv", "wb") as file:
+        file.write(result.table().to_csv(index=False, lineterminator="\n").encode())
+    with atomic(out / "figure.svg", "wb") as file:
+        result.figure().savefig(file, format="svg", metadata={"Date": None})
+    run.finish(metrics=result.metrics, controls=result.controls, seconds=time.monotonic() - began, **facts(result))
+    return result
+
+
+def result_type(method: Method[R]) -> type[R]:
+    """The kind of result that the method's class, or one of its bases, names in its brackets."""
+    for kind in type(method).__mro__:
+        for base in getattr(kind, "__orig_bases__", ()):
+            for argument in get_args(base):
+                if isinstance(argument, type) and issubclass(argument, MethodResult):
+                    return argument  # type: ignore[return-value]
+    raise TracemendError(f"{method.name} names no kind of result; this is a fault of the method.")
