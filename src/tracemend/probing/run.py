@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import time
 from pathlib import Path
@@ -12,7 +11,7 @@ from tracemend.methods import Method
 from tracemend.models import LanguageModel
 from tracemend.probing.result import ProbeResult
 from tracemend.progress import EventLog, Progress
-from tracemend.runs import RunDirectory, atomic, fingerprint
+from tracemend.runs import RunDirectory, atomic
 from tracemend.tuning import TextClassifier
 
 
@@ -75,9 +74,4 @@ def _identity(model: LanguageModel | TextClassifier) -> tuple[str, str]:
     """Name and fingerprint; a classifier has those of its model, and of what was tuned."""
     if isinstance(model, LanguageModel):
         return model.name, model.fingerprint
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.float().contiguous().numpy().tobytes())
-    tuned = model.language_model
-    return f"{tuned.name}, tuned", fingerprint(tuned.fingerprint, model.labels, digest.hexdigest())
+    return f"{model.language_model.name}, tuned", model.fingerprint
