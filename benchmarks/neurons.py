@@ -1,6 +1,7 @@
-"""Which units know a property of words: rankings and their controls, on minilm and UD EWT.
+"""Which units know what, on minilm or smollm2 and UD EWT: rankings, ablation, formulas, words, with their controls.
 
     python benchmarks/neurons.py gaussian --seeds 1
+    python benchmarks/neurons.py compose explain --site blocks.2.mlp.hook_post
 
 The data are those that TRACEMEND_DATA names (ud_ewt). Settings are the methods' defaults; nothing is chosen here.
 """
@@ -8,6 +9,7 @@ The data are those that TRACEMEND_DATA names (ud_ewt). Settings are the methods'
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import sys
 import time
@@ -30,7 +32,8 @@ from tracemend.runs import versions, write_json
 def main() -> None:
     """Measure what is asked for, and print figures beside controls."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("only", nargs="*", choices=[*methods(), []], help="default: all")
+    known = {name: method for name, method in methods().items() if method.inputs == "Treebank"}
+    parser.add_argument("only", nargs="*", choices=[*known, []], help="default: all on words")
     parser.add_argument("--model", default="minilm")
     parser.add_argument("--task", default="upos")
     parser.add_argument("--among", default="")
@@ -44,10 +47,12 @@ def main() -> None:
     model, bank = load(given.model), read_conllu(reference_folder("ud_ewt"))
     shared = {name: getattr(given, name) for name in ("task", "among", "site", "train_items", "test_items")}
     kept: dict[str, Any] = {"versions": versions()}
-    for name in given.only or methods():
+    for name in given.only or known:
+        own = {field.name for field in dataclasses.fields(known[name])}
         for seed in range(given.seeds):
             began = time.perf_counter()
-            found = named(name, {**shared, "seed": seed}).run(model, bank)
+            options = {field: value for field, value in shared.items() if field in own}
+            found = named(name, {**options, "seed": seed}).run(model, bank)
             seconds = time.perf_counter() - began
             print(
                 f"\n{name}, seed {seed} ({seconds:.0f} s)\n{found.table().to_string(index=False, float_format='%.3f')}"

@@ -242,7 +242,7 @@ class GaussianRanking(NeuronMethod[GaussianResult]):
         began = time.perf_counter()
         if not 1 <= self.at <= self.dims or self.search_items < 2:
             raise NeuronError(f"at is {self.at} and dims {self.dims}; expected 1 <= at <= dims and search_items >= 2.")
-        words, units, fresh = self.read(model, data, progress)
+        words, units, fresh = self.read_units(model, data, progress)
         if self.dims > min(len(units.alive), len(fresh.alive)):
             raise NeuronError(
                 f"{self.dims} units are asked for and {len(units.alive)} of {self.site} vary; lower dims."

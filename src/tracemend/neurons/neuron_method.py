@@ -45,8 +45,16 @@ class NeuronMethod(Method[R]):
     test_items: int = 4_000
     fewest: int = 50
 
-    def read(self, model: Any, data: Any, progress: Progress) -> tuple[Property, Units, Units]:
+    def read_units(
+        self, model: Any, data: Any, progress: Progress, *, untrained: bool = True
+    ) -> tuple[Property, Units, Units]:
         """The words, the units of the model, and those of the same network with random weights.
+
+        Args:
+            model: a :class:`LanguageModel`.
+            data: a :class:`Treebank`.
+            progress: shown.
+            untrained: without it the model's own units are given twice.
 
         Raises:
             NeuronError: data or model of another kind, numbers below one, or what the words lack.
@@ -61,12 +69,9 @@ class NeuronMethod(Method[R]):
             raise NeuronError("train_items, test_items and fewest must be above zero.")
         most = {"train": self.train_items, "dev": max(1, self.train_items // 5), "test": self.test_items}
         words = Property.of(data, self.task, among=self.among, most=most, fewest=self.fewest, seed=self.seed)
-        fresh = random_weights(model, seed=self.seed + 1)
-        made = [
-            Units.of(activations(one, words, self.site, pooling=self.pooling, progress=progress))
-            for one in (model, fresh)
-        ]
-        return words, made[0], made[1]
+        read = [model, random_weights(model, seed=self.seed + 1)] if untrained else [model]
+        made = [Units.of(activations(one, words, self.site, pooling=self.pooling, progress=progress)) for one in read]
+        return words, made[0], made[-1]
 
     def about(self, model: LanguageModel, words: Property, units: Units) -> tuple[dict[str, Any], list[str]]:
         """Facts of a result, and findings about the data alone."""

@@ -91,7 +91,7 @@ class Ranking(NeuronMethod[RankingResult]):
                 raise NeuronError(f"the ranking {name!r} is {did_you_mean(name, ORDERS)}")
         if not self.sizes or min(self.sizes) < 1 or self.at not in self.sizes:
             raise NeuronError(f"at is {self.at} and sizes are {self.sizes}; at must be one of sizes, all above zero.")
-        words, units, fresh = self.read(model, data, progress)
+        words, units, fresh = self.read_units(model, data, progress)
         if max(self.sizes) > min(len(units.alive), len(fresh.alive)):
             raise NeuronError(f"{max(self.sizes)} units are asked for and {len(units.alive)} vary; lower sizes.")
         names = list(dict.fromkeys((self.own, *self.against)))

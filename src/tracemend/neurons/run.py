@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tracemend.data import Treebank
+from tracemend.data import Splits
 from tracemend.errors import NeuronError, did_you_mean
-from tracemend.method_runs import methods_of, run_kept
+from tracemend.method_runs import run_kept
+from tracemend.methods import Method, registry
 from tracemend.models import LanguageModel
-from tracemend.neurons.neuron_method import NeuronMethod
 from tracemend.neurons.result import NeuronsResult
 from tracemend.progress import Progress
+from tracemend.tuning import TextClassifier
 
 
-def methods() -> dict[str, type[NeuronMethod[Any]]]:
-    """The methods on units of words by their names without the family."""
-    return methods_of(NeuronMethod)
+def methods() -> dict[str, type[Method[Any]]]:
+    """The methods on units by their names without the family."""
+    return {name.partition(".")[2]: method for name, method in registry().items() if name.startswith("neurons.")}
 
 
-def named(name: str, options: Mapping[str, Any]) -> NeuronMethod[Any]:
+def named(name: str, options: Mapping[str, Any]) -> Method[Any]:
     """The method of that name with these fields.
 
     Raises:
@@ -33,9 +35,9 @@ def named(name: str, options: Mapping[str, Any]) -> NeuronMethod[Any]:
 
 
 def neurons_run(
-    method: NeuronMethod[Any],
-    model: LanguageModel,
-    data: Treebank,
+    method: Method[Any],
+    model: LanguageModel | TextClassifier,
+    data: Any,
     *,
     out: Path,
     data_name: str,
@@ -46,8 +48,8 @@ def neurons_run(
 
     Args:
         method: with its configuration.
-        model: whose units.
-        data: annotated sentences.
+        model: whose units; a tuned classifier where the method takes one.
+        data: what the method takes, with a ``fingerprint``, or :class:`Splits`.
         out: the run directory.
         data_name: what the user called the data.
         command_line: as it was given.
@@ -57,14 +59,19 @@ def neurons_run(
         RunError: the directory belongs to another run.
         TracemendError: what the method raises.
     """
-    name = method.name.partition(".")[2]
+    name = model.name if isinstance(model, LanguageModel) else f"{model.language_model.name}, tuned"
+    # What is paid for is kept as it comes.
+    keeps = {"cache": out} if "cache" in inspect.signature(method.run).parameters else {}
     kept: NeuronsResult = run_kept(
         method,
-        lambda shown: method.run(model, data, progress=shown),
+        lambda shown: method.run(model, data, progress=shown, **keeps),
         out=out,
-        command=f"neurons {name}",
-        fingerprints={"model": model.fingerprint, "data": data.fingerprint},
-        config={"model": model.name, "data": data_name},
+        command=f"neurons {method.name.partition('.')[2]}",
+        fingerprints={
+            "model": model.fingerprint,
+            **(data.fingerprints if isinstance(data, Splits) else {"data": data.fingerprint}),
+        },
+        config={"model": name, "data": data_name},
         facts=lambda found: {
             "findings": list(found.findings), "facts": dict(found.facts), "command_line": command_line,
         },

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -88,25 +90,8 @@ def activations(
         ModelError: no such site, or a sentence that does not fit the window or align to tokens.
         NeuronError: the site holds no vector a token (attention patterns).
     """
-    where = site(model, name)
-    if "query" in where.shape or name.startswith("decoder."):
-        raise NeuronError(
-            f"{name} has no vector for each word read; take a stream (blocks.1.hook_resid_post), the neurons of an MLP "
-            "(blocks.1.mlp.hook_post) or heads (blocks.1.attn.hook_z) of the encoder or decoder-only network."
-        )
-    network = model.network.get_encoder() if model.family == "encoder-decoder" else model.network.base_model
     sentences = [sentence for part in PARTS for sentence in words.parts[part].sentences]
-    aligned = align(model, sentences, pooling=pooling)
-    order = np.argsort([len(row) for row in aligned.ids], kind="stable")
-    batches = [order[i : i + _BATCH] for i in range(0, len(order), _BATCH)]
-    found: list[Tensor] = [torch.empty(0)] * len(sentences)
-    for batch in progress.track(batches, task=f"read {model.name}"):
-        ids, mask = padded(model, [aligned.ids[i] for i in batch])
-        with capture(model, [name]) as seen:
-            network(input_ids=ids, attention_mask=mask)
-        whole = seen[name].flatten(2).float().cpu()
-        for at, i in enumerate(batch.tolist()):
-            found[i] = _pooled(whole[at], torch.from_numpy(aligned.unit[i]), pooling)
+    found = vectors(model, sentences, name, pooling=pooling, progress=progress)
     result, first = {}, 0
     for part in PARTS:
         of = words.parts[part]
@@ -117,8 +102,58 @@ def activations(
     return result
 
 
-def _pooled(tokens: Tensor, unit: Tensor, pooling: Pooling) -> Tensor:
-    """Vectors of the words of one sentence [words, units]."""
+@torch.no_grad()
+def vectors(
+    model: LanguageModel,
+    sentences: Sequence[Sequence[str]],
+    name: str,
+    *,
+    pooling: Pooling = "mean",
+    progress: Progress = Progress(),
+) -> list[Tensor]:
+    """Activations of a site on every word of each sentence [words, units], float32 on the CPU.
+
+    Raises:
+        ModelError: no such site, or a sentence that does not fit the window or align to tokens.
+        NeuronError: see :func:`check_site`.
+    """
+    check_site(model, name)
+    aligned = align(model, sentences, pooling=pooling)
+    order = np.argsort([len(row) for row in aligned.ids], kind="stable")
+    batches = [order[i : i + _BATCH] for i in range(0, len(order), _BATCH)]
+    found: list[Tensor] = [torch.empty(0)] * len(sentences)
+    for batch in progress.track(batches, task=f"read {model.name}"):
+        ids, mask = padded(model, [aligned.ids[i] for i in batch])
+        with capture(model, [name]) as seen:
+            reading(model)(input_ids=ids, attention_mask=mask)
+        whole = seen[name].flatten(2).float().cpu()
+        for at, i in enumerate(batch.tolist()):
+            unit = torch.from_numpy(aligned.unit[i])
+            found[i] = pooled(whole[at, : len(unit)], unit, pooling)
+    return found
+
+
+def check_site(model: LanguageModel | torch.nn.Module, name: str) -> None:
+    """Refuse a site that holds no vector a token that is read.
+
+    Raises:
+        ModelError: no such site.
+        NeuronError: attention patterns, or a site of an encoder-decoder's decoder.
+    """
+    if "query" in site(model, name).shape or name.startswith("decoder."):
+        raise NeuronError(
+            f"{name} has no vector for each word read; take a stream (blocks.1.hook_resid_post), the neurons of an MLP "
+            "(blocks.1.mlp.hook_post) or heads (blocks.1.attn.hook_z) of the encoder or decoder-only network."
+        )
+
+
+def reading(model: LanguageModel) -> Any:
+    """The part of a network that reads: of an encoder-decoder the encoder, without any head."""
+    return model.network.get_encoder() if model.family == "encoder-decoder" else model.network.base_model
+
+
+def pooled(tokens: Tensor, unit: Tensor, pooling: Pooling) -> Tensor:
+    """Vectors of the words of one sentence [words, units], of its tokens [pos, units] and the word of each [pos]."""
     at = (unit >= 0).nonzero()[:, 0]
     if pooling != "mean":
         # A word's tokens follow one another, so it changes where a word begins or ends.

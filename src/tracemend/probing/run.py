@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from tracemend.methods import Method
 from tracemend.models import LanguageModel
 from tracemend.probing.result import ProbeResult
 from tracemend.progress import Progress
-from tracemend.runs import fingerprint
 from tracemend.tuning import TextClassifier
 
 
@@ -40,14 +38,14 @@ def probe_run(
     Raises:
         RunError: the directory belongs to another run.
     """
-    name, identity = _identity(model)
+    name = model.name if isinstance(model, LanguageModel) else f"{model.language_model.name}, tuned"
     keeps = {"cache": out / "representations"} if "cache" in inspect.signature(method.run).parameters else {}
     kept: ProbeResult = run_kept(
         method,
         lambda shown: method.run(model, data, progress=shown, **keeps),
         out=out,
         command=f"probe {method.name.partition('.')[2]}",
-        fingerprints={"model": identity, "data": data.fingerprint},
+        fingerprints={"model": model.fingerprint, "data": data.fingerprint},
         config={"model": name, "data": data_name},
         facts=lambda found: {
             "findings": list(found.findings), "facts": dict(found.facts), "command_line": command_line,
@@ -55,15 +53,3 @@ def probe_run(
         progress=progress,
     )  # fmt: skip
     return kept
-
-
-def _identity(model: LanguageModel | TextClassifier) -> tuple[str, str]:
-    """Name and fingerprint; a classifier has those of its model, and of what was tuned."""
-    if isinstance(model, LanguageModel):
-        return model.name, model.fingerprint
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.float().contiguous().numpy().tobytes())
-    tuned = model.language_model
-    return f"{tuned.name}, tuned", fingerprint(tuned.fingerprint, model.labels, digest.hexdigest())

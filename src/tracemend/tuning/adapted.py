@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from tracemend.errors import TuningError
 from tracemend.models import LanguageModel
+from tracemend.runs import fingerprint
 from tracemend.tuning.adapters import Kind
 
 Pair = tuple[str, str | None]
@@ -73,6 +75,15 @@ class Adapted(ABC):
     def trainable(self) -> dict[str, torch.nn.Parameter]:
         """The adapter's and head's parameters by name."""
         return {name: p for name, p in self.network.named_parameters() if p.requires_grad}
+
+    @property
+    def fingerprint(self) -> str:
+        """Sha256 (16 hex digits) over the model, the labels and what was tuned."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.state().items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.float().contiguous().numpy().tobytes())
+        return fingerprint(self.language_model.fingerprint, self.labels, digest.hexdigest())
 
     def state(self) -> dict[str, Tensor]:
         """A copy of the trainable parameters by name: what a checkpoint holds."""

@@ -1,0 +1,340 @@
+"""What units of a tuned classifier stand for, and whether it is right when they fire."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import stats
+
+from tracemend.data import Labelled
+from tracemend.errors import NeuronError
+from tracemend.evaluate import holm, mean_interval
+from tracemend.methods import Method
+from tracemend.models import tiny
+from tracemend.neurons.compose import EXPLAINED, CompositionResult
+from tracemend.neurons.features import Features
+from tracemend.neurons.formulas import Formula, by_chance, iou, search
+from tracemend.neurons.result import NeuronsResult
+from tracemend.neurons.texts import peaks, two_parts
+from tracemend.neurons.units import check_site
+from tracemend.progress import Progress
+from tracemend.tuning import TextClassifier
+
+Masks = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.floating]
+
+_FEWEST_ACTIVE = 5
+_LONG = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierCompositionResult(CompositionResult):
+    """A row a unit, as :class:`CompositionResult` has them, about texts in place of words.
+
+    Further columns: ``right``, accuracy on measured texts where the unit fires (NaN where it does on none), and
+    ``right_else`` where not; ``label``, which the training texts where it fires have more often than others;
+    ``edit``, the change of that label's probability when a word of the formula is added to texts where the unit is
+    silent, and ``edit_random`` with a random word as frequent.
+    """
+
+    def figure(self) -> Any:
+        """Accuracy when a unit fires against how well its formula fits."""
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(6, 4), layout="constrained")
+        axes = figure.subplots()
+        axes.scatter(self.rows["iou"], self.rows["right"], color="#2f6f8f", s=18)
+        axes.axhline(self.facts["accuracy"], color="#8a8a8a", ls="--", label="accuracy on all texts")
+        axes.set(xlabel="IoU of the formula, held out", ylabel="accuracy where the unit fires")
+        axes.legend(fontsize="small")
+        return figure
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierComposition(Method[ClassifierCompositionResult]):
+    """Formulas of the words of texts that drive a classifier's units, and whether it is right when they fire.
+
+    A unit's activation on a text is its highest over the text's tokens, and it fires on the ``top`` share of training
+    texts; features are the words of a text and its shape. The formula is sought in training and measured on other texts
+    as in :class:`tracemend.neurons.Composition` (Mu and Andreas 2020, arXiv 2006.14032). Three questions follow:
+
+    - is the classifier right where the unit fires (``right``)?
+    - do units that a formula explains go with right answers? ``link`` is Spearman's correlation over units of IoU and
+      accuracy where the unit fires; the paper found it negative in language inference and positive in vision;
+    - does the formula predict errors? Words that speak for the formula are added to texts on which the unit is silent;
+      ``edit`` is how far the probability of the unit's label rises.
+
+    Metrics: ``iou``, ``train_iou``, ``iou_1``, ``explained`` (as for words), ``link``, ``edit``. Controls, the same
+    figures: ``shuffled``, units whose firing is dealt out at random; ``random_word``, edits with random words as
+    frequent.
+
+    Attributes:
+        site: whose units.
+        units: which; by default ``neurons`` random ones that vary.
+        neurons: how many.
+        length: most features of a formula.
+        beam: formulas that go on to the next length.
+        penalty: for each feature after the first; 1 is none.
+        top: share of training texts on which a unit fires.
+        features: words at most, the most frequent.
+        fewest: training texts of which a feature must hold.
+        edited: texts that a word is added to, at most.
+        texts: most texts of each part.
+        draws: turns for the chance level.
+        batch_size: texts of a pass.
+
+    Raises:
+        NeuronError: no tuned classifier, data that are not labelled by its labels, numbers out of range, a unit that
+            the site lacks or that never varies, or no feature.
+
+    Example:
+        >>> found = ClassifierComposition(units=(3, 17)).run(Predictor.load("runs/mine").classifier, labelled)
+        >>> found.table()[["unit", "formula", "iou", "right", "right_else"]]
+    """
+
+    name: ClassVar[str] = "neurons.compose-classifier"
+    inputs: ClassVar[str] = "Labelled"
+    capabilities: ClassVar[frozenset[str]] = frozenset({"encoder", "decoder", "encoder-decoder", "labels"})
+    result: ClassVar[type[NeuronsResult]] = ClassifierCompositionResult
+
+    site: str = "blocks.1.mlp.hook_post"
+    units: tuple[int, ...] = ()
+    neurons: int = 60
+    length: int = 3
+    beam: int = 10
+    penalty: float = 1.0
+    top: float = 0.1
+    features: int = 500
+    fewest: int = 5
+    edited: int = 40
+    texts: int = 1_000
+    draws: int = 200
+    batch_size: int = 32
+
+    def run(self, model: Any, data: Any, *, progress: Progress = Progress()) -> ClassifierCompositionResult:
+        """Explain units.
+
+        Args:
+            model: a tuned :class:`TextClassifier`; it is left as it was.
+            data: :class:`Labelled` texts, in one half of which formulas are sought, or :class:`Splits`, in whose train;
+                they are measured on the other half, or validation.
+            progress: shown.
+        """
+        began = time.perf_counter()
+        self._check()
+        train, test = two_parts(self.name, model, data, texts=self.texts, seed=self.seed)
+        check_site(model.network, self.site)
+        atoms = [[_atoms(text) for text in _whole(part)] for part in (train, test)]
+        counts = Counter(name for row in atoms[0] for name in row)
+        words = sorted((n for n in counts if n.startswith("word=")), key=lambda n: (-counts[n], n))[: self.features]
+        shapes = sorted(name for name in counts if not name.startswith("word="))
+        known = Features.of(atoms[0], atoms[1], [*words, *shapes], fewest=self.fewest)
+        if not known.names:
+            raise NeuronError(f"no word is in {self.fewest} training texts; give more texts, or lower fewest.")
+        seen = [peaks(model, part, self.site, batch_size=self.batch_size, progress=progress) for part in (train, test)]
+        fires, units = self._fires(seen[0][0], seen[1][0])
+        rng = np.random.default_rng(self.seed)
+        dealt = [np.stack([rng.permutation(mask) for mask in part]) for part in fires]
+        hit = seen[1][1].argmax(1) == test.y
+        found = {arm: self._searched(masks, known, hit, progress) for arm, masks in
+                 (("found", fires), ("shuffled", dealt))}  # fmt: skip
+        rows = found["found"].assign(unit=units)
+        rows["p"], rows["chance"] = self._chance(rows, fires[1], known, rng)
+        rows["label"], rows["edit"], rows["edit_random"] = self._edits(
+            model, train, test, rows, fires, known, counts, seen[1][1], rng, progress
+        )
+        figures = {arm: _figures(table) for arm, table in found.items()}
+        figures["found"]["edit"] = float(rows["edit"].mean())
+        controls = {"shuffled": figures["shuffled"], "random_word": {"edit": float(rows["edit_random"].mean())}}
+        facts = {
+            "model": model.language_model.name, "model_fingerprint": model.language_model.fingerprint,
+            "site": self.site, "units": seen[0][0].shape[1], "features": len(known.names), "n_train": len(train),
+            "n_test": len(test),
+            "accuracy": float(hit.mean()), "seconds": round(time.perf_counter() - began, 1),
+        }  # fmt: skip
+        first = ["unit", "formula", "iou", "train_iou", "iou_1", "chance", "p", "fires"]
+        later = ["right", "right_else", "label", "edit", "edit_random"]
+        table = rows[[*first, *later]].sort_values("iou", ascending=False, kind="stable").reset_index(drop=True)
+        return ClassifierCompositionResult(
+            metrics=figures["found"], controls=controls, config=self.config, rows=table,
+            findings=self._findings(table, figures, float(hit.mean())), facts=facts,
+        )  # fmt: skip
+
+    def _check(self) -> None:
+        counts = (self.neurons, self.length, self.beam, self.features, self.fewest, self.edited, self.texts, self.draws)
+        if min(*counts, self.batch_size) < 1:
+            raise NeuronError("neurons, length, beam, features, fewest, edited, texts, draws, batch_size start at 1.")
+        if not 0 < self.top < 0.5 or not 0 < self.penalty <= 1:
+            raise NeuronError(
+                f"top is {self.top} and penalty {self.penalty}; expected 0 < top < 0.5 and 0 < penalty <= 1."
+            )
+
+    def _fires(self, train: Floats, test: Floats) -> tuple[list[Masks], npt.NDArray[np.int64]]:
+        threshold = np.quantile(train, 1 - self.top, axis=0)
+        masks = [(part > threshold).T for part in (train, test)]
+        active = masks[0].sum(1)
+        width = train.shape[1]
+        wrong = [unit for unit in self.units if not 0 <= unit < width]
+        if wrong:
+            raise NeuronError(f"unit {wrong[0]} is out of range: {self.site} has {width}, 0 to {width - 1}.")
+        silent = [unit for unit in self.units if active[unit] < _FEWEST_ACTIVE]
+        able = np.flatnonzero(active >= _FEWEST_ACTIVE)
+        if silent or not len(able):
+            what = f"unit {silent[0]} fires" if silent else f"no unit of {self.site} fires"
+            raise NeuronError(
+                f"{what} on {_FEWEST_ACTIVE} of {len(train)} training texts; it is dead or constant, or there are too "
+                "few texts: give more, or raise top."
+            )
+        drawn = np.sort(np.random.default_rng(self.seed).permutation(able)[: self.neurons])
+        units = np.array(self.units, dtype=np.int64) if self.units else drawn
+        return [mask[units] for mask in masks], units
+
+    def _searched(self, masks: list[Masks], known: Features, hit: Masks, progress: Progress) -> pd.DataFrame:
+        rows = []
+        for mask, later in progress.track(list(zip(*masks, strict=True)), task="compose"):
+            best = search(mask, known.train, length=self.length, beam=self.beam, penalty=self.penalty)
+            holds = [one.mask(known.test) for one in (best[0], best[-1])]
+            rows.append(
+                {"made": best[-1], "formula": best[-1].text(known.names), "iou": float(iou(later, holds[1])),
+                 "train_iou": float(iou(mask, best[-1].mask(known.train))), "iou_1": float(iou(later, holds[0])),
+                 "fires": later.mean(), "right": hit[later].mean() if later.any() else np.nan,
+                 "right_else": hit[~later].mean() if not later.all() else np.nan}
+            )  # fmt: skip
+        return pd.DataFrame(rows)
+
+    def _chance(
+        self, rows: pd.DataFrame, fires: Masks, known: Features, rng: np.random.Generator
+    ) -> tuple[Floats, list[float]]:
+        levels, p = [], []
+        for mask, formula in zip(fires, rows["made"], strict=True):
+            level, one = by_chance(mask, formula.mask(known.test), draws=self.draws, rng=rng)
+            levels.append(level)
+            p.append(one)
+        return holm(p), levels
+
+    def _edits(
+        self,
+        model: TextClassifier,
+        train: Labelled,
+        test: Labelled,
+        rows: pd.DataFrame,
+        fires: list[Masks],
+        known: Features,
+        counts: Counter[str],
+        before: Floats,
+        rng: np.random.Generator,
+        progress: Progress,
+    ) -> tuple[list[str], list[float], list[float]]:
+        """Each unit's label, and how far its probability rises with a word of the formula, and with a random one."""
+        shares = np.bincount(train.y, minlength=len(train.labels)) / len(train)
+        words = [name for name in known.names if name.startswith("word=")]
+        labels, own, other = [], [], []
+        for i, formula in enumerate(progress.track(rows["made"].tolist(), task="edit texts")):
+            label = int(
+                (np.bincount(train.y[fires[0][i]], minlength=len(shares)) / fires[0][i].sum() - shares).argmax()
+            )
+            labels.append(train.labels[label])
+            added = _word_for(formula, known)
+            silent = rng.permutation(np.flatnonzero(~fires[1][i]))[: self.edited]
+            alike = [name for name in words if name not in {known.names[k] for k, _ in formula.signs()}]
+            if added is None or not len(silent) or not alike:
+                own.append(float("nan"))
+                other.append(float("nan"))
+                continue
+            # Random among the ten that are most nearly as frequent.
+            alike.sort(key=lambda name: (abs(counts[name] - counts[added]), name))
+            random = alike[int(rng.integers(min(10, len(alike))))]
+            for word, kept in ((added, own), (random, other)):
+                pairs = [_with(test.pairs[k], word.removeprefix("word=")) for k in silent]
+                after = model.probabilities(pairs, batch_size=self.batch_size)
+                kept.append(float((after[:, label] - before[silent, label]).mean()))
+        return labels, own, other
+
+    def _findings(self, rows: pd.DataFrame, figures: dict[str, dict[str, float]], accuracy: float) -> list[str]:
+        own, shuffled = figures["found"], figures["shuffled"]
+        first = rows.iloc[0]
+        said = [
+            f"Unit {first['unit']} is the best explained: {first['formula']}, IoU {first['iou']:.2f} on other texts "
+            f"({first['train_iou']:.2f} in training, {first['chance']:.2f} by chance).",
+            f"{own['explained']:.0%} of {len(rows)} units have an IoU above {EXPLAINED} on other texts, shuffled "
+            f"{shuffled['explained']:.0%}.",
+        ]
+        worst = rows.dropna(subset=["right"]).sort_values("right", kind="stable").head(1)
+        for _, row in worst.iterrows():
+            said.append(
+                f"The classifier is least often right where unit {row['unit']} fires ({row['formula']}): "
+                f"{row['right']:.3f}, on all texts {accuracy:.3f}."
+            )
+        both = rows.dropna(subset=["right"])
+        if len(both) > 3 and both["iou"].nunique() > 1 and both["right"].nunique() > 1:
+            p = float(stats.spearmanr(both["iou"], both["right"]).pvalue)
+            shown = "is shown" if p < 0.05 else "is not shown"
+            said.append(f"A link of IoU with being right {shown}: Spearman {own['link']:+.2f}, p {p:.2g}.")
+        edits = rows.dropna(subset=["edit", "edit_random"])
+        if len(edits):
+            gap = (edits["edit"] - edits["edit_random"]).to_numpy()
+            low, high = mean_interval(gap, seed=self.seed)
+            verb = "moves" if low > 0 else "is not shown to move"
+            said.append(
+                f"A word of a unit's formula {verb} texts to its label further than a random word: {gap.mean():+.3f} "
+                f"({low:+.3f} to {high:+.3f}) of probability."
+            )
+        return said
+
+    @classmethod
+    def tiny(cls) -> tuple[Self, Any, Any]:
+        """Forty texts, and a tiny encoder with an adapter as it starts out."""
+        things = ("movie", "film", "people", "reply", "question")
+        texts = [f"{word} {thing}" for thing in things for word in ("love", "hate", "great", "awful")] * 2
+        labels = ["good" if text.split()[0] in ("love", "great") else "bad" for text in texts]
+        data = Labelled.make(texts, labels)
+        method = cls(neurons=5, length=2, top=0.4, fewest=2, edited=4, draws=20)
+        return method, TextClassifier(tiny("bert"), data.labels, rank=2), data
+
+
+def _whole(data: Labelled) -> list[str]:
+    return [text if reply is None else f"{text}\n{reply}" for text, reply in data.pairs]
+
+
+def _atoms(text: str) -> list[str]:
+    """The names that hold of a text: its words, and what it looks like."""
+    words = re.findall(r"\w[\w'’]*", text)
+    found = [f"word={word.lower()}" for word in words]
+    shapes = {"question": "?" in text, "exclamation": "!" in text, "digit": any(c.isdigit() for c in text),
+              "capitals": any(len(word) > 2 and word.isupper() for word in words), "mention": "@" in text,
+              "long": len(words) > _LONG}  # fmt: skip
+    return list(dict.fromkeys([*found, *(name for name, holds in shapes.items() if holds)]))
+
+
+def _word_for(formula: Formula, known: Features) -> str | None:
+    """The first word of a formula that speaks for it."""
+    for i, speaks in formula.signs():
+        if speaks and known.names[i].startswith("word="):
+            return known.names[i]
+    return None
+
+
+def _with(pair: tuple[str, str | None], word: str) -> tuple[str, str | None]:
+    """The text, or its reply where there is one, with a word put before it: nothing is cut off there."""
+    text, reply = pair
+    return (f"{word} {text}", None) if reply is None else (text, f"{word} {reply}")
+
+
+def _figures(rows: pd.DataFrame) -> dict[str, float]:
+    both = rows.dropna(subset=["right"])
+    varies = len(both) > 2 and both["iou"].nunique() > 1 and both["right"].nunique() > 1
+    link = float(stats.spearmanr(both["iou"], both["right"]).statistic) if varies else float("nan")
+    return {
+        "iou": float(rows["iou"].mean()),
+        "train_iou": float(rows["train_iou"].mean()),
+        "iou_1": float(rows["iou_1"].mean()),
+        "explained": float((rows["iou"] > EXPLAINED).mean()),
+        "link": link,
+    }

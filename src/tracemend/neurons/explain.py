@@ -1,0 +1,362 @@
+"""What a unit does, in words: explain, simulate, score on text that the explanation was not made from."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self, get_args
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+
+from tracemend.data import Treebank
+from tracemend.errors import NeuronError, did_you_mean
+from tracemend.evaluate import mean_interval
+from tracemend.methods import Method
+from tracemend.models import LanguageModel, load, random_weights, tiny
+from tracemend.models.representations import Pooling
+from tracemend.neurons.answers import Answers
+from tracemend.neurons.chat import Chat, Endpoint, LocalChat, explanation_in, question
+from tracemend.neurons.excerpts import Excerpts, correlation, detection, fuzzing
+from tracemend.neurons.lexicon import Explanation, Lexicon, Table, known_units
+from tracemend.neurons.result import NeuronsResult
+from tracemend.neurons.similarity import SimilaritySimulator
+from tracemend.neurons.units import vectors
+from tracemend.neurons.words import tiny_treebank
+from tracemend.progress import Progress
+from tracemend.runs import fingerprint
+
+Floats = npt.NDArray[np.floating]
+Explainer = Literal["embedded", "local", "endpoint"]
+Simulate = Callable[[Explanation, Sequence[str]], Floats]
+
+_FIGURES = ("score", "detection", "fuzzing", "defined")
+# Words of training of which a feature of the embedded explainer must hold.
+_FEWEST = 3
+_OFTEN, _RARELY = 0.5, 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplanationResult(NeuronsResult):
+    """A row a unit, the best explained first.
+
+    Columns: ``unit``; ``explanation``; ``score``, held out; ``shuffled``, the same against activations in random order;
+    ``other_unit``, with the explanation of another unit; ``detection`` and ``fuzzing``; ``fires``, the share of
+    held-out words where the unit is above zero; ``note``, what stands in the way. ``facts["coloured"]`` holds the top
+    excerpts of the best units with their activations, as words and numbers.
+    """
+
+    def figure(self) -> Any:
+        """Scores of units beside those of other units' explanations, of shuffled activations and of the untrained."""
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(7, 4), layout="constrained")
+        axes = figure.subplots()
+        bins = np.linspace(-0.3, 1, 27).tolist()
+        axes.hist(self.rows["score"].dropna(), bins, color="#2f6f8f", label="own explanation")
+        for column, colour in (("other_unit", "#b07d2b"), ("shuffled", "#8a8a8a")):
+            axes.hist(self.rows[column].dropna(), bins, histtype="step", color=colour, label=column.replace("_", " "))
+        axes.axvline(self.controls["competence"]["score"], color="#4f8f5b", ls="--", label="explainer's competence")
+        axes.set(xlabel="correlation of simulated and true activations", ylabel="units")
+        axes.legend(fontsize="small")
+        return figure
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explain(Method[ExplanationResult]):
+    """Explanations of units in words, and how well they tell where the unit is active (Bills et al. 2023).
+
+    An explainer sees excerpts with activations and says what the unit does; a simulator that knows this alone says how
+    active the unit would be on each word of other excerpts; the score is the correlation over all words of the
+    held-out excerpts with the highest activations and as many random ones, taken together,
+
+        score = corr(simulated, true)
+
+    Explainers: ``embedded``, which needs no language model and picks words, pairs, endings and classes of words by
+    their fit (:class:`tracemend.neurons.lexicon.Table`), and simulates by the same words; ``local``, a chat model by
+    the name ``llm``; ``endpoint``, any server with OpenAI's protocol at ``url``. The texts of these two are simulated
+    by likeness of meaning (:class:`tracemend.neurons.similarity.SimilaritySimulator`).
+
+    Metrics, means over units where defined: ``score``; ``detection`` (area under the curve of telling excerpts on which
+    the unit fires from others by the simulation) and ``fuzzing`` (of telling the words); ``defined``, the share of
+    units with a score. Controls, the same figures: ``shuffled`` activations; ``other_unit``, the explanation of another
+    unit; ``competence``, of the explainer and simulator on made-up units that are known to answer to a word, a pair, an
+    ending or a class of words; ``random_weights``, units of the untrained network (embedded explainer alone, since each
+    explanation costs).
+
+    Attributes:
+        site: whose units; the neurons of an MLP for instance. Activations below zero count as zero.
+        pooling: of a word's tokens.
+        units: which; by default ``neurons`` random ones.
+        neurons: how many.
+        explainer: embedded, local or endpoint.
+        llm: name of the model that explains: for ``local`` as ``load`` takes it, for ``endpoint`` the server's.
+        url: of the endpoint, up to ``/v1``; its key is read from OPENAI_API_KEY.
+        timeout: seconds that an answer may take.
+        tries: how often a question is put.
+        parts: words, pairs and classes in an explanation of the embedded explainer.
+        excerpt: most words of an excerpt.
+        excerpts: top ones to explain by, and of top and random each to score on.
+        train_items: words to explain by; whole sentences at random.
+        test_items: words to score on.
+
+    Raises:
+        NeuronError: data or model of another kind, numbers out of range, a unit out of range, no such explainer, an
+            endpoint that gives nothing.
+
+    Example:
+        >>> found = Explain(site="blocks.2.mlp.hook_post").run(load("minilm"), read_treebank("ud_ewt"))
+        >>> found.table()[["unit", "explanation", "score", "other_unit"]]
+    """
+
+    name: ClassVar[str] = "neurons.explain"
+    inputs: ClassVar[str] = "Treebank"
+    capabilities: ClassVar[frozenset[str]] = frozenset({"encoder", "decoder", "encoder-decoder"})
+    result: ClassVar[type[NeuronsResult]] = ExplanationResult
+
+    site: str = "blocks.1.mlp.hook_post"
+    pooling: Pooling = "mean"
+    units: tuple[int, ...] = ()
+    neurons: int = 60
+    explainer: Explainer = "embedded"
+    llm: str = "smollm2"
+    url: str = ""
+    timeout: float = 60.0
+    tries: int = 4
+    parts: int = 8
+    excerpt: int = 32
+    excerpts: int = 5
+    train_items: int = 10_000
+    test_items: int = 10_000
+
+    def run(
+        self, model: Any, data: Any, *, cache: Path | None = None, progress: Progress = Progress()
+    ) -> ExplanationResult:
+        """Explain units of a site.
+
+        Args:
+            model: a :class:`LanguageModel`; its weights are not touched.
+            data: a :class:`Treebank`, of which only the words are read.
+            cache: a folder; explanations by a language model are kept there one by one, and not asked for again.
+            progress: shown.
+        """
+        began = time.perf_counter()
+        self._check(model, data)
+        chat = self._chat()
+        parts = data.split(seed=self.seed)
+        train, test = (
+            [words for sentence in parts[part].sample(most, seed=self.seed).sentences
+             for words in self._cut(model, sentence.words)]
+            for part, most in (("train", self.train_items), ("test", self.test_items))
+        )  # fmt: skip
+        seen = {part: self._excerpts(model, of, progress) for part, of in (("train", train), ("test", test))}
+        width = seen["train"].x.shape[1]
+        wrong = [unit for unit in self.units if not 0 <= unit < width]
+        if wrong:
+            raise NeuronError(f"unit {wrong[0]} is out of range: {self.site} has {width}, 0 to {width - 1}.")
+        drawn = np.sort(np.random.default_rng(self.seed).permutation(width)[: self.neurons]).tolist()
+        units = list(self.units) or drawn
+        lexicon = Lexicon.of(train, model, seed=self.seed)
+        table = lexicon.table(train, fewest=_FEWEST)
+        simulate = lexicon.simulate if chat is None else _by_likeness()
+        kept = Answers(cache, fingerprint(self.config, model.fingerprint, data.fingerprint))
+        explained: dict[int, Explanation] = {}
+        for unit in progress.track(units, task="explain units"):
+            explained[unit] = self._explained(seen["train"], unit, table, chat, kept)
+        rows = self._rows(seen["test"], explained, simulate)
+        made_up = known_units(train, test, lexicon)
+        known = {unit: self._explained(made_up["train"], unit, table, chat, kept, of="known")
+                 for unit in range(made_up["train"].x.shape[1])}  # fmt: skip
+        competence = self._rows(made_up["test"], known, simulate)
+        arms = {arm: _figures(rows, column) for arm, column in
+                (("shuffled", "shuffled"), ("other_unit", "other_unit"))}  # fmt: skip
+        arms["competence"] = _figures(competence, "score")
+        if chat is None:
+            fresh = random_weights(model, seed=self.seed + 1)
+            untrained = {part: self._excerpts(fresh, of, progress) for part, of in (("train", train), ("test", test))}
+            random = {
+                unit: self._explained(untrained["train"], unit, table, None, kept) for unit in drawn[: len(units)]
+            }
+            arms["random_weights"] = _figures(self._rows(untrained["test"], random, simulate), "score")
+        facts = {
+            "model": model.name, "model_fingerprint": model.fingerprint, "site": self.site, "units": width,
+            "n_train": len(seen["train"].x), "n_test": len(seen["test"].x),
+            "explainer": "embedded" if chat is None else self.llm, "coloured": _coloured(seen["test"], rows),
+            "competence": competence[["explanation", "score"]].to_dict("records"),
+            "seconds": round(time.perf_counter() - began, 1),
+        }  # fmt: skip
+        metrics = _figures(rows, "score")
+        return ExplanationResult(
+            metrics=metrics, controls=arms, config=self.config, rows=rows,
+            findings=self._findings(rows, metrics, arms), facts=facts,
+        )  # fmt: skip
+
+    def _check(self, model: Any, data: Any) -> None:
+        if not isinstance(model, LanguageModel):
+            raise NeuronError(f"{self.name} takes a LanguageModel, not {type(model).__name__}; load one first.")
+        if not isinstance(data, Treebank):
+            raise NeuronError(
+                f"{self.name} takes a Treebank, not {type(data).__name__}; read one with tracemend.data.read_treebank."
+            )
+        if self.explainer not in get_args(Explainer):
+            raise NeuronError(
+                f"the explainer {self.explainer!r} is {did_you_mean(self.explainer, get_args(Explainer))}"
+            )
+        counts = (self.neurons, self.parts, self.excerpt, self.excerpts, self.train_items, self.test_items)
+        if min(counts) < 1:
+            raise NeuronError("neurons, parts, excerpt, excerpts, train_items and test_items must be at least 1.")
+
+    def _chat(self) -> Chat | None:
+        if self.explainer == "embedded":
+            return None
+        if self.explainer == "local":
+            return LocalChat(load(self.llm))
+        return Endpoint(self.url, self.llm, timeout=self.timeout, tries=self.tries)
+
+    def _cut(self, model: LanguageModel, words: Sequence[str]) -> list[tuple[str, ...]]:
+        """Excerpts of a sentence, each within the model's window."""
+        found: list[tuple[str, ...]] = []
+        for begin in range(0, len(words), self.excerpt):
+            waiting = [tuple(words[begin : begin + self.excerpt])]
+            while waiting:
+                piece = waiting.pop()
+                fits = len(model.tokenizer(" ".join(piece)).input_ids) <= model.window
+                if fits:
+                    found.append(piece)
+                elif len(piece) > 1:
+                    half = len(piece) // 2
+                    waiting += [piece[half:], piece[:half]]
+        return found
+
+    def _excerpts(self, model: LanguageModel, words: list[tuple[str, ...]], progress: Progress) -> Excerpts:
+        found = torch.cat(vectors(model, words, self.site, pooling=self.pooling, progress=progress)).numpy()
+        if not np.isfinite(found).all():
+            raise NeuronError("some activations are not finite; the model has diverged, or the site overflows.")
+        return Excerpts(tuple(words), np.maximum(found, 0))
+
+    def _explained(
+        self, seen: Excerpts, unit: int, table: Table, chat: Chat | None, kept: Answers, *, of: str = "unit"
+    ) -> Explanation:
+        active = seen.x[:, unit]
+        if np.ptp(active) < 1e-9:
+            return Explanation("")
+        if chat is None:
+            return table.explain(active.astype(np.float64), parts=self.parts)
+        known = kept.get(of, unit)
+        if known is None:
+            top = seen.top(unit, self.excerpts)
+            asked = question([(seen.words[i], seen.of(unit, i)) for i in top])
+            answer = chat.answer(asked)
+            try:
+                known = explanation_in(answer)
+            except NeuronError:
+                # One nonsense answer is no reason to lose the others.
+                known = ""
+            kept.put(of, unit, known)
+        return Explanation(known)
+
+    def _rows(self, seen: Excerpts, explained: dict[int, Explanation], simulate: Simulate) -> pd.DataFrame:
+        """A row a unit, the best first."""
+        units = list(explained)
+        rows = []
+        for place, unit in enumerate(units):
+            rng = np.random.default_rng([self.seed, unit])
+            chosen = seen.top_and_random(unit, self.excerpts, rng)
+            at = seen.rows(chosen)
+            true = seen.x[at, unit]
+            row: dict[str, Any] = {"unit": unit, "explanation": explained[unit].text}
+            own, other = (self._simulated(explained[one], seen, chosen, simulate) for one in (unit, units[place - 1]))
+            row["score"] = correlation(true, own)
+            row["shuffled"] = correlation(rng.permutation(true), own)
+            row["other_unit"] = correlation(true, other) if len(units) > 1 else float("nan")
+            row["detection"] = detection(seen, unit, own, chosen) if np.ptp(own) > 0 else float("nan")
+            row["fuzzing"] = fuzzing(true, own) if np.ptp(own) > 0 else float("nan")
+            row["fires"] = float((seen.x[:, unit] > 0).mean())
+            row["note"] = _note(seen, unit, explained[unit])
+            rows.append(row)
+        return pd.DataFrame(rows).sort_values("score", ascending=False, kind="stable").reset_index(drop=True)
+
+    def _simulated(
+        self, explanation: Explanation, seen: Excerpts, chosen: npt.NDArray[np.int64], simulate: Simulate
+    ) -> Floats:
+        if not explanation.text:
+            return np.zeros(sum(len(seen.words[i]) for i in chosen))
+        return np.concatenate([simulate(explanation, seen.words[i]) for i in chosen])
+
+    def _findings(self, rows: pd.DataFrame, metrics: dict[str, float], arms: dict[str, dict[str, float]]) -> list[str]:
+        said = []
+        defined = rows.dropna(subset=["score"])
+        if len(defined):
+            best = defined.iloc[0]
+            said.append(f"Unit {best['unit']} is the best explained: {best['explanation']}, score {best['score']:.2f}.")
+        both = defined.dropna(subset=["other_unit"])
+        if len(both):
+            gap = (both["score"] - both["other_unit"]).to_numpy()
+            low, high = mean_interval(gap, seed=self.seed)
+            verb = "are better than" if low > 0 else "are not shown to be better than"
+            said.append(
+                f"Explanations {verb} those of other units: {gap.mean():+.3f} ({low:+.3f} to {high:+.3f}); mean score "
+                f"{metrics['score']:.3f}."
+            )
+        fresh = arms.get("random_weights")
+        beside = "" if fresh is None else f" Units of the untrained network score {fresh['score']:.3f}."
+        said.append(
+            f"On made-up units that answer to one thing the explainer scores {arms['competence']['score']:.3f}: a "
+            f"score near that says that the unit is as simple.{beside}"
+        )
+        missing = int(rows["score"].isna().sum())
+        if missing:
+            said.append(f"{missing} of {len(rows)} units have no score, since the unit or its simulation is constant.")
+        often = int((rows["fires"] > _OFTEN).sum())
+        if often:
+            said.append(f"{often} of {len(rows)} units are above zero on more than half of the words.")
+        return said
+
+    @classmethod
+    def tiny(cls) -> tuple[Self, Any, Any]:
+        """A made-up grammar and a tiny encoder."""
+        return cls(neurons=4, parts=3, excerpts=4, train_items=150, test_items=60), tiny("bert"), tiny_treebank()
+
+
+def _by_likeness() -> Simulate:
+    """Simulates explanations that a language model wrote."""
+    similar = SimilaritySimulator()
+    return lambda explanation, words: similar.simulate(explanation.text, words)
+
+
+def _figures(rows: pd.DataFrame, column: str) -> dict[str, float]:
+    """Means over units where defined; of the controls by column only the score."""
+    figures = {"score": float(rows[column].mean()), "defined": float(rows[column].notna().mean())}
+    if column == "score":
+        figures |= {name: float(rows[name].mean()) for name in ("detection", "fuzzing")}
+    return {name: figures[name] for name in _FIGURES if name in figures}
+
+
+def _note(seen: Excerpts, unit: int, explanation: Explanation) -> str:
+    active = seen.x[:, unit] > 0
+    if not active.any():
+        return "never active on held-out words"
+    if not explanation.text:
+        return "no explanation"
+    if active.mean() > _OFTEN:
+        return "active on more than half of the words"
+    if int((seen.peaks(unit) > 0).sum()) < _RARELY:
+        return f"active in fewer than {_RARELY} excerpts"
+    return ""
+
+
+def _coloured(seen: Excerpts, rows: pd.DataFrame, *, units: int = 5, count: int = 3) -> list[dict[str, Any]]:
+    """Top held-out excerpts of the best explained units: words with activations from 0 to 1."""
+    found = []
+    for unit in rows["unit"].head(units).tolist():
+        highest = max(float(seen.x[:, unit].max()), 1e-12)
+        excerpts = [
+            {"words": list(seen.words[i]), "activation": (seen.of(unit, i) / highest).round(3).tolist()}
+            for i in seen.top(unit, count)
+        ]
+        found.append({"unit": unit, "excerpts": excerpts})
+    return found

@@ -1,0 +1,72 @@
+"""What units of a tuned classifier do on whole texts, and the two parts that labelled texts are divided into."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tracemend.data import Labelled, Splits
+from tracemend.errors import NeuronError
+from tracemend.models import capture
+from tracemend.progress import Progress
+from tracemend.tuning import TextClassifier
+
+Floats = npt.NDArray[np.floating]
+
+
+def two_parts(name: str, model: Any, data: Any, *, texts: int, seed: int) -> tuple[Labelled, Labelled]:
+    """Texts to find something in, and others to measure it on.
+
+    Args:
+        name: of the method, for messages.
+        model: a tuned :class:`TextClassifier`.
+        data: :class:`Labelled`, of which each part is a half, or :class:`Splits`: train and validation.
+        texts: most of each part, at random.
+        seed: of the draw.
+
+    Raises:
+        NeuronError: another kind of model or data, other labels, or fewer than four texts.
+    """
+    if not isinstance(model, TextClassifier):
+        raise NeuronError(f"{name} takes a tuned TextClassifier, not {type(model).__name__}; tune one first.")
+    if not isinstance(data, Labelled | Splits):
+        raise NeuronError(f"{name} takes labelled texts, not {type(data).__name__}; read them first.")
+    if tuple(data.labels) != model.labels:
+        raise NeuronError(
+            f"the data's labels are {', '.join(data.labels)} and the classifier's {', '.join(model.labels)}; give "
+            "data with the labels it was tuned on."
+        )
+    rng = np.random.default_rng(seed)
+    if isinstance(data, Splits):
+        first, second = (part.take(rng.permutation(len(part))[:texts]) for part in (data.train, data.validation))
+        return first, second
+    if len(data) < 4:
+        raise NeuronError(f"there are {len(data)} texts, which are divided into two halves: give at least 4.")
+    order = rng.permutation(len(data))
+    half = min(texts, len(data) // 2)
+    return data.take(order[:half]), data.take(order[half : 2 * half])
+
+
+@torch.no_grad()
+def peaks(
+    classifier: TextClassifier, data: Labelled, site: str, *, batch_size: int = 32, progress: Progress = Progress()
+) -> tuple[Floats, Floats]:
+    """The highest activation of each unit on each text [n, d], and the classifier's probabilities [n, C]."""
+    rows, _ = classifier.encode(data.pairs)
+    found: list[Floats] = [np.zeros(0)] * len(rows)
+    said = np.zeros((len(rows), len(classifier.labels)))
+    for part in progress.track(classifier.buckets(rows, batch_size), task="read texts"):
+        batch = classifier.batch([rows[i] for i in part])
+        mask = batch["attention_mask"].bool()
+        with capture(classifier.network, [site]) as seen:
+            logits = classifier.logits(batch)
+        # Virtual tokens stand before the text.
+        h = seen[site].flatten(2)[:, -mask.shape[1] :].float()
+        highest = h.masked_fill(~mask[..., None], -torch.inf).amax(1).cpu().numpy()
+        said[part] = logits.softmax(-1).cpu().numpy()
+        for at, i in enumerate(part.tolist()):
+            found[i] = highest[at]
+    return np.stack(found), said

@@ -1,0 +1,193 @@
+"""Formulas of units: planted ones are found, chance is measured, and bad input is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.neurons.planted import SITE, UNIT, planted_unit
+from tracemend.data import Sentence
+from tracemend.errors import NeuronError
+from tracemend.models import tiny
+from tracemend.neurons import ClassifierComposition, Composition
+from tracemend.neurons.compose_classifier import _atoms, _with
+from tracemend.neurons.features import Features
+from tracemend.neurons.formulas import OPERATORS, Formula, by_chance, iou, search
+
+NAMES = ("a", "b", "c", "d")
+
+
+def masks(seed, features=4, n=60):
+    return np.random.default_rng(seed).random((features, n)) < 0.4
+
+
+@given(st.integers(0, 60), st.sampled_from(OPERATORS), st.permutations(range(4)))
+@settings(max_examples=25, deadline=None)
+def test_a_planted_formula_is_found(seed, operator, order):
+    features = masks(seed)
+    planted = Formula(tuple(order[:2]), (operator,))
+    fires = planted.mask(features)
+    if not fires.any():
+        return
+    found = search(fires, features, length=2, beam=4)
+    assert iou(fires, found[-1].mask(features)) == 1.0
+
+
+@given(st.integers(0, 40))
+@settings(max_examples=15, deadline=None)
+def test_the_search_scores_what_the_formula_scores(seed):
+    features, fires = masks(seed, n=40), masks(seed + 1, 1, 40)[0]
+    found = search(fires, features, length=3, beam=20)
+    scores = [float(iou(fires, one.mask(features))) for one in found]
+    assert scores == sorted(scores)
+    every = [Formula((i, j), (op,)) for i in range(4) for j in range(4) for op in OPERATORS if i != j]
+    every += [Formula((i,)) for i in range(4)]
+    assert scores[1] == pytest.approx(max(float(iou(fires, one.mask(features))) for one in every))
+
+
+def test_a_penalty_keeps_formulas_short():
+    features = masks(0, n=200)
+    fires = features[0].copy()
+    fires[:3] |= features[1, :3]
+    assert len(search(fires, features, length=3, beam=4, penalty=0.5)[-1].features) == 1
+
+
+def test_formulas_are_said_with_brackets():
+    assert Formula((0, 1, 2), ("OR", "OR")).text(NAMES) == "a OR b OR c"
+    assert Formula((0, 1, 2), ("OR", "AND NOT")).text(NAMES) == "(a OR b) AND NOT c"
+    assert Formula((0, 1), ("AND NOT",)).signs() == [(0, True), (1, False)]
+
+
+def test_iou_of_nothing_is_nothing():
+    empty = np.zeros(3, dtype=bool)
+    assert iou(empty, empty) == 0.0
+    assert iou(np.array([True, True, False]), np.array([False, True, True])) == pytest.approx(1 / 3)
+
+
+def test_chance_is_high_for_what_always_holds():
+    rng = np.random.default_rng(0)
+    fires = rng.random(400) < 0.1
+    _, p = by_chance(fires, fires, draws=99, rng=rng)
+    assert p == 0.01
+    level, p = by_chance(fires, np.ones(400, dtype=bool), draws=99, rng=rng)
+    assert p == 1.0 and level == pytest.approx(fires.mean())
+
+
+def test_features_are_tags_forms_lemmas_and_neighbours():
+    tags = {
+        "upos": ("DET", "NOUN"),
+        "lemma": ("the", "movie"),
+        "feats": ("", "Number=Sing"),
+        "deprel": ("det", "obj:x"),
+    }
+    rows = [
+        Sentence(words=("The", "movie"), tags=tags),
+        Sentence(words=("a", "7th"), tags={"upos": ("DET", "NOUN")}),
+    ] * 5
+    found = Features.of_words(rows, rows[:1], fewest=1, most=10)
+    assert {"upos=NOUN", "Number=Sing", "capital", "word=a", "digit"} <= set(found.names)
+    # What holds of the same words as a feature before is left out.
+    assert not {"lemma=movie", "word=movie", "deprel=obj", "word=the"} & set(found.names)
+    assert found.test[found.names.index("upos=NOUN")].tolist() == [False, True]
+    many = [
+        Sentence(words=(w,), tags={"lemma": (w,)}) for w in ("good", "bad", "movie", "film", "love", "hate", "stop")
+    ]
+    near = Features.of_words(many * 3, many, fewest=2, most=10, model=tiny("bert"))
+    centres = [i for i, name in enumerate(near.names) if name.startswith("near=")]
+    assert centres and all(near.test[i].sum() == 6 for i in centres)
+
+
+def test_the_planted_unit_is_explained_as_nouns():
+    model, bank, _ = planted_unit()
+    method = replace(Composition.tiny()[0], site=SITE, units=(UNIT,), top=0.4, length=1)
+    found = method.run(model, bank)
+    first = found.table().iloc[0]
+    assert first["formula"] == "upos=NOUN" and first["iou"] > 0.6
+    assert first["iou"] > first["chance"] + 0.3
+    assert found.metrics["explained"] == 1.0 and found.controls["shuffled"]["iou"] < 0.5
+
+
+def test_longer_formulas_are_no_worse_in_training():
+    method, model, bank = Composition.tiny()
+    found = replace(method, length=3).run(model, bank)
+    train = found.facts["by_length"]["train"]
+    assert train == sorted(train) and len(train) == 3
+    assert len(found.table()) == 4 and found.table()["iou"].is_monotonic_decreasing
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"length": 0},
+        {"top": 0.7},
+        {"penalty": 0.0},
+        {"units": (64,)},
+        {"top": 0.001},
+        {"fewest": 10_000},
+        {"site": "blocks.0.attn.hook_pattern"},
+    ],
+    ids=str,
+)
+def test_bad_settings_are_refused(options):
+    method, model, bank = Composition.tiny()
+    with pytest.raises(NeuronError) as caught:
+        replace(method, **options).run(model, bank)
+    assert len(str(caught.value)) > 40
+
+
+def test_a_dead_unit_is_named():
+    method, model, bank = Composition.tiny()
+    dense = model.network.encoder.layer[1].intermediate.dense
+    with torch.no_grad():
+        dense.weight[3], dense.bias[3] = 0.0, 0.0
+    with pytest.raises(NeuronError, match="unit 3 fires on 0"):
+        replace(method, units=(3,)).run(model, bank)
+
+
+def test_a_classifiers_unit_is_put_into_words_and_judged():
+    method, classifier, data = ClassifierComposition.tiny()
+    found = replace(method, neurons=64).run(classifier, data)
+    rows = found.table()
+    assert set(rows["label"]) <= {"good", "bad"} and rows["right"].between(0, 1).all()
+    # Every text is there twice, so that a formula that fits training fits the rest as well.
+    assert found.metrics["iou"] > found.controls["shuffled"]["iou"]
+    assert found.metrics["train_iou"] >= found.metrics["iou_1"] and np.isfinite(found.metrics["link"])
+    assert found.metrics["edit"] == pytest.approx(rows["edit"].mean())
+    assert found.controls["random_word"]["edit"] == pytest.approx(rows["edit_random"].mean())
+    assert found.figure().axes
+
+
+def test_words_that_drive_a_classifier_are_found_and_move_it():
+    """A head that answers to one unit of the embeddings' sum: what drives the unit drives the answer."""
+    method, classifier, data = ClassifierComposition.tiny()
+    site, unit = "blocks.1.hook_resid_post", 7
+    with torch.no_grad():
+        weight = classifier.network.base_model.model.classifier.modules_to_save["default"].weight
+        weight.zero_()
+        weight[0, unit], weight[1, unit] = -3.0, 3.0
+    found = replace(method, site=site, units=(unit,), length=1).run(classifier, data)
+    row = found.table().iloc[0]
+    assert row["formula"].startswith("word=") and np.isfinite(row["edit"]) and np.isfinite(row["edit_random"])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"top": 0.0}, {"units": (64,)}, {"top": 0.001}, {"fewest": 99}, {"edited": 0}, {"penalty": 2.0}],
+    ids=str,
+)
+def test_bad_settings_of_texts_are_refused(options):
+    method, classifier, data = ClassifierComposition.tiny()
+    with pytest.raises(NeuronError) as caught:
+        replace(method, **options).run(classifier, data)
+    assert len(str(caught.value)) > 40
+
+
+def test_texts_are_words_and_shapes():
+    assert _atoms("STOP it, don't!") == ["word=stop", "word=it", "word=don't", "exclamation", "capitals"]
+    assert _atoms("@you 7?") == ["word=you", "word=7", "question", "digit", "mention"]
+    assert _with(("a b", None), "c") == ("c a b", None) and _with(("a", "b"), "c") == ("a", "c b")

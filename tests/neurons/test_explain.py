@@ -1,0 +1,298 @@
+"""Explanations in words: right on planted units, scored fairly, and made by an endpoint that may fail."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.neurons.planted import SITE, UNIT, planted_unit
+from tracemend.data import Sentence, Treebank
+from tracemend.errors import NeuronError
+from tracemend.models import tiny
+from tracemend.neurons import Explain
+from tracemend.neurons import explain as room
+from tracemend.neurons.answers import Answers
+from tracemend.neurons.chat import Endpoint, LocalChat, explanation_in, question
+from tracemend.neurons.excerpts import Excerpts, correlation, detection, fuzzing
+from tracemend.neurons.lexicon import Lexicon, known_units
+
+
+def excerpts(seed=0, n=12):
+    rng = np.random.default_rng(seed)
+    words = tuple(("the", "red", "door", "is", "red", "now") for _ in range(n))
+    return Excerpts(words, np.maximum(rng.normal(size=(6 * n, 3)), 0))
+
+
+def test_the_truth_scores_one_shuffled_nothing_and_a_constant_is_undefined():
+    rng = np.random.default_rng(0)
+    true = rng.random(5_000) ** 4
+    assert correlation(true, true) == pytest.approx(1.0)
+    assert abs(correlation(true, rng.permutation(true))) < 0.1
+    assert np.isnan(correlation(true, np.ones(5_000))) and np.isnan(correlation(np.zeros(5_000), true))
+
+
+def test_detection_and_fuzzing_of_the_truth_are_one():
+    seen = excerpts()
+    seen.x[:30, 0] = 0.0
+    chosen = seen.top_and_random(0, 4, np.random.default_rng(0))
+    true = seen.x[seen.rows(chosen), 0]
+    assert detection(seen, 0, true, chosen) == 1.0 and fuzzing(true, true) == 1.0
+    assert fuzzing(true, -true) == 0.0
+    assert np.isnan(fuzzing(np.zeros(5), np.arange(5.0)))
+
+
+def test_top_excerpts_are_those_with_the_highest_peaks():
+    seen = excerpts()
+    seen.x[6 * 7 + 2, 1] = 9.0
+    assert seen.top(1, 3)[0] == 7
+    assert seen.of(1, 7)[2] == 9.0
+    both = seen.top_and_random(1, 3, np.random.default_rng(0))
+    assert len(set(both.tolist())) == 6
+    assert len(Excerpts(seen.words, np.zeros_like(seen.x)).top(0, 3)) == 0
+
+
+def test_the_embedded_explainer_finds_words_pairs_and_endings():
+    train = [("We", "love", "seeing", "the", "red", "door"), ("the", "red", "and", "a", "walking", "man"),
+             ("red", "is", "nice", "for", "the", "man")] * 8  # fmt: skip
+    lexicon = Lexicon.of(train, tiny("bert"))
+    table = lexicon.table(train, fewest=3)
+    words = [word.lower() for excerpt in train for word in excerpt]
+    pair = np.array([float(words[i] == "red" and i % 18 in (4, 7)) for i in range(len(words))])
+    for activation, name in (
+        (np.array([float(word == "red") for word in words]), "'red'"),
+        (np.array([float(word.endswith("ing")) for word in words]), "words ending in -ing"),
+        (pair, "'the red'"),
+    ):
+        found = table.explain(activation, parts=3)
+        assert found.parts[0][0] == name and found.parts[0][1] == pytest.approx(1.0, abs=1e-6), found
+        simulated = np.concatenate([lexicon.simulate(found, excerpt) for excerpt in train])
+        assert correlation(activation, simulated) == pytest.approx(1.0)
+    noise = np.random.default_rng(0).random(len(words))
+    assert len(table.explain(noise, parts=8).parts) <= 1
+
+
+def test_a_lexicon_knows_classes_of_words():
+    words = [("movie", "film", "people", "reply", "love", "hate", "great", "awful")] * 3
+    many = words + [tuple(f"w{c}{d}" for d in "abcdefgh") for c in "abcdefgh"]
+    found = Lexicon.of(many, tiny("bert"))
+    assert len(set(found.classes.values())) == 2 and "like '" in next(iter(found.classes.values()))
+    assert Lexicon.of(words[:1], tiny("bert")).classes == {}
+    known = known_units(many, many[:2], found)
+    assert known["train"].x.shape[1] >= 3 and set(np.unique(known["train"].x)) == {0.0, 1.0}
+
+
+def test_the_planted_unit_is_explained_by_its_nouns():
+    model, bank, _ = planted_unit()
+    method = replace(Explain.tiny()[0], site=SITE, units=(UNIT, 20), parts=6)
+    found = method.run(model, bank)
+    row = found.table().set_index("unit").loc[UNIT]
+    nouns = {f"'{word}'" for word in ("movie", "film", "people", "reply")}
+    assert set(row["explanation"].split("; ")[:4]) == nouns
+    assert row["score"] > 0.8 > 2 * abs(row["shuffled"]) and row["score"] > row["other_unit"]
+    assert row["fuzzing"] > 0.95
+    assert found.controls["competence"]["score"] > 0.9
+    assert len(found.facts["coloured"][0]["excerpts"][0]["words"]) == 5
+
+
+def test_long_sentences_are_cut_into_excerpts_that_fit():
+    method, model, _ = Explain.tiny()
+    long = Sentence(words=("internationalisation",) * 40, document="d0")
+    assert all(
+        len(model.tokenizer(" ".join(piece)).input_ids) <= model.window for piece in method._cut(model, long.words)
+    )
+    assert sum(len(piece) for piece in method._cut(model, long.words)) == 40
+    bank = Treebank(sentences=tuple(replace(long, id=f"s{i}", document=f"d{i}") for i in range(10)))
+    assert len(method.run(model, bank).table()) == 4
+
+
+def test_a_unit_that_never_fires_has_no_score():
+    method, model, bank = Explain.tiny()
+    dense = model.network.encoder.layer[1].intermediate.dense
+    with torch.no_grad():
+        dense.weight[3], dense.bias[3] = 0.0, -1.0
+    found = replace(method, units=(3, 4)).run(model, bank)
+    row = found.table().set_index("unit").loc[3]
+    assert np.isnan(row["score"]) and row["note"] == "never active on held-out words"
+    assert found.metrics["defined"] == 0.5 and any("have no score" in said for said in found.findings)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"units": (64,)}, {"neurons": 0}, {"explainer": "oracle"}, {"explainer": "endpoint", "url": "localhost"},
+     {"explainer": "endpoint", "url": "http://localhost:1/v1", "timeout": 0}],
+    ids=str,
+)  # fmt: skip
+def test_bad_settings_are_refused(options):
+    method, model, bank = Explain.tiny()
+    with pytest.raises(NeuronError) as caught:
+        replace(method, **options).run(model, bank)
+    assert len(str(caught.value)) > 40
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "bert"])
+def test_a_local_model_must_chat(architecture):
+    with pytest.raises(NeuronError, match="chat template"):
+        LocalChat(tiny(architecture))
+
+
+def test_a_question_shows_levels_from_nought_to_ten_and_an_answer_is_cleaned():
+    asked = question([(("a", "red", "door"), np.array([0.0, 2.0, 1.1])), (("no",), np.array([0.0]))])[0]["content"]
+    assert "red\t10" in asked and "door\t5" in asked and "a\t0" in asked and "Active: red (10), door (5)" in asked
+    assert explanation_in('\n"The main thing this neuron does is find colours."') == "colours"
+    assert explanation_in("Explanation: words for colours\nbecause") == "words for colours"
+    assert len(explanation_in("a" * 1_000)) == 300
+    with pytest.raises(NeuronError, match="no explanation"):
+        explanation_in("123 !!")
+
+
+Answer = Callable[[int], tuple[int, bytes, dict[str, str]]]
+
+
+class Server:
+    """An endpoint that answers as it is told; it counts what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, Any]] = []
+        self.keys: list[str | None] = []
+        self.answer: Answer = lambda n: said("words for things")
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                outer.asked.append({"path": self.path, **json.loads(body)})
+                outer.keys.append(self.headers.get("Authorization"))
+                status, text, headers = outer.answer(len(outer.asked))
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(text)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+
+
+def said(text):
+    return 200, json.dumps({"choices": [{"message": {"content": text}}]}).encode(), {}
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    found = Server()
+    yield found
+    found.http.shutdown()
+    found.http.server_close()
+
+
+def endpoint(server, **options):
+    return Endpoint(server.url, "some-model", **{"pause": 0.01, "timeout": 5.0, "tries": 3, **options})
+
+
+def test_an_endpoint_is_asked_by_its_protocol(server, monkeypatch):
+    assert endpoint(server).answer([{"role": "user", "content": "hi"}]) == "words for things"
+    assert server.asked[0]["path"] == "/v1/chat/completions" and server.asked[0]["model"] == "some-model"
+    assert server.asked[0]["temperature"] == 0 and server.keys == [None]
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    endpoint(server).answer([])
+    assert server.keys[1] == "Bearer secret"
+
+
+@pytest.mark.parametrize(
+    "first",
+    [(500, b"", {}), (429, b"", {"Retry-After": "0"}), (200, b"<html>", {}), (200, b'{"choices": []}', {}),
+     (200, b'{"choices": [{"message": {"content": null}}]}', {}),
+     (200, b'{"choices": [{"message": {"content": "42"}}]}', {}),
+     (200, b"\xff\xfe", {})],
+    ids=str,
+)  # fmt: skip
+def test_what_may_pass_is_tried_again(server, first):
+    server.answer = lambda n: first if n < 3 else said("at last")
+    assert endpoint(server).answer([]) == "at last"
+    assert len(server.asked) == 3
+
+
+def test_a_refusal_is_not_tried_again(server):
+    server.answer = lambda n: (401, b"", {})
+    with pytest.raises(NeuronError, match="401") as caught:
+        endpoint(server).answer([])
+    assert len(server.asked) == 1 and "OPENAI_API_KEY" in str(caught.value)
+
+
+def test_nonsense_is_given_up_after_the_tries(server):
+    server.answer = lambda n: (200, b"nonsense", {})
+    with pytest.raises(NeuronError, match="cannot be read"):
+        endpoint(server).answer([])
+    assert len(server.asked) == 3
+
+
+def test_a_slow_endpoint_is_given_up(server):
+    def slow(_):
+        time.sleep(0.5)
+        return said("late")
+
+    server.answer = slow
+    with pytest.raises(NeuronError, match=r"within 0.1 s|cannot be reached"):
+        endpoint(server, timeout=0.1, tries=2).answer([])
+
+
+def test_an_endpoint_that_is_down_says_so():
+    with pytest.raises(NeuronError, match="cannot be reached"):
+        Endpoint("http://127.0.0.1:9/v1", "some-model", pause=0.01, tries=2, timeout=1.0).answer([])
+
+
+class Near:
+    """A simulator that knows two words, in place of the encoder."""
+
+    def simulate(self, text, words):
+        return np.array([float(word.lower() in text) for word in words])
+
+
+def test_a_run_by_an_endpoint_keeps_what_it_got_and_goes_on(server, monkeypatch, tmp_path):
+    monkeypatch.setattr(room, "SimilaritySimulator", Near)
+    model, bank, _ = planted_unit()
+    method = replace(
+        Explain.tiny()[0], site=SITE, units=(UNIT, 20, 21), explainer="endpoint", llm="some-model", url=server.url,
+        tries=1,
+    )  # fmt: skip
+    server.answer = lambda n: said("movie, film, people and reply") if n < 3 else (503, b"", {})
+    with pytest.raises(NeuronError, match="what was explained is kept"):
+        method.run(model, bank, cache=tmp_path)
+    assert len(server.asked) == 3
+    server.answer = lambda n: said("movie, film, people and reply") if n != 5 else said("?! a")
+    found = method.run(model, bank, cache=tmp_path)
+    # Two were kept; the third and the made-up units are asked for.
+    units = len(found.facts["competence"])
+    assert len(server.asked) == 3 + 1 + units
+    row = found.table().set_index("unit").loc[UNIT]
+    assert row["explanation"] == "movie, film, people and reply" and row["score"] > 0.7
+    assert "random_weights" not in found.controls and found.facts["explainer"] == "some-model"
+    again = method.run(model, bank, cache=tmp_path)
+    assert len(server.asked) == 3 + 1 + units
+    assert again.metrics == pytest.approx(found.metrics, nan_ok=True)
+
+
+def test_a_torn_line_of_kept_answers_is_asked_again(tmp_path):
+    kept = Answers(tmp_path, "x")
+    kept.put("unit", 1, "colours")
+    (path,) = tmp_path.iterdir()
+    with path.open("a") as file:
+        file.write('{"of": "unit", "un')
+    assert Answers(tmp_path, "x").get("unit", 1) == "colours" and len(Answers(tmp_path, "x").known) == 1
+    assert Answers(tmp_path, "y").get("unit", 1) is None
