@@ -21,7 +21,6 @@ from tracemend.neurons.dose import AblationResult, Measured, check_doses, dose_r
 from tracemend.neurons.interventions import How, Intervention, Moved, Places
 from tracemend.neurons.neuron_method import NeuronMethod
 from tracemend.neurons.orders import ORDERS
-from tracemend.neurons.result import NeuronsResult
 from tracemend.neurons.units import Units, activations, check_site, pooled, reading
 from tracemend.neurons.words import Property, Words, tiny_treebank
 from tracemend.progress import Progress
@@ -69,7 +68,6 @@ class Ablation(NeuronMethod[AblationResult]):
     """
 
     name: ClassVar[str] = "neurons.ablate"
-    result: ClassVar[type[NeuronsResult]] = AblationResult
 
     how: How = "mean"
     order: str = "linear"

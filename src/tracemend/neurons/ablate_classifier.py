@@ -76,7 +76,6 @@ class ClassifierAblation(Method[AblationResult]):
     name: ClassVar[str] = "neurons.ablate-classifier"
     inputs: ClassVar[str] = "Labelled"
     capabilities: ClassVar[frozenset[str]] = frozenset({"encoder", "decoder", "encoder-decoder", "labels", "gradients"})
-    result: ClassVar[type[AblationResult]] = AblationResult
 
     site: str = "blocks.1.mlp.hook_post"
     how: How = "mean"

@@ -104,7 +104,6 @@ class Composition(Method[CompositionResult]):
     name: ClassVar[str] = "neurons.compose"
     inputs: ClassVar[str] = "Treebank"
     capabilities: ClassVar[frozenset[str]] = frozenset({"encoder", "decoder", "encoder-decoder"})
-    result: ClassVar[type[NeuronsResult]] = CompositionResult
 
     site: str = "blocks.1.mlp.hook_post"
     pooling: Pooling = "mean"

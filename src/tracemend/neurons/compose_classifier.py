@@ -21,7 +21,6 @@ from tracemend.models import tiny
 from tracemend.neurons.compose import EXPLAINED, CompositionResult
 from tracemend.neurons.features import Features
 from tracemend.neurons.formulas import Formula, by_chance, iou, search
-from tracemend.neurons.result import NeuronsResult
 from tracemend.neurons.texts import peaks, two_parts
 from tracemend.neurons.units import check_site
 from tracemend.progress import Progress
@@ -102,7 +101,6 @@ class ClassifierComposition(Method[ClassifierCompositionResult]):
     name: ClassVar[str] = "neurons.compose-classifier"
     inputs: ClassVar[str] = "Labelled"
     capabilities: ClassVar[frozenset[str]] = frozenset({"encoder", "decoder", "encoder-decoder", "labels"})
-    result: ClassVar[type[NeuronsResult]] = ClassifierCompositionResult
 
     site: str = "blocks.1.mlp.hook_post"
     units: tuple[int, ...] = ()

@@ -95,7 +95,6 @@ class Correlation(NeuronMethod[CorrelationResult]):
     """
 
     name: ClassVar[str] = "neurons.correlation"
-    result: ClassVar[type[NeuronsResult]] = CorrelationResult
 
     other: str = ""
     other_site: str = "blocks.2.hook_resid_post"

@@ -116,7 +116,6 @@ class Explain(Method[ExplanationResult]):
     name: ClassVar[str] = "neurons.explain"
     inputs: ClassVar[str] = "Treebank"
     capabilities: ClassVar[frozenset[str]] = frozenset({"encoder", "decoder", "encoder-decoder"})
-    result: ClassVar[type[NeuronsResult]] = ExplanationResult
 
     site: str = "blocks.1.mlp.hook_post"
     pooling: Pooling = "mean"

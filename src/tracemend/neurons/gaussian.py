@@ -224,7 +224,6 @@ class GaussianRanking(NeuronMethod[GaussianResult]):
     """
 
     name: ClassVar[str] = "neurons.gaussian"
-    result: ClassVar[type[NeuronsResult]] = GaussianResult
 
     dims: int = 50
     at: int = 10

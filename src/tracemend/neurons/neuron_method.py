@@ -35,7 +35,6 @@ class NeuronMethod(Method[R]):
     inputs: ClassVar[str] = "Treebank"
     capabilities: ClassVar[frozenset[str]] = frozenset({"encoder", "decoder", "encoder-decoder"})
     # What a run reads back.
-    result: ClassVar[type[NeuronsResult]] = NeuronsResult
 
     task: str = "upos"
     among: str = ""

@@ -70,7 +70,6 @@ class Ranking(NeuronMethod[RankingResult]):
         against: other rankings in the table: linear, probeless, gaussian, average-precision.
     """
 
-    result: ClassVar[type[NeuronsResult]] = RankingResult
     own: ClassVar[str] = ""
 
     sizes: tuple[int, ...] = (1, 2, 5, 10, 20, 50)
