@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from tests.cli.conftest import WORDS, Run
-from tracemend.mend import Regularise, Shortcuts
+from tracemend.mend import Regularise, Robustness, Shortcuts
 from tracemend.methods import Method
 
 COLUMNS = ("--text", "text", "--label", "label")
@@ -35,7 +35,9 @@ def posts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("name", "method"), [("regularise", Regularise), ("shortcuts", Shortcuts)])
+@pytest.mark.parametrize(
+    ("name", "method"), [("regularise", Regularise), ("robustness", Robustness), ("shortcuts", Shortcuts)]
+)
 def test_every_field_is_a_flag_with_words(run: Run, name: str, method: type[Method[Any]]) -> None:
     found = run("mend", name, "--help")
     assert found.exit_code == 0 and f"tracemend mend {name}" in found.output
@@ -88,6 +90,20 @@ def test_shortcuts_are_kept_and_read_back(run: Run, folder: Path, posts: Path, t
     assert json.loads(run(*given).stdout) == result
     predicted = run("predict", out, posts, "--quiet")
     assert predicted.exit_code == 0, predicted.output
+
+
+def test_robustness_is_kept_and_read_back(run: Run, folder: Path, posts: Path, tmp_path: Path) -> None:
+    out, more = tmp_path / "run", ("--similarity", -1, "--apart", 0.5, "--copies", 1)
+    given = ("mend", "robustness", posts, *COLUMNS, *FAST, *more, "--model", folder / "model", "--out", out, "--json")
+    done = run(*given)
+    assert done.exit_code == 0, done.output
+    result = json.loads(done.stdout)
+    assert result["command"] == "mend robustness"
+    assert set(result["controls"]) == {"none", "adversarial", "random words", "other texts"}
+    assert {"kind", "copy", "tau"} <= set(pd.read_csv(out / "rows.csv"))
+    assert json.loads(run(*given).stdout) == result
+    far = run(*given[:-3], "--similarity", 0.99, "--out", tmp_path / "far")
+    assert far.exit_code == 2 and "has a substitute" in " ".join(far.output.split())
 
 
 @pytest.mark.parametrize(

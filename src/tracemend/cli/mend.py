@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
+from tracemend.cli import mend_robustness
 from tracemend.cli import options as o
-from tracemend.cli.output import command_line, person, print_files, print_notes, print_result, print_table
+from tracemend.cli.mended import show_arms
+from tracemend.cli.output import command_line, person, print_table
 from tracemend.cli.progress import shown
 
-if TYPE_CHECKING:
-    from tracemend.mend.arms import MendResult
-
 Criterion = Literal["norm", "mse", "mae", "huber", "bce", "kl", "order"]
-Extractor = Literal["gradient", "attention"]
+Extractor = Literal["gradient", "attention", "shared", "separate"]
 _WORDS = "What people say of words"
 _HOW = "How"
 # Words of the head that are printed; the files hold all.
@@ -25,6 +24,8 @@ mend = typer.Typer(
     no_args_is_help=True,
     help="Make use of explanations: tune a classifier that relies on what it should, beside controls.",
 )
+
+mend.command("robustness")(mend_robustness.robustness)
 
 
 @mend.command("regularise")
@@ -58,6 +59,12 @@ def regularise(
         Extractor, typer.Option(help="What a published loss compares with the marks.", rich_help_panel=_HOW)
     ] = "gradient",
     strength: Annotated[float, typer.Option(help="Of the penalty, lambda.", rich_help_panel=_HOW)] = 10.0,
+    comprehensiveness: Annotated[
+        float, typer.Option(help="Of a learned extractor: the label is lost without its words.", rich_help_panel=_HOW)
+    ] = 0.0,
+    sufficiency: Annotated[
+        float, typer.Option(help="Of a learned extractor: its words alone give the label.", rich_help_panel=_HOW)
+    ] = 0.0,
     budget: Annotated[
         int, typer.Option(min=0, help="Training texts that carry marks at most; 0: all.", rich_help_panel=_HOW)
     ] = 0,
@@ -108,7 +115,8 @@ def regularise(
     )  # fmt: skip
     method = Regularise(
         remove=tuple(dict.fromkeys(words)), add=tuple(dict.fromkeys(add or ())), criterion=criterion,
-        extractor=extractor, strength=strength, budget=budget, checked=checked, tuning=tuning, seed=seed,
+        extractor=extractor, strength=strength, comprehensiveness=comprehensiveness, sufficiency=sufficiency,
+        budget=budget, checked=checked, tuning=tuning, seed=seed,
     )  # fmt: skip
     folder = o.run_directory(out, file)
     with shown(quiet) as progress:
@@ -127,7 +135,7 @@ def regularise(
             command_line=command_line(),
             progress=progress,
         )
-    _show(found, folder, json=json)
+    show_arms(found, folder, json=json)
 
 
 @mend.command("shortcuts")
@@ -241,14 +249,4 @@ def shortcuts(
     console.print("Words that go with a label, and how often the classifier decides by them:", markup=False)
     print_table(console, found.table().head(WORDS))
     console.print()
-    _show(found, folder, json=json)
-
-
-def _show(found: MendResult, folder: Path, *, json: bool) -> None:
-    console = person(json=json)
-    console.print("On the verdict part:", markup=False)
-    print_table(console, found.arms().rename_axis("figure").reset_index())
-    print_notes(console, list(found.notes))
-    print_files(console, {"table": folder / "rows.csv", "figure": folder / "figure.svg"})
-    if json:
-        print_result(folder)
+    show_arms(found, folder, json=json)

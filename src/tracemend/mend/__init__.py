@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tracemend.mend.repair import Repair
     from tracemend.mend.result import RepairResult, load_result
     from tracemend.mend.review import Reviewed, export_suspects, review
+    from tracemend.mend.robustness import Robustness
     from tracemend.mend.shortcuts import Shortcuts
     from tracemend.mend.verdict import Verdict, verdict
 
@@ -33,6 +34,7 @@ __all__ = [
     "Repair",
     "RepairResult",
     "Reviewed",
+    "Robustness",
     "Shortcuts",
     "Verdict",
     "apply",
@@ -61,6 +63,7 @@ _FILES = {
     "Repair": "repair",
     "RepairResult": "result",
     "Reviewed": "review",
+    "Robustness": "robustness",
     "Shortcuts": "shortcuts",
     "Verdict": "verdict",
     "apply": "export",

@@ -10,13 +10,23 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from tracemend.errors import ModelError, TuningError, did_you_mean
+from tracemend.mend.extractor import (
+    LEARNED,
+    LearnedExtractor,
+    comprehensiveness_loss,
+    first_tokens,
+    logits_of_part,
+    plausibility_loss,
+    share_of_step,
+    sufficiency_loss,
+)
 from tracemend.models import capture
 from tracemend.models.attention import read_attention
 from tracemend.models.sites import trunk
@@ -25,7 +35,7 @@ from tracemend.saliency.inputs import output_of
 from tracemend.tuning import TextClassifier
 
 Criterion = Literal["norm", "mse", "mae", "huber", "bce", "kl", "order"]
-Extractor = Literal["gradient", "attention"]
+Extractor = Literal["gradient", "attention", "shared", "separate"]
 
 _ENTRY = "blocks.0.hook_resid_pre"
 _TINY = 1e-6
@@ -40,18 +50,27 @@ def by_gradient(classifier: TextClassifier, batch: Mapping[str, Tensor], y: Tens
     Raises:
         ModelError: the model's attention has no second derivative (``sdpa``), or no sites are known for it.
     """
-    kind = trunk(classifier.network).config._attn_implementation
-    if kind != "eager":
-        raise ModelError(
-            f"the model's attention is {kind!r}, whose backward pass has no derivative of its own; load it with "
-            'tracemend.models.load(name, attention="eager").'
-        )
+    check_differentiable(classifier.network)
     with capture(classifier.network, [_ENTRY], grad=True) as seen:
         logits = classifier.logits(batch)
     (gradient,) = torch.autograd.grad(output_of(logits, y, "log-odds").sum(), seen[_ENTRY], create_graph=True)
     length = batch["attention_mask"].shape[1]
     # Virtual tokens come first.
     return logits, seen[_ENTRY][:, -length:], gradient[:, -length:]
+
+
+def check_differentiable(network: Any) -> None:
+    """Refuse a model whose attributions have no gradient.
+
+    Raises:
+        ModelError: its attention has no second derivative (``sdpa``), or no sites are known for it.
+    """
+    kind = trunk(network).config._attn_implementation
+    if kind != "eager":
+        raise ModelError(
+            f"the model's attention is {kind!r}, whose backward pass has no derivative of its own; load it with "
+            'tracemend.models.load(name, attention="eager").'
+        )
 
 
 def by_attention(classifier: TextClassifier, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -73,13 +92,19 @@ class Penalty:
 
     Attributes:
         criterion: ``norm`` of the gradient (:func:`norm_penalty`), or a published one (:func:`share_penalty`).
-        extractor: what the published criteria compare with the marks: input x ``gradient``, or ``attention``.
+        extractor: what the published criteria compare with the marks: input x ``gradient``, ``attention``, or the
+            scores of a head that is learned, on hidden states ``shared`` with the classifier or on ``separate`` ones,
+            see :mod:`tracemend.mend.extractor`.
         strength: the factor lambda.
+        comprehensiveness: of a learned extractor, the factor of what the label loses without its first tokens.
+        sufficiency: likewise, of what it loses with them alone.
     """
 
     criterion: Criterion = "norm"
     extractor: Extractor = "gradient"
     strength: float = 10.0
+    comprehensiveness: float = 0.0
+    sufficiency: float = 0.0
 
     def check(self, *, remove: bool, add: bool) -> None:
         """Refuse what can have no effect on marks of these kinds.
@@ -97,16 +122,57 @@ class Penalty:
         if not 0 < self.strength < math.inf:
             raise TuningError(f"strength is {self.strength}; it must be above 0, such as 10.")
         if self.criterion == "norm" and self.extractor != "gradient":
-            raise TuningError("the criterion norm is of gradients; with the extractor attention choose mse or another.")
+            raise TuningError(
+                f"the criterion norm is of gradients; with the extractor {self.extractor} choose bce, mse or another."
+            )
+        faithful = (self.comprehensiveness, self.sufficiency)
+        if not all(0 <= factor < math.inf for factor in faithful):
+            raise TuningError(
+                f"comprehensiveness is {faithful[0]} and sufficiency {faithful[1]}; both are factors, 0 or above."
+            )
+        if any(faithful) and self.extractor not in LEARNED:
+            raise TuningError(
+                "comprehensiveness and sufficiency are losses of a learned extractor; choose shared or separate."
+            )
+        if self.extractor == "separate" and not any(faithful):
+            raise TuningError(
+                "a separate extractor shares nothing with the classifier, which marks then cannot change; give "
+                "comprehensiveness or sufficiency a factor, such as 0.5."
+            )
         if self.criterion == "kl" and not add:
             raise TuningError("the criterion kl needs words that should matter; name words to add, or choose norm.")
         if self.criterion == "order" and not (add and remove):
             raise TuningError("the criterion order needs words to remove and words to add; name both, or choose norm.")
 
     def __call__(
-        self, classifier: TextClassifier, batch: Mapping[str, Tensor], y: Tensor, targets: Tensor, of_text: Tensor
+        self,
+        classifier: TextClassifier,
+        batch: Mapping[str, Tensor],
+        y: Tensor,
+        targets: Tensor,
+        of_text: Tensor,
+        *,
+        learned: LearnedExtractor | None = None,
+        step: int = 0,
     ) -> tuple[Tensor, Tensor]:
-        """Logits [batch, C] and the penalty times the strength, of the same pass; see :func:`norm_penalty`."""
+        """Logits [batch, C] and the penalty times the strength, of the same pass; see :func:`norm_penalty`.
+
+        Args:
+            classifier: that is tuned.
+            batch: its inputs.
+            y: classes [batch].
+            targets: 0, 1, or NaN where a token has no mark [batch, seq].
+            of_text: which tokens are of the user's text [batch, seq].
+            learned: the extractor, where it is a learned one.
+            step: of the tuning, of which the share of tokens depends that a learned extractor takes for the reason.
+
+        Raises:
+            TuningError: the extractor is a learned one, and was not given.
+        """
+        if self.extractor in LEARNED:
+            if learned is None:
+                raise TuningError(f"the extractor {self.extractor} is learned; give it, as LearnedExtractor.of does.")
+            return self._learned(learned, classifier, batch, y, targets, of_text, step)
         if self.extractor == "attention":
             logits, phi = by_attention(classifier, batch)
             return logits, self.strength * share_penalty(self.criterion, phi, targets, of_text)
@@ -114,6 +180,31 @@ class Penalty:
         if self.criterion == "norm":
             return logits, self.strength * norm_penalty(g, targets, of_text)
         return logits, self.strength * share_penalty(self.criterion, (x * g).sum(-1), targets, of_text)
+
+    def _learned(
+        self,
+        learned: LearnedExtractor,
+        classifier: TextClassifier,
+        batch: Mapping[str, Tensor],
+        y: Tensor,
+        targets: Tensor,
+        of_text: Tensor,
+        step: int,
+    ) -> tuple[Tensor, Tensor]:
+        logits, scores = learned(classifier, batch)
+        if self.criterion in ("kl", "order"):
+            found = self.strength * share_penalty(self.criterion, scores, targets, of_text)
+        else:
+            found = self.strength * plausibility_loss(self.criterion, scores, targets)
+        if self.comprehensiveness or self.sufficiency:
+            first = first_tokens(scores, of_text, share_of_step(step))
+            if self.comprehensiveness:
+                without = logits_of_part(classifier, batch, 1 - first, of_text)
+                found = found + self.comprehensiveness * comprehensiveness_loss(logits, without, y)
+            if self.sufficiency:
+                alone = logits_of_part(classifier, batch, first, of_text)
+                found = found + self.sufficiency * sufficiency_loss(logits, alone, y)
+        return logits, found
 
 
 def norm_penalty(g: Tensor, targets: Tensor, of_text: Tensor) -> Tensor:

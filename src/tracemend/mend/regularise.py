@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,6 +21,7 @@ from tracemend.errors import DataError, TuningError
 from tracemend.evaluate import average_precision
 from tracemend.mend.arms import MendResult
 from tracemend.mend.decision import Decision
+from tracemend.mend.extractor import LearnedExtractor, Together
 from tracemend.mend.marks import (
     Marks,
     Spans,
@@ -38,6 +41,7 @@ from tracemend.models import LanguageModel
 from tracemend.progress import Progress
 from tracemend.saliency import Example, encoded
 from tracemend.tuning import TextClassifier, Tuning
+from tracemend.tuning.checkpoints import unbroken
 from tracemend.tuning.tune import Tuned, class_weights, fit
 
 # A word of fewer training texts teaches a penalty nothing.
@@ -68,6 +72,8 @@ class Regularise(Method[MendResult]):
         criterion: ``norm`` of the gradient, or a published one, see :func:`tracemend.mend.penalty.share_penalty`.
         extractor: what the published criteria compare with the marks.
         strength: lambda.
+        comprehensiveness: of a learned extractor, the factor of what the label loses without its first tokens.
+        sufficiency: likewise, of what it loses with them alone.
         budget: training texts that carry marks at most, drawn under the seed; 0 for all.
         checked: verdict texts that integrated gradients are taken of.
         tuning: how the classifiers are tuned; always in float32, and to the last epoch, since validation texts hold
@@ -88,6 +94,8 @@ class Regularise(Method[MendResult]):
     criterion: Criterion = "norm"
     extractor: Extractor = "gradient"
     strength: float = 10.0
+    comprehensiveness: float = 0.0
+    sufficiency: float = 0.0
     budget: int = 0
     checked: int = 50
     tuning: Tuning = field(default_factory=lambda: Tuning(epochs=3))
@@ -95,7 +103,13 @@ class Regularise(Method[MendResult]):
     @property
     def penalty(self) -> Penalty:
         """What is added to the loss."""
-        return Penalty(criterion=self.criterion, extractor=self.extractor, strength=self.strength)
+        return Penalty(
+            criterion=self.criterion,
+            extractor=self.extractor,
+            strength=self.strength,
+            comprehensiveness=self.comprehensiveness,
+            sufficiency=self.sufficiency,
+        )
 
     def run(
         self,
@@ -245,7 +259,8 @@ def tune_marked(
         out: folder for the checkpoints.
 
     Returns:
-        The classifier after the last epoch; a note says how many texts carry marks.
+        The classifier after the last epoch, without what was learned beside it; a note says how many texts carry
+        marks. The checkpoints of a learned extractor hold its parameters, too.
 
     Raises:
         TuningError: marks and words of a text are not as many, or see :func:`tracemend.tuning.tune`.
@@ -255,13 +270,17 @@ def tune_marked(
     held = np.array([bool((~np.isnan(own)).any()) for own in tokens])
     rows, y = [example.ids for example in examples], torch.tensor(train.y, device=classifier.device)
     weights = class_weights(train).to(classifier.device) if tuning.class_weights else None
+    learned = LearnedExtractor.of(penalty.extractor, classifier, tuning)
     cut = sum(example.cut for example in examples)
+    # A tuning that goes on counts its steps as an unbroken one does.
+    each = math.ceil(len(rows) / tuning.batch_size)
+    steps = itertools.count(each * (len(unbroken(out)) if out is not None else 0))
     notes = [f"{int(held.sum())} of {len(rows)} training texts carry marks."]
     notes += [f"{cut} of {len(rows)} training texts were cut to {classifier.max_length} tokens."] if cut else []
 
     def loss(part: npt.NDArray[np.int64]) -> Tensor:
         # Only texts with marks need the second derivative, which costs more than the first.
-        plain, told = part[~held[part]], part[held[part]]
+        plain, told, step = part[~held[part]], part[held[part]], next(steps)
         logits, extra = [], None
         if len(plain):
             logits.append(classifier.logits(classifier.batch([rows[i] for i in plain])))
@@ -273,7 +292,10 @@ def tune_marked(
                 targets[k, : len(rows[i])] = torch.from_numpy(tokens[i])
                 of_text[k, : len(rows[i])] = torch.from_numpy(examples[i].of_text)
             device = classifier.device
-            found, extra = penalty(classifier, batch, y[torch.as_tensor(told)], targets.to(device), of_text.to(device))
+            found, extra = penalty(
+                classifier, batch, y[torch.as_tensor(told)], targets.to(device), of_text.to(device),
+                learned=learned, step=step,
+            )  # fmt: skip
             logits.append(found)
         order = torch.as_tensor(np.concatenate([plain, told]))
         task = torch.nn.functional.cross_entropy(torch.cat(logits), y[order], weight=weights)
@@ -285,7 +307,8 @@ def tune_marked(
 
     last = replace(tuning, patience=0, precision="fp32")
     lengths = [len(row) for row in rows]
-    done, best = fit(classifier, lengths, loss, validate, last, figure="ap", out=out, progress=progress)
+    model = classifier if learned is None else Together(classifier, learned)
+    done, best = fit(model, lengths, loss, validate, last, figure="ap", out=out, progress=progress)
     return Tuned(classifier, last, done, best, time.monotonic() - began, tuple(notes))
 
 

@@ -14,6 +14,7 @@ from tracemend.errors import RunError
 from tracemend.mend.arms import MendResult
 from tracemend.mend.marks import Spans
 from tracemend.mend.regularise import Regularise
+from tracemend.mend.robustness import Robustness
 from tracemend.mend.shortcuts import Shortcuts, ShortcutsResult
 from tracemend.models import LanguageModel
 from tracemend.progress import EventLog, Progress
@@ -25,7 +26,7 @@ ADAPTER = "adapter-mended"
 
 
 def mend_run(
-    method: Regularise | Shortcuts,
+    method: Regularise | Robustness | Shortcuts,
     model: LanguageModel,
     splits: Splits,
     *,
