@@ -11,9 +11,9 @@ import numpy.typing as npt
 import torch
 
 from tracemend.data import Labelled
+from tracemend.data.words import words_of
 from tracemend.errors import DataError, TuningError
 from tracemend.models import LanguageModel
-from tracemend.saliency import words_of
 from tracemend.tuning.adapted import Pair
 
 # Words of a pair as (part, start, end), see :func:`places_of`.
