@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from tracemend.models import tiny
+from tracemend.probing import PromptSearch
 from tracemend.probing.made_up import tiny_treebank
 
 
@@ -74,3 +75,25 @@ def test_prompts(run, folder, tmp_path):
                "--orders", 1, "--dev-texts", 4, "--test-texts", 6, "--out", tmp_path / "run", "--quiet")  # fmt: skip
     assert done.exit_code == 0, done.output
     assert "zero-shot" in done.stdout and "nonsense" in done.stdout
+
+
+def test_prompts_are_searched_for(run, tmp_path):
+    model = tiny("gpt2")
+    model.network.save_pretrained(tmp_path / "model")
+    model.tokenizer.save_pretrained(tmp_path / "model")
+    _, _, data = PromptSearch.tiny()
+    data_folder = tmp_path / "facts"
+    data_folder.mkdir()
+    pd.DataFrame(data.facts).to_json(data_folder / "facts.jsonl", orient="records", lines=True)
+    patterns = [{"relation": r, "pattern": p} for r, of in data.patterns.items() for p in of]
+    pd.DataFrame(patterns).to_json(data_folder / "patterns.jsonl", orient="records", lines=True)
+    given = ("probe", "prompt-search", "--model", tmp_path / "model", "--data", data_folder, "--steps", 1,
+             "--candidates", 1, "--vector-steps", 1, "--quiet")  # fmt: skip
+    done = run(*given, "--out", tmp_path / "run")
+    assert done.exit_code == 0, done.output
+    result = json.loads((tmp_path / "run" / "result.json").read_text("utf-8"))
+    assert result["command"] == "probe prompt-search"
+    assert set(result["controls"]) == {"random_weights", "shuffled_facts", "majority"}
+    assert pd.read_csv(tmp_path / "run" / "rows.csv")["search"].tolist()[-1] == "continuous"
+    wrong = run(*given, "--relation", "P0", "--out", tmp_path / "other")
+    assert wrong.exit_code == 2 and "not one of: is" in wrong.output

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tracemend.errors import ModelError
 from tracemend.models import tiny
-from tracemend.models.attention import Attention, back_trace, down_decoder, read_attention, rollout
+from tracemend.models.attention import Attention, back_trace, down_decoder, flow, read_attention, rollout
 
 TEXTS = ["you are terrible and i hate this film", "good movie"]
 
@@ -61,6 +61,7 @@ def test_identity_attention_returns_the_start() -> None:
     start = torch.rand(2, 5)
     same = [torch.eye(5).expand(2, 3, 5, 5)] * 4
     torch.testing.assert_close(rollout(same, start), start)
+    torch.testing.assert_close(flow(same, start / start.sum(-1, keepdim=True)), start / start.sum(-1, keepdim=True))
     torch.testing.assert_close(back_trace(same, start), start)
     torch.testing.assert_close(back_trace([], start), start)
 
@@ -70,7 +71,11 @@ def test_identity_attention_returns_the_start() -> None:
 def test_nothing_is_lost_on_the_way(layers: int, heads: int, pos: int, seed: int, residual: float) -> None:
     some = patterns(layers, heads, pos, seed)
     start = torch.rand(2, pos).softmax(-1)
-    for found in (rollout(some, start, residual=residual), back_trace(some, start)):
+    for found in (
+        rollout(some, start, residual=residual),
+        flow(some, start, residual=residual),
+        back_trace(some, start),
+    ):
         assert found.shape == (2, pos) and (found >= 0).all()
         torch.testing.assert_close(found.sum(-1), torch.ones(2), rtol=1e-5, atol=1e-5)
 
@@ -83,6 +88,40 @@ def test_rollout_is_the_product_of_the_mixed_layers() -> None:
     for position in range(4):
         start = torch.nn.functional.one_hot(torch.tensor([position, position]), 4).float()
         torch.testing.assert_close(rollout(some, start)[0], product[position])
+
+
+def test_flow_is_the_smallest_cut() -> None:
+    """Of one layer what a pipe holds; of two, by hand, what the narrower one does."""
+    one = patterns(1, 2, 4, 0)
+    start = torch.nn.functional.one_hot(torch.tensor([2, 1]), 4).float()
+    torch.testing.assert_close(flow(one, start), rollout(one, start), rtol=1e-5, atol=1e-6)
+    low = torch.tensor([[0.8, 0.2], [0.1, 0.9]]).expand(1, 1, 2, 2)
+    high = torch.tensor([[0.3, 0.7], [0.6, 0.4]]).expand(1, 1, 2, 2)
+    found = flow([low, high], torch.tensor([[1.0, 0.0]]), residual=0.0)
+    # To 0: min(.3, .8) over 0 and min(.7, .1) over 1; to 1: min(.3, .2) and min(.7, .9).
+    expected = torch.tensor([[0.3 + 0.1, 0.2 + 0.7]])
+    torch.testing.assert_close(found, expected / expected.sum(), rtol=1e-5, atol=1e-6)
+    # Rollout shares out in place of asking what could come.
+    assert not torch.allclose(found, rollout([low, high], torch.tensor([[1.0, 0.0]]), residual=0.0), atol=1e-3)
+
+
+def test_flow_equals_that_of_another_search() -> None:
+    """Against scipy's other algorithm, which pushes along shortest paths."""
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import maximum_flow
+
+    some = patterns(3, 2, 5, 3)
+    start = torch.rand(2, 5).softmax(-1)
+    mixed = [0.5 * torch.eye(5) + 0.5 * pattern[0].mean(0) for pattern in some]
+    held = np.zeros((21, 21), dtype=np.int32)
+    held[20, 15:20] = (start[0] * 1e6).round().int().numpy()
+    for layer, pattern in enumerate(mixed):
+        held[5 * layer + 5 : 5 * layer + 10, 5 * layer : 5 * layer + 5] = (pattern * 1e6).round().int().numpy()
+    flows = [maximum_flow(csr_array(held), 20, j, method="edmonds_karp").flow_value for j in range(5)]
+    expected = torch.tensor(flows, dtype=torch.float64)
+    torch.testing.assert_close(
+        flow(some, start)[0].double(), expected / expected.sum() * start[0].sum(), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_back_tracing_goes_down_each_column_of_heads_for_itself() -> None:
@@ -108,8 +147,10 @@ def test_bad_input() -> None:
     start = torch.ones(2, 4) / 4
     with pytest.raises(ModelError, match="from 0 to 1"):
         rollout(patterns(1, 1, 4, 0), start, residual=1.5)
+    with pytest.raises(ModelError, match="from 0 to 1"):
+        flow(patterns(1, 1, 4, 0), start, residual=-0.5)
     wide = [torch.rand(2, 2, 4, 6)]
-    for trace in (rollout, back_trace):
+    for trace in (rollout, flow, back_trace):
         with pytest.raises(ModelError, match="4 queries and 6 keys"):
             trace(wide, start)
     assert np.isfinite(start).all()

@@ -34,6 +34,7 @@ probe.command("head-patterns")(probe_heads.head_patterns)
 probe.command("head-pruning")(probe_heads.head_pruning)
 probe.command("attention-trace")(probe_heads.attention_trace)
 probe.command("prompting")(probe_prompting.prompting)
+probe.command("prompt-search")(probe_prompting.prompt_search)
 
 
 @probe.command("layers")

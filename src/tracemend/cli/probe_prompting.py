@@ -1,4 +1,4 @@
-"""``tracemend probe prompting``: a decoder asked to classify, by many wordings."""
+"""``tracemend probe prompting`` and ``prompt-search``: a model asked by many wordings, given or searched for."""
 
 from __future__ import annotations
 
@@ -47,3 +47,40 @@ def prompting(
         dev_texts=dev_texts, test_texts=test_texts, seed=seed,
     )  # fmt: skip
     probed(method, model, read(str(data), text=text, label=label), data, out, json=json, quiet=quiet)
+
+
+def prompt_search(
+    data: Annotated[
+        Path, typer.Option("--data", metavar="DIR", help="A folder with facts.jsonl and patterns.jsonl, as ParaRel's.")
+    ],
+    relation: Annotated[
+        list[str] | None, typer.Option(help="A relation; give it again for more (default: the first five).")
+    ] = None,
+    facts: Annotated[int, typer.Option(min=6, help="Most facts of each relation.")] = 60,
+    steps: Annotated[int, typer.Option(min=1, help="Slots that the discrete search tries.")] = 20,
+    candidates: Annotated[int, typer.Option(min=1, help="Tokens whose loss it takes at each.")] = 10,
+    vector_steps: Annotated[int, typer.Option(min=1, help="Of Adam, in the continuous search.")] = 30,
+    learning_rate: Annotated[float, typer.Option(help="Of Adam.")] = 0.01,
+    slots: Annotated[int, typer.Option(min=1, help="Of the prompt at most.")] = 5,
+    model: o.Model = "smollm2",
+    masked: Annotated[bool, typer.Option("--masked", help="Load an encoder with its masked head.")] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Texts of a forward pass.")] = 16,
+    out: o.Out = None,
+    seed: o.Seed = 0,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Search for the prompt that completes facts best, and search where nothing is known.
+
+    Example:
+
+        tracemend probe prompt-search --model smollm2 --data pararel --relation P36 --out runs/searched
+    """
+    from tracemend.data import read_facts
+    from tracemend.probing import PromptSearch
+
+    method = PromptSearch(
+        relations=tuple(relation or ()), facts=facts, steps=steps, candidates=candidates, vector_steps=vector_steps,
+        learning_rate=learning_rate, slots=slots, batch_size=batch_size, seed=seed,
+    )  # fmt: skip
+    probed(method, model, read_facts(data), data, out, json=json, quiet=quiet, masked=masked)

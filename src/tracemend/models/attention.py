@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -20,6 +22,9 @@ from tracemend.models.hooks import capture
 from tracemend.models.language_model import LanguageModel
 from tracemend.models.sites import sites
 
+Floats = npt.NDArray[np.float64]
+# What a pipe of width 1 holds: scipy's flows are of whole numbers.
+_PIPE = 10**8
 _PATTERN = re.compile(r"(?P<stack>decoder\.)?blocks\.(?P<layer>\d+)\.(?P<kind>attn|cross_attn)\.hook_pattern")
 
 
@@ -91,14 +96,59 @@ def rollout(layers: Sequence[Tensor], start: Tensor, *, residual: float = 0.5) -
     Raises:
         ModelError: the residual is out of range, or keys and queries are not as many.
     """
-    if not 0 <= residual <= 1:
-        raise ModelError(f"residual is {residual}; expected a number from 0 to 1.")
+    _check_residual(residual)
     carried = start
     for pattern in reversed(list(layers)):
-        mean = _square(pattern).mean(dim=1)
-        mixed = residual * torch.eye(mean.shape[-1], device=mean.device, dtype=mean.dtype) + (1 - residual) * mean
-        carried = (carried[:, None] @ (mixed / mixed.sum(-1, keepdim=True)))[:, 0]
+        carried = (carried[:, None] @ _mixed(pattern, residual))[:, 0]
     return carried
+
+
+def flow(layers: Sequence[Tensor], start: Tensor, *, residual: float = 0.5) -> Tensor:
+    r"""Attention flow (Abnar & Zuidema 2020): how much could come from each position, were layers a net of pipes.
+
+    .. math:: w_j = \frac{f_j}{\sum_k f_k} \sum_i s_i, \quad
+        f_j = \text{maximum flow from the start to position } j \text{ of the input}
+
+    where the pipe from position i above a layer to j below it holds :math:`\tilde A_l` [i, j] of :func:`rollout`, and
+    that from the source to i of the top layer the start. Rollout shares a position's weight out among those below;
+    flow asks how much may reach one of them over all paths together, so that it is not lost in many layers. Every
+    position of the input is a search of its own (scipy's Dinic): the cost grows with the fourth power of the length. It
+    has no gradient.
+
+    Args:
+        layers: patterns [batch, head, pos, pos], the lowest first.
+        start: [batch, pos].
+        residual: r, from 0 to 1.
+
+    Returns:
+        [batch, pos], of the same sum as the start.
+
+    Raises:
+        ModelError: the residual is out of range, or keys and queries are not as many.
+    """
+    mixed = [_mixed(pattern, residual).detach().double().cpu().numpy() for pattern in layers]
+    starts = start.detach().double().cpu().numpy()
+    rows = [_flows([of[i] for of in mixed], given) for i, given in enumerate(starts)]
+    return torch.as_tensor(np.stack(rows), dtype=start.dtype, device=start.device)
+
+
+def _flows(layers: Sequence[Floats], start: Floats) -> Floats:
+    """Of one row [pos]."""
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import maximum_flow
+
+    n, depth = len(start), len(layers)
+    # Node l n + i is position i above layer l, so that the input comes first; the last node is the source.
+    source = (depth + 1) * n
+    pipes = [(source, depth * n + i, start[i]) for i in range(n)]
+    for at, pattern in enumerate(layers):
+        pipes += [((at + 1) * n + i, at * n + j, pattern[i, j]) for i in range(n) for j in range(n)]
+    above, below, held = (np.array(column) for column in zip(*pipes, strict=True))
+    held = np.round(held * _PIPE).astype(np.int32)
+    open_ = held > 0
+    net = csr_array((held[open_], (above[open_], below[open_])), shape=(source + 1, source + 1))
+    found = np.array([maximum_flow(net, source, j).flow_value for j in range(n)], dtype=np.float64)
+    return found / found.sum() * start.sum() if found.sum() > 0 else found
 
 
 def back_trace(layers: Sequence[Tensor], start: Tensor) -> Tensor:
@@ -138,6 +188,19 @@ def down_decoder(attention: Attention, *, residual: float) -> Tensor:
         found = found + left * (1 - residual) * pattern.mean(dim=1)[:, 0]
         left *= residual
     return found / found.sum(-1, keepdim=True)
+
+
+def _mixed(pattern: Tensor, residual: float) -> Tensor:
+    """The mean over heads with the residual stream's share, rows of sum 1 [batch, pos, pos]."""
+    _check_residual(residual)
+    mean = _square(pattern).mean(dim=1)
+    mixed = residual * torch.eye(mean.shape[-1], device=mean.device, dtype=mean.dtype) + (1 - residual) * mean
+    return mixed / mixed.sum(-1, keepdim=True)
+
+
+def _check_residual(residual: float) -> None:
+    if not 0 <= residual <= 1:
+        raise ModelError(f"residual is {residual}; expected a number from 0 to 1.")
 
 
 def _square(pattern: Tensor) -> Tensor:

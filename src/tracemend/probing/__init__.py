@@ -12,6 +12,7 @@ from tracemend.probing.head_pruning import HeadPruning
 from tracemend.probing.heads import HeadProbe
 from tracemend.probing.layers import LayerProbe
 from tracemend.probing.minimal_pairs import MinimalPairsProbe
+from tracemend.probing.prompt_search import PromptSearch
 from tracemend.probing.prompting import PromptingProbe
 from tracemend.probing.result import ProbeResult
 from tracemend.probing.structural import StructuralProbe
@@ -27,6 +28,7 @@ __all__ = [
     "LayerProbe",
     "MinimalPairsProbe",
     "ProbeResult",
+    "PromptSearch",
     "PromptingProbe",
     "StructuralProbe",
 ]

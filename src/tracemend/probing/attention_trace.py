@@ -19,7 +19,7 @@ from tracemend.errors import ProbeError
 from tracemend.evaluate import mean_interval
 from tracemend.methods import Method
 from tracemend.models import LanguageModel, align, random_weights, tiny
-from tracemend.models.attention import back_trace, read_attention, rollout
+from tracemend.models.attention import back_trace, flow, read_attention, rollout
 from tracemend.models.representations import padded, states
 from tracemend.probing.head_maps import called
 from tracemend.probing.made_up import tiny_treebank
@@ -28,7 +28,7 @@ from tracemend.progress import Progress
 
 Floats = npt.NDArray[np.floating]
 Indices = npt.NDArray[np.int64]
-TRACES = ("last_layer", "rollout", "back_trace")
+TRACES = ("last_layer", "rollout", "flow", "back_trace")
 # Rules that need no model; tokens matters since a mean over tokens hangs on words of many of them by itself.
 _RULES = ("tokens", "position")
 _SHORTEST, _LONGEST = 4, 40
@@ -70,12 +70,13 @@ class TraceResult(ProbeResult):
 class AttentionTrace(Method[TraceResult]):
     """Whether attention, traced back to the words, names those that the model's output hangs on.
 
-    Three weights of a word: ``last_layer``, the attention of the output's position in the last layer; ``rollout``
-    (Abnar and Zuidema 2020, arXiv 2005.00928) and ``back_trace`` (Wu, Nguyen and Ong 2020, arXiv 2010.04922), carried
-    down through all layers with and without the residual stream, see :mod:`tracemend.models.attention`. The output is
-    the mean vector of the sentence (encoders; start: all positions alike) or the distribution of the next token
-    (decoders; start: the last position). Each word is deleted in turn (masked where there is a mask token, else taken
-    out); how far the output moves is its effect: 1 - cosine, or the divergence KL(whole || without) in nats.
+    Four weights of a word: ``last_layer``, the attention of the output's position in the last layer; ``rollout`` and
+    ``flow`` (both Abnar and Zuidema 2020, arXiv 2005.00928) and ``back_trace`` (Wu, Nguyen and Ong 2020,
+    arXiv 2010.04922), carried down through all layers, the first two with the residual stream, see
+    :mod:`tracemend.models.attention`. The output is the mean vector of the sentence (encoders; start: all positions
+    alike) or the distribution of the next token (decoders; start: the last position). Each word is deleted in turn
+    (masked where there is a mask token, else taken out); how far the output moves is its effect: 1 - cosine, or the
+    divergence KL(whole || without) in nats.
 
     Metrics, for each trace: its name, the faithfulness: Spearman's correlation of weights and effects within a
     sentence, mean over sentences; ``..._deleted``, how far the output moves without the ``share`` of the words that
@@ -217,7 +218,7 @@ def _weights(model: LanguageModel, row: Sequence[int], unit: Indices, words: int
     else:
         start[:] = 1 / len(row)
     traced = {"last_layer": back_trace(layers[-1:], start), "rollout": rollout(layers, start),
-              "back_trace": back_trace(layers, start)}  # fmt: skip
+              "flow": flow(layers, start), "back_trace": back_trace(layers, start)}  # fmt: skip
     inside = unit >= 0
     found: dict[str, Floats] = {}
     for name, of in traced.items():
