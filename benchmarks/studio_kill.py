@@ -20,7 +20,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-from benchmarks.browser import Server
+from benchmarks.browser import Server, serving
 from tracemend.mend.ledger import Ledger
 
 
@@ -63,13 +63,15 @@ def decide_and_kill(run: Path, *, kills: int, seed: int = 0) -> dict[str, Any]:
 def main() -> None:
     """Measure and print JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="a run that the studio has prepared")
+    parser.add_argument("run", type=Path, help="a finished run")
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "run"
         shutil.copytree(given.run, copy)
+        with serving(copy) as server:
+            server.wait()  # a run that nobody has opened yet is prepared first
         began = time.monotonic()
         found = decide_and_kill(copy, kills=given.kills, seed=given.seed)
     print(json.dumps({**found, "seconds": round(time.monotonic() - began, 1)}, indent=2))

@@ -27,6 +27,7 @@ _FIELDS = tuple(f.name for f in fields(Decision))
 _APPLICATION = 0x54524D44  # "TRMD" in the file's header: how a ledger is told from any other SQLite file.
 _SCHEMA = 1
 _PATIENCE = 30.0  # seconds to wait for another writer
+_ASKED = 500  # examples that are asked for by name
 _CREATE = (
     """CREATE TABLE decisions (
         version INTEGER PRIMARY KEY, uid TEXT NOT NULL, kind TEXT NOT NULL, old TEXT, new TEXT, scope TEXT NOT NULL,
@@ -119,11 +120,20 @@ class Ledger:
 
     def decisions(self, *, after: int = 0) -> list[Decision]:
         """All rows, oldest first, undone ones and undos included; or those alone that came ``after`` a version."""
-        chosen = f"SELECT {', '.join(_FIELDS)} FROM decisions WHERE version > ? ORDER BY version"
+        return self._read("version > ?", [after])
+
+    def _read(self, where: str, values: Sequence[Any]) -> list[Decision]:
+        chosen = f"SELECT {', '.join(_FIELDS)} FROM decisions WHERE {where} ORDER BY version"
         with self._guard():
-            rows = self._connection.execute(chosen, (after,)).fetchall()
+            rows = self._connection.execute(chosen, values).fetchall()
             found = [dict(zip(_FIELDS, row, strict=True)) for row in rows]
             return [Decision(**{**row, "evidence": json.loads(row["evidence"])}) for row in found]
+
+    def _about(self, uids: set[str]) -> list[Decision]:
+        """All rows about these examples; an undo is about the example of what it takes back."""
+        if len(uids) > _ASKED:
+            return [d for d in self.decisions() if d.uid in uids]
+        return self._read(f"uid IN ({', '.join('?' * len(uids))})", sorted(uids))
 
     def rows(self) -> pd.DataFrame:
         """All rows as a table, oldest first: the fields of :class:`Decision`, then ``in_force``.
@@ -177,7 +187,8 @@ class Ledger:
             raise RunError("add() was given a row that undoes another; call undo() with its number or uid.")
         with self._guard(), self._write():
             self._expect(expected_version)
-            there = self.decisions()
+            # Of these examples alone: a person waits for it, whatever the length of the ledger.
+            there = self._about({d.uid for d in batch})
             gone = undone(there)
             slots: dict[tuple[Any, ...], list[Decision]] = {}
             for row in there:
