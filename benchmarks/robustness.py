@@ -44,7 +44,7 @@ def seed_of(seed: int, model: LanguageModel, given: argparse.Namespace) -> dict[
 
 
 def summary(found: dict[str, Any]) -> dict[str, Any]:
-    """Means over seeds, and differences of the tied arm to the others with their intervals over seeds."""
+    """Means over seeds, and differences of the tied arm to the others, from three seeds on with their intervals."""
     arms = next(iter(found.values()))["arms"]
     made: dict[str, Any] = {
         arm: {name: round(float(np.mean([found[seed]["arms"][arm][name] for seed in found])), 4) for name in figures}
@@ -53,8 +53,9 @@ def summary(found: dict[str, Any]) -> dict[str, Any]:
     for arm in ("none", "adversarial"):
         for name in FIGURES:
             gaps = [found[seed]["arms"]["tied"][name] - found[seed]["arms"][arm][name] for seed in found]
-            low, high = mean_interval(gaps)
-            made["tied"][f"{name} - {arm}"] = [round(float(v), 3) for v in (np.mean(gaps), low, high)]
+            # One draw or two give no interval.
+            ends = mean_interval(gaps) if len(gaps) > 2 else ()
+            made["tied"][f"{name} - {arm}"] = [round(float(v), 3) for v in (np.mean(gaps), *ends)]
     return made
 
 
