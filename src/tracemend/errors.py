@@ -34,6 +34,10 @@ class NeuronError(TracemendError):
     """Units cannot be ranked or ablated as configured, or the figure would mean nothing."""
 
 
+class ConceptError(TracemendError):
+    """A concept or an explanation in words cannot be tested as given, or the figure would mean nothing."""
+
+
 class CircuitError(TracemendError):
     """A mechanism cannot be measured as configured, or the model does not do what was to be explained."""
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
+import pandas as pd
+
 from tracemend.errors import TracemendError
 from tracemend.methods import Method, MethodResult, registry
 from tracemend.progress import EventLog, Progress
@@ -35,6 +37,7 @@ def run_kept(
     fingerprints: Mapping[str, str],
     config: Mapping[str, Any] | None = None,
     facts: Callable[[R], Mapping[str, Any]] = lambda _: {},
+    tables: Callable[[R], Mapping[str, pd.DataFrame]] = lambda _: {},
     progress: Progress = Progress(),
 ) -> R:
     """Run a method once and keep ``rows.csv``, ``figure.svg`` and ``result.json``; a finished run is read back.
@@ -47,6 +50,7 @@ def run_kept(
         fingerprints: of model and data.
         config: what identifies the run beside the method's own configuration.
         facts: what else stands in result.json.
+        tables: further tables by name, each kept as ``NAME.csv``.
         progress: shown to the user; ``events.jsonl`` keeps it.
 
     Raises:
@@ -61,8 +65,9 @@ def run_kept(
     began = time.monotonic()
     result = call(EventLog(out / "events.jsonl", progress))
     result.save(out)
-    with atomic(out / "rows.csv", "wb") as file:
-        file.write(result.table().to_csv(index=False, lineterminator="\n").encode())
+    for name, table in {"rows": result.table(), **tables(result)}.items():
+        with atomic(out / f"{name}.csv", "wb") as file:
+            file.write(table.to_csv(index=False, lineterminator="\n").encode())
     with atomic(out / "figure.svg", "wb") as file:
         result.figure().savefig(file, format="svg", metadata={"Date": None})
     run.finish(metrics=result.metrics, controls=result.controls, seconds=time.monotonic() - began, **facts(result))

@@ -22,7 +22,7 @@ from tracemend.progress import Progress
 from tracemend.runs import read_json, write_json, write_parquet
 
 # Rooms that hold methods; imported only when somebody asks for the registry.
-ROOMS = ("trace", "saliency", "probing", "neurons", "circuits", "mend")
+ROOMS = ("trace", "saliency", "probing", "neurons", "concepts", "circuits", "mend")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +88,7 @@ class Method(ABC, Generic[R]):
         name: ``family.method``, stable.
         inputs: what :meth:`run` takes as data: ``"Labelled"``, ``"Splits"``, ``"CompletionSplits"``, ``"Texts"``,
             ``"Run"``, ``"Treebank"``, ``"Pairs"``, ``"Pronouns"``, ``"Spans"``, ``"Facts"``, ``"Contrasts"``,
-            ``"PromptPairs"`` or ``"Repeats"``.
+            ``"PromptPairs"``, ``"Repeats"``, ``"Concepts"`` or ``"Corpus"``.
         capabilities: flags such as ``encoder``, ``decoder``, ``encoder-decoder``, ``labels``, ``gradients``.
     """
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
+from tests.cli.conftest import frame
 from tracemend.evaluate.grid import Cell
 from tracemend.mend.proof import Job, results_of
 
@@ -48,3 +52,28 @@ def test_bad_input(run, here, given, said):
 def test_help_has_an_example(run):
     done = run("bench", "repair", "--help")
     assert "Example:" in done.output and "tracemend bench repair" in done.output
+
+
+def test_er_compares_two_arms_on_three_axes(run, tuned: Path, tmp_path: Path) -> None:
+    frame(30, flipped=0).to_csv(tmp_path / "new.csv", index=False)
+    cases = [{"test": "words", "type": "MFT", "texts": ["love great nice"], "label": "safe"},
+             {"test": "names", "type": "INV", "texts": ["love this movie", "love that movie"]}]  # fmt: skip
+    (tmp_path / "cases.jsonl").write_text("\n".join(json.dumps(case) for case in cases))
+    for name, order in (("original", ["safe", "unsafe"]), ("contrast", ["unsafe", "safe"])):
+        table = pd.DataFrame({"Text": ["love this movie", "hate this film"], "Sentiment": order})
+        table.to_csv(tmp_path / f"test_{name}.tsv", sep="\t", index=False)
+    given = ("bench", "er", "--run", tuned, "--against", tuned, "--unseen", tmp_path / "new.csv",
+             "--contrast", tmp_path, "--tests", tmp_path / "cases.jsonl", "--out", tmp_path / "er", "--quiet",
+             "--json")  # fmt: skip
+    done = run(*given)
+    assert done.exit_code == 0, done.output
+    result = json.loads(done.stdout)
+    assert set(result["controls"]) == {"shuffled", "constant"}
+    assert result["metrics"].keys() == result["controls"]["shuffled"].keys()
+    gap = pd.read_csv(tmp_path / "er" / "compared.csv")
+    assert set(gap["axis"]) == {"unseen", "contrast", "functional"} and (gap["difference"] == 0).all()
+    assert set(gap["verdict"]) == {"no effect shown"}
+    assert json.loads(run(*given).stdout) == result
+    few = run("bench", "er", "--run", tuned, "--against", tuned, "--against", tuned, "--out", tmp_path / "few")
+    assert few.exit_code == 2 and "as many --against" in few.output
+    assert run("bench", "er", "--run", tuned, "--out", tmp_path / "none").exit_code == 2

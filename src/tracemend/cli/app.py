@@ -13,6 +13,7 @@ import tracemend
 from tracemend.cli import (
     bench,
     circuits,
+    concepts,
     corrupt,
     demo,
     detect,
@@ -56,6 +57,7 @@ app.add_typer(bench.bench, name="bench")
 app.add_typer(mend.mend, name="mend")
 app.add_typer(probe.probe, name="probe")
 app.add_typer(neurons.neurons, name="neurons")
+app.add_typer(concepts.concepts, name="concepts")
 app.add_typer(circuits.circuits, name="circuits")
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from tracemend.cli import options as o
+from tracemend.cli.bench_er import er
 from tracemend.cli.output import person
 from tracemend.cli.progress import shown
 
@@ -20,6 +21,9 @@ Part = Literal["detection", "repair"]
 @bench.callback()
 def _group() -> None:
     """Keep the group a group while it has one command."""
+
+
+bench.command("er")(er)
 
 
 @bench.command()

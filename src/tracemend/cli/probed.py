@@ -9,6 +9,7 @@ from tracemend.cli.output import command_line, person, print_files, print_notes,
 from tracemend.cli.progress import shown
 
 if TYPE_CHECKING:
+    from tracemend.concepts import ConceptsResult
     from tracemend.methods import Method
     from tracemend.neurons import NeuronsResult
     from tracemend.probing import ProbeResult
@@ -45,7 +46,7 @@ def probed(
     return found
 
 
-def show_found(found: ProbeResult | NeuronsResult, folder: Path, *, json: bool) -> None:
+def show_found(found: ProbeResult | NeuronsResult | ConceptsResult, folder: Path, *, json: bool) -> None:
     """Rows, figures beside their controls, and what was found in words."""
     import pandas as pd
 

@@ -1,16 +1,26 @@
 """Labelled text in one shape, and prompts with completions: readers that name the bad rows, and exporters.
 
-Also treebanks, minimal pairs and labelled spans, splits without leaks, label noise made on purpose, reference data
-sets, and the embedded demo set.
+Also treebanks, minimal pairs, labelled spans and concept sets, splits without leaks, label noise made on purpose,
+reference data sets, and the embedded demo set.
 """
 
 from __future__ import annotations
 
 from tracemend.data.completions import Completions, CompletionSplits
+from tracemend.data.concepts import Concepts, read_concepts
 from tracemend.data.constituents import Constituent, read_trees, with_constituents
 from tracemend.data.demo import demo
 from tracemend.data.export import write
 from tracemend.data.facts import Fact, Facts, read_facts
+from tracemend.data.functional import (
+    ContrastSet,
+    Direction,
+    FunctionalTest,
+    checklist,
+    read_contrasts,
+    read_functional,
+    thinned,
+)
 from tracemend.data.noise import KINDS, Noise, corrupt
 from tracemend.data.pairs import MinimalPairs, read_pairs
 from tracemend.data.parlai import bot_adversarial_dialogue, multi_turn_safety, single_turn_safety
@@ -29,10 +39,14 @@ __all__ = [
     "REFERENCES",
     "CompletionSplits",
     "Completions",
+    "Concepts",
     "Constituent",
+    "ContrastSet",
+    "Direction",
     "Examples",
     "Fact",
     "Facts",
+    "FunctionalTest",
     "Labelled",
     "MinimalPairs",
     "Noise",
@@ -45,6 +59,7 @@ __all__ = [
     "available",
     "available_folder",
     "bot_adversarial_dialogue",
+    "checklist",
     "corrupt",
     "demo",
     "dependency_spans",
@@ -55,8 +70,11 @@ __all__ = [
     "read",
     "read_bio",
     "read_completions",
+    "read_concepts",
     "read_conllu",
+    "read_contrasts",
     "read_facts",
+    "read_functional",
     "read_gap",
     "read_pairs",
     "read_rationales",
@@ -69,6 +87,7 @@ __all__ = [
     "reference",
     "sample",
     "single_turn_safety",
+    "thinned",
     "with_constituents",
     "words_of",
     "write",

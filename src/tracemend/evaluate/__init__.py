@@ -9,18 +9,23 @@ from tracemend.evaluate.bootstrap import Comparison, Share, paired_bootstrap, re
 from tracemend.evaluate.compare import Difference, holm, paired_difference
 from tracemend.evaluate.curve import curve_figure
 from tracemend.evaluate.detection import Detection, detection
+from tracemend.evaluate.er_test import Axes, ErTest, compared, er_test
 from tracemend.evaluate.intervals import mean_interval
 from tracemend.evaluate.metrics import METRICS, average_precision, predictions, scores, threshold
 
 __all__ = [
     "METRICS",
+    "Axes",
     "Comparison",
     "Detection",
     "Difference",
+    "ErTest",
     "Share",
     "average_precision",
+    "compared",
     "curve_figure",
     "detection",
+    "er_test",
     "holm",
     "mean_interval",
     "paired_bootstrap",

@@ -1,0 +1,143 @@
+"""Concepts on minilm: what a sentiment classifier makes of adjectives (TCAV), made-up modules in words (SASC).
+
+    python benchmarks/concepts.py tcav sasc --seeds 3
+
+The data are those that TRACEMEND_DATA names (sst2, tcav_text, ud_ewt). Settings are the methods' defaults; nothing is
+chosen here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Run as a file, a benchmark does not find its own package.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+import torch
+
+from tracemend.concepts import Along, ConceptsResult, Sasc, Tcav
+from tracemend.data import Concepts, Labelled, read_conllu, reference, sample
+from tracemend.data.concepts import plain
+from tracemend.data.reference import reference_folder
+from tracemend.models import load
+from tracemend.runs import versions, write_json
+from tracemend.tuning import TextClassifier, Tuning, tune
+
+# The opposite of the published set of positive adjectives, of about the same length.
+_NEGATIVE = """
+awful terrible horrible dreadful disgusting boring tedious dull stupid silly lousy poor bad worse pathetic miserable
+ugly nasty annoying irritating disappointing unpleasant ridiculous worthless useless lame weak mediocre bland stale
+sloppy clumsy shallow hollow pointless messy lifeless painful unbearable atrocious abysmal appalling horrid ghastly vile
+repulsive revolting offensive vulgar crude cheap tacky gloomy grim bleak depressing hopeless inept incompetent
+amateurish forgettable unfunny overlong tiresome wretched
+"""
+
+
+def adjectives(texts: Labelled, *, n: int, seed: int) -> Concepts:
+    """The published positive adjectives and our negative ones, neutral texts, and n positive sentences to explain."""
+    folder = reference_folder("tcav_text")
+    positive = [_words(line) for line in (folder / "positive-adjectives.csv").read_text(encoding="utf-8").splitlines()]
+    poems = [line for name in ("neutral", *(f"neutral{i}" for i in range(2, 6)))
+             for line in (folder / f"{name}.csv").read_text(encoding="utf-8").splitlines()]  # fmt: skip
+    bank = read_conllu(reference_folder("ud_ewt") / "dev.conllu")
+    short = [" ".join(s.words) for s in bank.sentences if 3 <= len(s.words) <= 10]
+    sets = {"positive adjectives": tuple(filter(None, positive)), "negative adjectives": tuple(_NEGATIVE.split())}
+    known = {plain(text) for of in sets.values() for text in of}
+    neutral = tuple(text for text in (*poems, *short[:300]) if text.strip() and plain(text) not in known)
+    chosen = np.flatnonzero(texts.y == texts.labels.index("positive"))
+    chosen = np.random.default_rng(seed).permutation(chosen)[:n]
+    return Concepts(sets, neutral, tuple(texts.pairs[i] for i in chosen), ("positive",) * len(chosen))
+
+
+def sentiment(seed: int, *, examples: int = 2000) -> tuple[TextClassifier, Labelled, float]:
+    """minilm with a head tuned on SST-2, the test sentences, and its accuracy on them."""
+    whole = reference("sst2")
+    parts = {name: whole.take(np.flatnonzero(whole.frame["part"] == name)) for name in ("train", "validation", "test")}
+    tuning = Tuning(adapter="head", epochs=5, seed=seed, precision="fp32")
+    train = sample(parts["train"], examples, seed=seed)
+    tuned = tune(load("minilm"), train, sample(parts["validation"], 400, seed=seed), tuning)
+    test = sample(parts["test"], 600, seed=seed)
+    accuracy = float((tuned.classifier.predict(test.pairs).argmax(1) == test.y).mean())
+    return tuned.classifier, test, accuracy
+
+
+def _words(line: str) -> str:
+    """A line of the published set without what filled it up to seven tokens."""
+    return " ".join(word for word in line.split() if word not in (".", "pad"))
+
+
+# Concepts of made-up modules, with what counts as their name: the published keywords where there are any.
+_MODULES = {
+    "food": "food|hunger",
+    "religion": "god|religious|religion",
+    "sports": "sport",
+    "business": "business|economics|finance",
+    "war": "war|military",
+    "animals": "animal",
+}
+
+
+def of_adjectives(seed: int) -> dict[str, Any]:
+    """TCAV of both sets of adjectives."""
+    classifier, test, accuracy = sentiment(seed)
+    print(f"minilm with a head on SST-2, accuracy {accuracy:.3f}")
+    found = Tcav(label="positive", layers=(2, 4, 5), at=4, seed=seed).run(classifier, adjectives(test, n=40, seed=seed))
+    print(found.table().to_string(index=False, float_format="%.3g"))
+    print(found.examples.to_string(index=False, float_format="%.3f"))
+    print("\n".join(found.findings))
+    return _kept(found) | {"classifier_accuracy": accuracy}
+
+
+def of_modules(seed: int) -> dict[str, Any]:
+    """SASC of similarities to a concept, which should be named, and of random directions, which should not."""
+    encoder = load("minilm")
+    bank = read_conllu(reference_folder("ud_ewt") / "train-4k.conllu")
+    corpus = [" ".join(sentence.words) for sentence in bank.sentences]
+    modules = {concept: Along.towards(encoder, concept) for concept in _MODULES}
+    modules |= {f"random {i}": Along.at_random(encoder, 100 * seed + i) for i in range(4)}
+    kept = {}
+    for name, module in modules.items():
+        found = Sasc(seed=seed).run(module, corpus)
+        named = re.search(_MODULES.get(name, "$^"), found.facts["explanation"]) is not None
+        print(f"{name}{' (named)' if named else ''}: {found.findings[0]}", flush=True)
+        kept[name] = _kept(found) | {"named": named}
+    return kept
+
+
+def _kept(found: ConceptsResult) -> dict[str, Any]:
+    return {
+        "metrics": found.metrics, "controls": found.controls, "config": found.config, "facts": found.facts,
+        "rows": found.table().to_dict("list"),
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Measure what is asked for, and print figures beside controls."""
+    measures = {"tcav": of_adjectives, "sasc": of_modules}
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("only", nargs="*", choices=[*measures, []], help="default: all")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--out", type=Path, help="JSON file")
+    given = parser.parse_args()
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
+    kept: dict[str, Any] = {"versions": versions()}
+    for name in given.only or measures:
+        for seed in range(given.seeds):
+            began = time.perf_counter()
+            print(f"\n{name}, seed {seed}")
+            kept[f"{name}-{seed}"] = measures[name](seed)
+            print(f"{time.perf_counter() - began:.0f} s", flush=True)
+    if given.out:
+        write_json(given.out, kept)
+
+
+if __name__ == "__main__":
+    main()

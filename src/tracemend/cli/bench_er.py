@@ -1,0 +1,134 @@
+"""``tracemend bench er``: classifiers off the data they were tuned on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tracemend.cli import options as o
+from tracemend.cli.output import command_line, person, print_files, print_notes, print_result, print_table
+from tracemend.cli.progress import shown
+
+if TYPE_CHECKING:
+    from tracemend.evaluate import Axes
+
+_AXES, _SHOWN = "Axes", 60
+
+
+def er(
+    run: Annotated[
+        list[Path], typer.Option(metavar="RUN", help="A finished run; again for each seed.", show_default=False)
+    ],
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="RUN", help="A run of the other arm; again, the same seeds in the same order."),
+    ] = None,
+    unseen: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE|NAME", help="A labelled file, or a reference set by name; again for more.",
+                     rich_help_panel=_AXES),
+    ] = None,
+    text: Annotated[str, typer.Option(metavar="COL", help="Of unseen files.", rich_help_panel=_AXES)] = "text",
+    label: Annotated[str, typer.Option(metavar="COL", help="Of unseen files.", rich_help_panel=_AXES)] = "label",
+    contrast: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="A folder with test_original.tsv and test_contrast.tsv (imdb_contrast).",
+                     rich_help_panel=_AXES),
+    ] = None,
+    tests: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE|DIR", help="Functional tests: cases.jsonl, or the folder of checklist_sentiment.",
+                     rich_help_panel=_AXES),
+    ] = None,
+    most: Annotated[
+        int | None, typer.Option(min=1, help="Cases of each functional test, at most.", rich_help_panel=_AXES)
+    ] = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the tables are kept.")] = Path("runs/er-test"),
+    seed: o.Seed = 0,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:  # fmt: skip
+    """Test classifiers on unseen sets, contrast sets and functional tests, with controls; compare two arms of runs.
+
+    Example:
+
+        tracemend bench er --run runs/er-0 --run runs/er-1 --run runs/er-2 --against runs/plain-0 --against runs/plain-1
+        --against runs/plain-2 --unseen uci_sentiment_sentences --tests data/checklist_sentiment
+    """
+    import time
+
+    import pandas as pd
+
+    from tracemend.errors import RunError
+    from tracemend.evaluate import ErTest, compared, er_test
+    from tracemend.runs import RunDirectory, atomic
+    from tracemend.tuning.predictor import Predictor
+
+    other = against or []
+    if other and len(other) != len(run):
+        raise RunError(
+            f"{len(run)} runs against {len(other)}: they are compared seed by seed; give as many --against as --run."
+        )
+    axes = _axes(unseen or [], text, label, contrast, tests, most, seed)
+    config = {"runs": [str(p) for p in run], "against": [str(p) for p in other], "unseen": unseen or [],
+              "contrast": str(contrast), "tests": str(tests), "most": most, "seed": seed}  # fmt: skip
+    directory = RunDirectory(out, command="bench er", config=config)
+    began = time.perf_counter()
+    if directory.result is None:
+        found: list[ErTest] = []
+        with shown(quiet) as progress:
+            for folder in (*run, *other):
+                predictor = Predictor.load(folder)
+                found.append(
+                    er_test(predictor.probabilities, predictor.classifier.labels, axes, seed=seed, progress=progress)
+                )
+        named = [one.rows.assign(run=str(p)) for one, p in zip(found, (*run, *other), strict=True)]
+        rows = pd.concat(named, ignore_index=True)
+        gap = compared(found[: len(run)], found[len(run) :], seed=seed) if other else None
+        tables = {"rows": rows} if gap is None else {"rows": rows, "compared": gap}
+        for name, table in tables.items():
+            with atomic(out / f"{name}.csv", "wb") as file:
+                file.write(table.to_csv(index=False, lineterminator="\n").encode())
+        arm = rows[rows["run"].isin([str(p) for p in run])].groupby(["axis", "set", "figure"], sort=False)
+        keys = {" / ".join(map(str, place)): of for place, of in arm}
+        controls = {
+            name: {key: float(of[name].mean()) for key, of in keys.items()} for name in ("shuffled", "constant")
+        }
+        directory.finish(
+            metrics={key: float(of["value"].mean()) for key, of in keys.items()},
+            controls=controls,
+            seconds=time.perf_counter() - began,
+            notes=list(found[0].notes),
+            command_line=command_line(),
+        )
+    console = person(json=json)
+    print_table(console, pd.read_csv(out / "rows.csv").head(_SHOWN))
+    if (out / "compared.csv").exists():
+        console.print()
+        print_table(console, pd.read_csv(out / "compared.csv").head(_SHOWN))
+    result = directory.result or {}
+    print_notes(console, list(result.get("notes", [])))
+    print_files(console, {"table": out / "rows.csv"})
+    if json:
+        print_result(out)
+
+
+def _axes(
+    unseen: list[str], text: str, label: str, contrast: Path | None, tests: Path | None, most: int | None, seed: int
+) -> Axes:
+    from tracemend.data import REFERENCES, checklist, read, read_contrasts, read_functional, reference, thinned
+    from tracemend.evaluate import Axes
+
+    sets = {
+        Path(name).name: reference(name) if name in REFERENCES else read(name, text=text, label=label)
+        for name in unseen
+    }
+    pairs = {}
+    if contrast is not None:
+        pairs[contrast.name] = read_contrasts(contrast / "test_original.tsv", contrast / "test_contrast.tsv")
+    suite = [] if tests is None else checklist(tests) if tests.is_dir() else read_functional(tests)
+    if most is not None:
+        suite = thinned(suite, most, seed=seed)
+    return Axes(unseen=sets, contrast=pairs, functional=suite)

@@ -1,0 +1,312 @@
+"""TCAV on text: does a classifier's answer change as its layers move towards a human concept?"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from tracemend.concepts.states import states
+from tracemend.concepts.tcav_result import ACCURATE, ALPHA, TcavResult, aligned, corrected, findings, metrics_of, welch
+from tracemend.concepts.vectors import against, at_random, permutation_p, vectors
+from tracemend.data import Concepts
+from tracemend.data.concepts import plain
+from tracemend.errors import ConceptError, did_you_mean
+from tracemend.methods import Method
+from tracemend.models import tiny
+from tracemend.models.representations import layer_count
+from tracemend.progress import Progress
+from tracemend.tuning import TextClassifier
+from tracemend.tuning.predictor import Predictor
+
+Floats = npt.NDArray[np.float64]
+
+# Fewer examples make a direction of their accidents.
+FEWEST_EXAMPLES = 20
+FEWEST_SETS = 20
+_FEWEST_TEXTS = 10
+_LAYERS = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tcav(Method[TcavResult]):
+    """Whether a classifier's answer follows a human concept, layer by layer (Kim et al. 2018, arXiv 1711.11279).
+
+    With h(x) the mean of a layer's states over the tokens of a text, v the unit normal of a logistic regression that
+    tells a concept's examples from random texts, and f the log-odds of a label,
+
+        S(x) = sum over tokens t of  df/dh_t . v        TCAV = share of the label's texts with S(x) > 0
+
+    over many vectors, each from examples and counterexamples drawn anew. Random vectors (random texts against random
+    texts) are the control, and the test is a permutation of both sides' scores. All vectors of a concept share its
+    examples, which those of random vectors do not, so the test alone would find random concepts too: fixed random sets
+    of the concept's size, put through the same, say how often (``significant`` of the control ``random_concepts``).
+    A vector may tell the concept from random texts without any effect on the answer: accuracy is not importance.
+
+    Attributes:
+        label: whose log-odds are asked; None takes a run's positive label, else the last.
+        layers: from 1, the output of the first block; empty takes up to six, evenly spaced.
+        at: the layer of metrics and examples; 0 takes the one two thirds up.
+        sets: vectors of each concept, and random ones; at least 20.
+        examples: drawn for each vector from either side, at most.
+        random_concepts: random sets that are treated as concepts.
+        relative: also vectors of each concept against each other one.
+        batch_size: texts at a time.
+
+    Raises:
+        ConceptError: model or data of another kind, fewer than 20 examples of a concept, a text that stands in a
+            concept and among the random texts, too few random texts or texts of the label, an unknown label or layer,
+            or no concept that the layers tell from random texts (accuracy under 0.7).
+
+    Example:
+        >>> concepts = read_concepts("adjectives.csv", "neutral.csv", read_texts("reviews.csv", text="text"))
+        >>> Tcav(label="positive").run(Predictor.load("runs/mine"), concepts).table()
+    """
+
+    name: ClassVar[str] = "concepts.tcav"
+    inputs: ClassVar[str] = "Concepts"
+    capabilities: ClassVar[frozenset[str]] = frozenset({"encoder", "decoder", "encoder-decoder", "gradients"})
+
+    label: str | None = None
+    layers: tuple[int, ...] = ()
+    at: int = 0
+    sets: int = 20
+    examples: int = 60
+    random_concepts: int = 20
+    relative: bool = True
+    batch_size: int = 32
+
+    def run(self, model: Any, data: Any, *, progress: Progress = Progress()) -> TcavResult:
+        """Test the concepts.
+
+        Args:
+            model: a :class:`TextClassifier` (of a decoder too: its verbaliser defines the log-odds) or a
+                :class:`Predictor`; its weights are not touched.
+            data: a :class:`Concepts`.
+            progress: shown.
+        """
+        began = time.perf_counter()
+        classifier = model.classifier if isinstance(model, Predictor) else model
+        if not isinstance(classifier, TextClassifier):
+            raise ConceptError(f"{self.name} takes a TextClassifier or a Predictor, not {type(model).__name__}.")
+        size = self._size(data)
+        label = self._label(model, classifier)
+        layers, at = self._layers(layer_count(classifier.language_model) - 1)
+        classifier.network.eval()
+        rest: dict[str, Any] = {"batch_size": self.batch_size, "progress": progress}
+        texts = states(classifier, data.texts, layers, target=label, **rest)
+        chosen = self._chosen(classifier, data, label, texts.answer.numpy())
+        pools = {**data.sets, "": data.random}
+        read = states(classifier, [(text, None) for of in pools.values() for text in of], layers, **rest)
+        starts = np.cumsum([0, *(len(of) for of in pools.values())])
+        rows_of = {name: np.arange(starts[i], starts[i + 1]) for i, name in enumerate(pools)}
+        gradients = texts.gradient.numpy().astype(np.float64)[:, chosen] if texts.gradient is not None else None
+        if gradients is None:
+            raise ConceptError("no gradients were taken.")
+        rows: list[dict[str, Any]] = []
+        draws: list[dict[str, Any]] = []
+        made: dict[str, Floats] = {}
+        centre = np.zeros(classifier.language_model.hidden_size)
+        for k, layer in enumerate(progress.track(layers, task="test concepts", total=len(layers))):
+            hidden = read.mean[k].numpy().astype(np.float64)
+            found = self._vectors(hidden, rows_of, size)
+            scored = {key: ((gradients[k] @ normals.T > 0).mean(0), right) for key, (normals, right) in found.items()}
+            draws += [
+                {"layer": layer, "kind": kind, "concept": of, "against": other, "score": s, "accuracy": a}
+                for (kind, of, other), (score, right) in scored.items()
+                for s, a in zip(score.tolist(), right.tolist(), strict=True)
+            ]
+            rows += self._rows(layer, scored)
+            if layer == at:
+                made = {of: normals.mean(0) for (kind, of, _), (normals, _) in found.items() if kind == "concept"}
+                centre = hidden[rows_of[""]].mean(0)
+        table = corrected(pd.DataFrame(rows))
+        drawn = pd.DataFrame(draws)
+        own = table[table["against"] == "random"]
+        if own["score"].isna().all():
+            best = own.iloc[int(own["accuracy"].to_numpy().argmax())]
+            raise ConceptError(
+                f"no layer tells any concept from random texts (best: {best['concept']!r} at layer {best['layer']}, "
+                f"accuracy {best['accuracy']:.2f}, {ACCURATE} is needed), so no vector means its concept. Give clearer "
+                "or more examples, or other layers."
+            )
+        place = layers.index(at)
+        own_states = texts.mean[place].numpy().astype(np.float64)[chosen]
+        controls, false = self._controls(drawn, table, at)
+        shown = [data.texts[i][0] for i in chosen]
+        return TcavResult(
+            metrics=metrics_of(table, at),
+            controls=controls,
+            config=self.config,
+            rows=table,
+            draws=drawn,
+            examples=aligned(shown, made, centre, own_states, gradients[place]),
+            findings=findings(table, at, false),
+            facts={
+                "model": classifier.language_model.name,
+                "model_fingerprint": classifier.language_model.fingerprint,
+                "label": classifier.labels[label],
+                "layer": at,
+                "texts": len(chosen),
+                "examples": {name: len(of) for name, of in data.sets.items()},
+                "random": len(data.random),
+                "drawn": size,
+                "seconds": round(time.perf_counter() - began, 1),
+            },
+        )
+
+    def _size(self, data: Any) -> int:
+        """How many examples each vector gets, after a look at the sets."""
+        if not isinstance(data, Concepts):
+            raise ConceptError(
+                f"{self.name} takes Concepts, not {type(data).__name__}; read them with tracemend.data.read_concepts."
+            )
+        if self.sets < FEWEST_SETS or self.random_concepts < 2 or self.batch_size < 1:
+            raise ConceptError(
+                f"sets is {self.sets}, random_concepts {self.random_concepts}, batch_size {self.batch_size}; at least "
+                f"{FEWEST_SETS}, 2 and 1 are needed: scores of random vectors lie far apart, and fewer show nothing."
+            )
+        random = {plain(text) for text in data.random}
+        for name, of in data.sets.items():
+            if len(of) < FEWEST_EXAMPLES:
+                raise ConceptError(
+                    f"concept {name!r} has {len(of)} different examples; at least {FEWEST_EXAMPLES} are needed."
+                )
+            both = [text for text in of if plain(text) in random]
+            if both:
+                raise ConceptError(
+                    f"{len(both)} examples of {name!r} stand among the random texts too (the first: {both[0][:40]!r}), "
+                    "so the two cannot be told apart; take them out of one of the sets."
+                )
+        size = min(self.examples, *(len(of) for of in data.sets.values()))
+        if size < FEWEST_EXAMPLES:
+            raise ConceptError(f"examples is {self.examples}; at least {FEWEST_EXAMPLES} are needed for a vector.")
+        needed = size + max(size, *(len(of) for of in data.sets.values()))
+        if len(data.random) < needed:
+            raise ConceptError(
+                f"there are {len(data.random)} different random texts; a random concept of the size of the largest set "
+                f"and its counterexamples take {needed}. Give more, or a lower examples."
+            )
+        return size
+
+    def _label(self, model: Any, classifier: TextClassifier) -> int:
+        default = model.positive if isinstance(model, Predictor) else classifier.labels[-1]
+        label = default if self.label is None else self.label
+        if label not in classifier.labels:
+            raise ConceptError(f"label {label!r} is {did_you_mean(label, classifier.labels)}")
+        return classifier.labels.index(label)
+
+    def _layers(self, top: int) -> tuple[list[int], int]:
+        at = self.at or max(1, round(top * 2 / 3))
+        evenly = np.unique(np.linspace(1, top, min(top, _LAYERS)).round().astype(int)).tolist()
+        layers = sorted({*(self.layers or evenly), at})
+        if layers[0] < 1 or layers[-1] > top:
+            raise ConceptError(
+                f"layers {layers}: the model has layers 1 to {top} (0, the embeddings, is none of them)."
+            )
+        return layers, at
+
+    def _chosen(
+        self, classifier: TextClassifier, data: Concepts, label: int, answer: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.int64]:
+        """The texts of the label: by the labels given, else by the classifier's answers."""
+        name = classifier.labels[label]
+        if data.labels is None:
+            chosen, how = np.flatnonzero(answer == label), "are classified as"
+        else:
+            chosen, how = np.flatnonzero(np.array(data.labels) == name), "are labelled"
+        if len(chosen) < _FEWEST_TEXTS:
+            raise ConceptError(
+                f"{len(chosen)} of {len(data.texts)} texts {how} {name!r}; at least {_FEWEST_TEXTS} are needed for a "
+                "share of them to say something."
+            )
+        return chosen
+
+    def _vectors(
+        self, hidden: Floats, rows_of: dict[str, npt.NDArray[np.int64]], size: int
+    ) -> dict[tuple[str, str, str], tuple[Floats, Floats]]:
+        """Normals and accuracies of every kind of vector at one layer."""
+        random = rows_of[""]
+        names = [name for name in rows_of if name]
+        found = {("random", "random", "random"): vectors(hidden, at_random(random, size), self.sets, (self.seed, 0))}
+        for i, name in enumerate(names):
+            draw = against(rows_of[name], random, size)
+            found["concept", name, "random"] = vectors(hidden, draw, self.sets, (self.seed, 1, i))
+        largest = max(len(rows_of[name]) for name in names)
+        for i in range(self.random_concepts):
+            fixed = np.random.default_rng((self.seed, 2, i)).choice(random, largest, replace=False)
+            draw = against(fixed, random, size)
+            found["random concept", f"random {i}", "random"] = vectors(hidden, draw, self.sets, (self.seed, 3, i))
+        for i, name in enumerate(names if self.relative else []):
+            for j, other in enumerate(names):
+                if other != name:
+                    draw = against(rows_of[name], rows_of[other], size)
+                    found["relative", name, other] = vectors(hidden, draw, self.sets, (self.seed, 4, i, j))
+        return found
+
+    def _rows(self, layer: int, scored: dict[tuple[str, str, str], tuple[Floats, Floats]]) -> list[dict[str, Any]]:
+        control, _ = scored["random", "random", "random"]
+        drift = [abs(s.mean() - control.mean()) for (kind, _, _), (s, _) in scored.items() if kind == "random concept"]
+        rows = []
+        for (kind, name, other), (score, right) in scored.items():
+            if kind not in ("concept", "relative"):
+                continue
+            row: dict[str, Any] = {"layer": layer, "concept": name, "against": other, "accuracy": right.mean()}
+            row |= {"score": np.nan, "sd": np.nan, "random": control.mean(), "random_sd": control.std(ddof=1)}
+            row |= {"p": np.nan, "p_t": np.nan, "beyond": np.nan}
+            if right.mean() >= ACCURATE:
+                row |= {
+                    "score": score.mean(),
+                    "sd": score.std(ddof=1),
+                    "p": permutation_p(score, control, seed=self.seed),
+                }
+                row["p_t"] = welch(score, control)
+                row["beyond"] = float(np.mean(np.array(drift) >= abs(score.mean() - control.mean()) - 1e-12))
+            rows.append(row)
+        return rows
+
+    def _controls(self, drawn: pd.DataFrame, table: pd.DataFrame, at: int) -> tuple[dict[str, Any], float]:
+        """Both control arms at the layer of the metrics, and the share of random concepts that the test finds."""
+        here = drawn[drawn["layer"] == at]
+        random = here.loc[here["kind"] == "random", "score"].to_numpy()
+        false = []
+        of_concepts = here[here["kind"] == "random concept"]
+        for _, of in of_concepts.groupby("concept", sort=False):
+            false.append(permutation_p(of["score"].to_numpy(), random, seed=self.seed) < ALPHA)
+        names = table["concept"].unique()
+        means = {
+            "random_vectors": here[here["kind"] == "random"][["score", "accuracy"]].mean(),
+            "random_concepts": of_concepts[["score", "accuracy"]].mean(),
+        }
+        controls: dict[str, Any] = {
+            arm: {f"{figure} {name}": float(of[figure]) for name in names for figure in ("score", "accuracy")}
+            for arm, of in means.items()
+        }
+        controls["random_concepts"]["significant"] = float(np.mean(false))
+        return controls, float(np.mean(false))
+
+    @classmethod
+    def tiny(cls) -> tuple[Self, Any, Any]:
+        """Made-up praise and blame, and a tiny encoder with an untuned head."""
+        classifier = TextClassifier(tiny("bert"), ("bad", "good"), kind="head", max_length=24)
+        return cls(layers=(1,), at=1, examples=20, random_concepts=2), classifier, tiny_concepts()
+
+
+def tiny_concepts() -> Concepts:
+    """Made-up sets of short texts, for the contract test and for trying things out."""
+    rng = np.random.default_rng(0)
+    words = {"praise": ["love", "great", "nice", "happy"], "blame": ["hate", "awful", "terrible", "sad"],
+             "": ["movie", "film", "people", "you", "they", "when", "who", "at", "by"]}  # fmt: skip
+
+    def some(kind: str, n: int) -> tuple[str, ...]:
+        made: dict[str, None] = {}
+        while len(made) < n:
+            made[" ".join([*rng.choice(words[""], 2).tolist(), str(rng.choice(words[kind]))])] = None
+        return tuple(made)
+
+    sets = {kind: some(kind, 24) for kind in ("praise", "blame")}
+    return Concepts(sets, some("", 60), tuple((text, None) for text in some("", 30)), ("good",) * 30)

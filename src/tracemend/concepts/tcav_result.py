@@ -1,0 +1,160 @@
+"""What TCAV gives back: scores with their tests, the scores of every vector, and the texts along each concept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.stats import ttest_ind
+
+from tracemend.concepts.result import ConceptsResult
+from tracemend.evaluate import holm
+from tracemend.runs import read_json, write_parquet
+
+Floats = npt.NDArray[np.float64]
+
+# A vector that does not tell the concept from random texts points nowhere.
+ACCURATE = 0.7
+ALPHA = 0.05
+_SHOWN = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class TcavResult(ConceptsResult):
+    """A row a layer, concept and what it is held against.
+
+    Columns: ``layer``, ``concept``, ``against`` (``random``, or another concept: relative vectors), ``accuracy``
+    (of the vectors on held-out examples), ``score`` (mean of the vectors' TCAV scores), ``sd``, ``random`` and
+    ``random_sd`` (the same of random vectors), ``p`` (permutation), ``p_t`` (Welch's t-test), ``p_holm`` (``p``,
+    corrected over the rows against random texts, and apart from them over the others), ``beyond`` (share of random
+    concepts whose score lies as far from that of random vectors), ``significant`` (``p_holm`` under 0.05),
+    ``shown`` (and ``beyond`` at most 0.05).
+
+    Attributes:
+        draws: a row a vector: ``layer``, ``kind`` (``concept``, ``relative``, ``random``, ``random concept``),
+            ``concept``, ``against``, ``score``, ``accuracy``.
+        examples: the texts most and least aligned with each concept at the method's layer: ``concept``, ``rank``,
+            ``text``, ``alignment`` (cosine of the text's state, less the mean of random texts, with the mean vector),
+            ``sensitivity`` (what the log-odds gain along it).
+    """
+
+    draws: pd.DataFrame = field(default_factory=pd.DataFrame)
+    examples: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    def figure(self) -> Any:
+        """Scores by layer, and how the scores of random vectors are spread: rarely around their mean."""
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(10, 4), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        for name, of in self.rows[self.rows["against"] == "random"].groupby("concept", sort=False):
+            left.errorbar(of["layer"], of["score"], of["sd"], marker="o", capsize=3, label=str(name))
+        random = self.rows.drop_duplicates("layer")
+        left.errorbar(random["layer"], random["random"], random["random_sd"], color="#8a8a8a", ls=":", label="random")
+        left.set(xlabel="layer", ylabel="TCAV score (with sd)", ylim=(-0.1, 1.1))
+        left.legend(fontsize="small")
+        at = self.facts.get("layer", random["layer"].iloc[-1])
+        bins = np.linspace(0, 1, 21)
+        here = self.draws[self.draws["layer"] == at]
+        for kind, of in here[here["kind"] != "relative"].groupby("kind", sort=False):
+            for name, one in of.groupby("concept", sort=False) if kind == "concept" else [(kind, of)]:
+                right.hist(one["score"], bins, histtype="step", density=True, label=str(name))
+        right.set(xlabel=f"TCAV score of a vector, layer {at}", ylabel="density")
+        right.legend(fontsize="small")
+        return figure
+
+    def save(self, directory: Path | str) -> Path:
+        """Write ``draws.parquet`` and ``examples.parquet`` too; :meth:`load` reads them back."""
+        path = super().save(directory)
+        write_parquet(path / "draws.parquet", self.draws)
+        write_parquet(path / "examples.parquet", self.examples)
+        return path
+
+    @classmethod
+    def load(cls, directory: Path | str) -> Self:
+        """Read what :meth:`save` wrote."""
+        path = Path(directory)
+        tables: dict[str, Any] = {
+            name: pd.read_parquet(path / f"{name}.parquet") for name in ("rows", "draws", "examples")
+        }
+        return cls(**read_json(path / "method.json"), **tables)
+
+
+def welch(one: Floats, other: Floats) -> float:
+    """Welch's two-sided t-test; NaN where neither side varies."""
+    if np.ptp(one) == 0 and np.ptp(other) == 0:
+        return float("nan")
+    return float(ttest_ind(one, other, equal_var=False).pvalue)
+
+
+def corrected(table: pd.DataFrame) -> pd.DataFrame:
+    """The table in its order, with Holm's p, those against random texts and relative ones apart."""
+    relative = (table["against"] != "random").to_numpy()
+    adjusted = np.full(len(table), np.nan)
+    for part in (~relative, relative):
+        adjusted[part] = holm(table.loc[part, "p"].to_numpy())
+    table["p_holm"] = adjusted
+    table["significant"] = adjusted < ALPHA
+    table["shown"] = table["significant"] & (table["beyond"] <= ALPHA)
+    return table.assign(relative=relative).sort_values(["relative", "concept", "against", "layer"], kind="stable").drop(
+        columns="relative").reset_index(drop=True)  # fmt: skip
+
+
+def metrics_of(table: pd.DataFrame, at: int) -> dict[str, float]:
+    """Scores and accuracies of the concepts at one layer, and shares of them that the tests find."""
+    own = table[(table["against"] == "random") & (table["layer"] == at)]
+    found = {f"{figure} {row['concept']}": float(row[figure]) for row in own.to_dict("records")
+             for figure in ("score", "accuracy")}  # fmt: skip
+    return {**found, **{name: float(own[name].mean()) for name in ("significant", "shown")}}
+
+
+def aligned(
+    texts: Sequence[str], made: dict[str, Floats], centre: Floats, hidden: Floats, gradients: Floats
+) -> pd.DataFrame:
+    """The texts that lie furthest along each concept's mean vector, and those that lie least so."""
+    rows = []
+    moved = hidden - centre
+    lengths = np.maximum(np.linalg.norm(moved, axis=1), 1e-12)
+    for name, normal in made.items():
+        unit = normal / max(float(np.linalg.norm(normal)), 1e-12)
+        cosine, slope = moved @ unit / lengths, gradients @ unit
+        order = np.argsort(-cosine, kind="stable")
+        kept = order if len(order) <= 2 * _SHOWN else np.concatenate([order[:_SHOWN], order[-_SHOWN:]])
+        rank = {int(i): place for place, i in enumerate(order, start=1)}
+        rows += [
+            {"concept": name, "rank": rank[int(i)], "text": texts[i], "alignment": cosine[i], "sensitivity": slope[i]}
+            for i in kept
+        ]
+    return pd.DataFrame(rows)
+
+
+def findings(table: pd.DataFrame, at: int, false: float) -> list[str]:
+    """What a person is told; ``false`` is the share of random concepts that the test calls significant."""
+    said = []
+    own = table[table["against"] == "random"]
+    for name, of in own.groupby("concept", sort=False):
+        weak = of.loc[of["score"].isna(), "layer"].tolist()
+        if weak:
+            said.append(
+                f"{name}: layers {weak} do not tell it from random texts (accuracy under {ACCURATE}); no score."
+            )
+        here = of[of["layer"] == at].iloc[0]
+        if np.isnan(here["score"]):
+            continue
+        figures = f"score {here['score']:.2f}, random vectors {here['random']:.2f}, corrected p {here['p_holm']:.2g}, "
+        figures += f"{here['beyond']:.0%} of random concepts as far"
+        if here["shown"]:
+            way = "towards" if here["score"] > here["random"] else "away from"
+            said.append(f"{name}, layer {at}: the answer moves {way} the label with it ({figures}).")
+        else:
+            said.append(f"{name}, layer {at}: no effect shown ({figures}), at an accuracy of {here['accuracy']:.2f}.")
+    said.append(
+        f"The permutation test alone calls {false:.0%} of random concepts significant at {ALPHA} (layer {at}, "
+        "uncorrected); an effect counts as shown only where at most 5% of them lie as far from random vectors."
+    )
+    return said

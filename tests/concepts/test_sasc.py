@@ -1,0 +1,166 @@
+"""SASC: names what planted functions respond to, says nothing of those without meaning, refuses what is no function."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tracemend.concepts import Along, LabelOdds, Sasc, SascResult, UnitOfSite
+from tracemend.concepts.modules import checked, module_of
+from tracemend.concepts.sasc import tiny_corpus
+from tracemend.concepts.themes import drivers, grams, held_out, sentences
+from tracemend.data import available, read_conllu
+from tracemend.data.reference import reference_folder
+from tracemend.errors import ConceptError
+from tracemend.models import capture, load, tiny
+from tracemend.tuning import TextClassifier
+
+TEXTS = ["you love this movie", "no", "i hate the film so very much"]
+
+
+@given(st.lists(st.text("ab ,.", max_size=20), max_size=8), st.integers(1, 4), st.integers(10, 60))
+@settings(max_examples=40, deadline=None)
+def test_grams_stand_in_the_texts_and_never_cross_punctuation(corpus, longest, most):
+    made = grams(corpus, longest=longest, most=most, seed=0)
+    assert len(set(made.texts)) == len(made.texts) <= most
+    assert made.texts[: len(made.vocabulary)] == made.vocabulary
+    for text, words in zip(made.texts, made.words, strict=True):
+        assert len(text.split()) == len(words) <= longest
+        runs = [" ".join(run.split()) for one in corpus for run in one.replace(".", ",").split(",")]
+        assert any(text in run for run in runs)
+
+
+def test_a_word_drives_by_what_holds_it_and_hidden_words_have_no_part():
+    made = grams(["good bread", "good road", "bad bread", "bad road", "old road"], longest=2, most=40, seed=0)
+    values = np.array([2.0 * text.count("good") + text.count("old") for text in made.texts])
+    z = (values - values.mean()) / values.std()
+    nothing = np.zeros(len(made.vocabulary), dtype=bool)
+    found, lift = drivers(made, z, nothing, 2)
+    assert made.vocabulary[found[0]] == "good" and lift[0] == lift.max()
+    hidden = np.array([word == "good" for word in made.vocabulary])
+    assert made.vocabulary[drivers(made, z, hidden, 2)[0][0]] == "old"
+
+
+def test_forms_of_one_word_are_hidden_together():
+    words = [f"{stem}{end}" for stem in ("animal", "kitchen", "railway", "teacher") for end in ("", "s", "x")]
+    for seed in range(10):
+        kept = held_out(words, share=0.5, seed=seed).reshape(4, 3)
+        assert (kept.all(1) | ~kept.any(1)).all()
+
+
+def test_sentences_hold_their_words_in_the_same_frames():
+    one, other = sentences(["bread", "soup"], 6), sentences(["road"], 6)
+    assert [text.replace("road", "") for text in other] == [
+        text.replace("bread", "").replace("soup", "") for text in one
+    ]
+    assert sum("soup" in text for text in one) == 3
+
+
+@pytest.mark.parametrize("architecture", ["bert", "gpt2", "t5"])
+@pytest.mark.parametrize("pooling", ["max", "mean"])
+def test_a_unit_is_read_over_the_tokens_of_the_text(architecture, pooling):
+    model = tiny(architecture)
+    found = checked(UnitOfSite(model, "blocks.1.mlp.hook_post", 3, pooling), TEXTS)
+    for text, value in zip(TEXTS, found, strict=True):
+        made = model.tokenizer(text, return_special_tokens_mask=True)
+        inputs = {"input_ids": torch.tensor([made["input_ids"]])}
+        network = model.network.get_encoder() if architecture == "t5" else model.network.base_model
+        with torch.no_grad(), capture(model, ["blocks.1.mlp.hook_post"]) as seen:
+            network(**inputs)
+        own = seen["blocks.1.mlp.hook_post"][0, torch.tensor(made["special_tokens_mask"]) == 0, 3]
+        expected = own.max() if pooling == "max" else own.mean()
+        assert value == pytest.approx(float(expected), rel=1e-4, abs=1e-5)
+
+
+def test_the_odds_of_a_label_are_those_of_its_probability():
+    classifier = TextClassifier(tiny("bert"), ("bad", "good", "so so"), kind="head", max_length=24)
+    p = classifier.probabilities([(text, None) for text in TEXTS]).astype(np.float64)[:, 1]
+    np.testing.assert_allclose(checked(LabelOdds(classifier, "good"), TEXTS), np.log(p / (1 - p)), rtol=1e-3, atol=1e-4)
+    with pytest.raises(ConceptError, match="did you mean 'good'"):
+        checked(LabelOdds(classifier, "goood"), TEXTS)
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (lambda text: float("nan"), "nan"),
+        (lambda text: np.inf, "inf"),
+        (lambda text: "much", "returned str"),
+        (lambda text: True, "returned bool"),
+        (lambda text: None, "returned NoneType"),
+        (lambda text: np.zeros(3), "returned ndarray"),
+        (lambda text: 4.2, "constant"),
+        (3, "int is no function"),
+    ],
+    ids=["nan", "inf", "text", "truth", "none", "vector", "constant", "number"],
+)
+def test_what_is_no_number_is_refused(function, said):
+    with pytest.raises(ConceptError, match=said):
+        Sasc.tiny()[0].run(function, tiny_corpus())
+
+
+@pytest.mark.parametrize("value", [1, 2.5, np.float32(3), torch.tensor(2.0)], ids=repr)
+def test_every_kind_of_number_is_taken(value):
+    assert checked(module_of(lambda text: value), ["a", "b"]).tolist() == [float(value)] * 2
+
+
+@pytest.mark.parametrize(
+    ("options", "data", "said"),
+    [({}, ["too few words"], "6 different n-grams"), ({"texts": 1}, None, "texts is 1"),
+     ({"grams": 100}, None, "grams is"),
+     ({}, "a text", "takes a list of texts, not str")],
+    ids=str,
+)  # fmt: skip
+def test_bad_settings_are_refused(options, data, said):
+    method, module, corpus = Sasc.tiny()
+    with pytest.raises(ConceptError, match=said):
+        replace(method, **options).run(module, data or corpus)
+
+
+def test_a_result_says_what_was_tested(tmp_path):
+    method, module, corpus = Sasc.tiny()
+    found = method.run(module, corpus)
+    assert SascResult.load(found.save(tmp_path)).rows.equals(found.rows)
+    for row in found.rows.to_dict("records"):
+        assert not set(row["drivers"].split(", ")) & set(row["tested"].split(", "))
+    assert found.metrics["score"] == found.rows["score"][0]
+    assert found.rows["chosen_by"].is_monotonic_decreasing
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    return [" ".join(s.words) for s in read_conllu(reference_folder("ud_ewt") / "dev.conllu").sentences]
+
+
+ewt = pytest.mark.skipif(not available("ud_ewt"), reason="ud_ewt is not here")
+
+
+@pytest.mark.slow
+@ewt
+def test_made_up_modules_are_named_and_random_ones_are_not(corpus):
+    encoder = load("minilm")
+    method = Sasc(grams=2000, shuffles=2)
+    named = {}
+    for concept in ("food", "religion", "sports", "business", "war", "animals"):
+        named[concept] = method.run(Along.towards(encoder, concept), corpus)
+    # Of the published sets of keywords where there is one of the concept.
+    keywords = {
+        "food": "food|hunger",
+        "religion": "god|religious|religion",
+        "sports": "sport",
+        "business": "business|economics|finance",
+        "war": "war|military",
+        "animals": "animal",
+    }
+    hits = [c for c, of in named.items() if re.search(keywords[c], of.facts["explanation"]) and of.metrics["score"] > 1]
+    assert len(hits) >= 4, {c: (of.facts["explanation"], of.metrics["score"]) for c, of in named.items()}
+    assert np.median([named[c].metrics["score"] for c in hits]) > 2
+    assert all(of.metrics["score"] > of.controls["shuffled"]["score"] + 1 for c, of in named.items() if c in hits)
+    random = method.run(Along.at_random(encoder, 0), corpus)
+    assert random.metrics["score"] < 1 and "No explanation is shown" in random.findings[0]
