@@ -2,6 +2,7 @@
 
     python benchmarks/neurons.py gaussian --seeds 1
     python benchmarks/neurons.py compose explain --site blocks.2.mlp.hook_post
+    python benchmarks/neurons.py puzzles
 
 The data are those that TRACEMEND_DATA names (ud_ewt). Settings are the methods' defaults; nothing is chosen here.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import os
 import sys
 import time
@@ -20,12 +22,15 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # Run as a file, a benchmark does not find its own package.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import numpy as np
 import torch
 
 from tracemend.data import read_conllu
 from tracemend.data.reference import reference_folder
 from tracemend.models import load
+from tracemend.neurons.excerpts import correlation
 from tracemend.neurons.run import methods, named
+from tracemend.neurons.similarity import SimilaritySimulator
 from tracemend.runs import versions, write_json
 
 
@@ -33,7 +38,7 @@ def main() -> None:
     """Measure what is asked for, and print figures beside controls."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     known = {name: method for name, method in methods().items() if method.inputs == "Treebank"}
-    parser.add_argument("only", nargs="*", choices=[*known, []], help="default: all on words")
+    parser.add_argument("only", nargs="*", choices=[*known, "puzzles", []], help="default: all on words")
     parser.add_argument("--model", default="minilm")
     parser.add_argument("--task", default="upos")
     parser.add_argument("--among", default="")
@@ -44,10 +49,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="JSON file")
     given = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
+    if given.only == ["puzzles"]:
+        puzzles()
+        return
     model, bank = load(given.model), read_conllu(reference_folder("ud_ewt"))
     shared = {name: getattr(given, name) for name in ("task", "among", "site", "train_items", "test_items")}
     kept: dict[str, Any] = {"versions": versions()}
-    for name in given.only or known:
+    for name in given.only or list(known):
+        if name == "puzzles":
+            puzzles()
+            continue
         own = {field.name for field in dataclasses.fields(known[name])}
         for seed in range(given.seeds):
             began = time.perf_counter()
@@ -66,6 +77,30 @@ def main() -> None:
             }  # fmt: skip
     if given.out:
         write_json(given.out, kept)
+
+
+def puzzles() -> None:
+    """Hand-made units: where the true explanation stands among all nineteen, and against three false ones."""
+    found = json.loads((reference_folder("neuron_puzzles") / "puzzles.json").read_text("utf-8"))
+    simulator = SimilaritySimulator()
+    places, won, scores = [], [], []
+    for puzzle in found.values():
+        cells = [cell if isinstance(cell, list) else [cell, 0] for text in puzzle["sentences"] for cell in text]
+        words, true = [cell[0] for cell in cells], np.array([float(cell[1]) for cell in cells])
+        own, *others = (
+            correlation(true, simulator.simulate(text, words))
+            for text in (puzzle["explanation"], *(other["explanation"] for other in found.values() if other != puzzle))
+        )
+        false = [correlation(true, simulator.simulate(text, words)) for text in puzzle["false_explanations"]]
+        places.append(1 + sum(other > own for other in others))
+        won.append(own > max(false))
+        scores.append(own)
+    place = np.array(places)
+    print(
+        f"\npuzzles: first of {len(found)} in {(place == 1).mean():.3f} (chance {1 / len(found):.3f}), among three in "
+        f"{(place <= 3).mean():.3f}; above its false ones in {np.mean(won):.3f} (chance 0.25 to 0.33); mean score "
+        f"{np.mean(scores):.3f}"
+    )
 
 
 if __name__ == "__main__":

@@ -127,7 +127,7 @@ def compose(
     edited: Annotated[int, typer.Option(min=1, help="With --run: most texts that a word is added to.")] = 40,
     texts: Annotated[int, typer.Option(min=1, help="With --run: most texts of each part.")] = 1_000,
     batch_size: Annotated[int, typer.Option(min=1, help="With --run: texts of a pass.")] = 32,
-    draws: Annotated[int, typer.Option(min=1, help="Turns of the text, for the chance level.")] = 200,
+    draws: Annotated[int, typer.Option(min=1, help="Turns of the text, for the chance level.")] = 2_000,
     model: o.Model = "minilm",
     out: o.Out = None,
     seed: o.Seed = 0,

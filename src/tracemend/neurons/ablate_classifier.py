@@ -30,7 +30,7 @@ Indices = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.floating]
 
 _DEAD = 1e-6
-# Places that means and donors come from; units that are shown with the texts that drive them, and how many.
+# Places that means and donors come from, about; units that are shown with the texts that drive them, and how many.
 _PLACES = 8_000
 _SHOWN, _TEXTS, _LONGEST = 10, 3, 120
 
@@ -104,17 +104,12 @@ class ClassifierAblation(Method[AblationResult]):
         if not site(model.network, self.site).editable:
             raise NeuronError(f"{self.site} can be read but not written to; take hook_resid_post or mlp.hook_post.")
         check_site(model.network, self.site)
-        bank, label, importance = self._weighed(model, weighing, weighing.y, progress)
-        shuffled = np.random.default_rng(self.seed).permutation(weighing.y)
-        _, _, idle = self._weighed(model, weighing, shuffled, progress)
+        bank, label, (importance, idle) = self._weighed(model, weighing, progress)
         varies = (bank.std(0, correction=0) > _DEAD).numpy()
         alive = np.flatnonzero(varies)
         orders = [alive[np.argsort(-found[alive], kind="stable")] for found in (importance, idle)]
         orders[0] = given_first(self.units, orders[0], len(varies))
-        some = torch.from_numpy(np.random.default_rng(self.seed).permutation(len(bank))[:_PLACES])
-        intervention = Intervention.of(
-            self.how, bank[some], label[some], len(model.labels), beta=self.beta, seed=self.seed
-        )
+        intervention = Intervention.of(self.how, bank, label, len(model.labels), beta=self.beta, seed=self.seed)
         dose = dose_response(
             TextSubject(model, test, self.site, self.batch_size), intervention, orders[0], sizes=self.sizes, at=self.at,
             draws=self.draws, seed=self.seed, others={"shuffled labels": orders[1]}, progress=progress,
@@ -145,30 +140,45 @@ class ClassifierAblation(Method[AblationResult]):
         )
 
     def _weighed(
-        self, model: TextClassifier, data: Labelled, y: Indices, progress: Progress
-    ) -> tuple[Tensor, Tensor, Floats]:
-        """Activations at every place [n, d], the text's label there [n], and the importance of units [d]."""
+        self, model: TextClassifier, data: Labelled, progress: Progress
+    ) -> tuple[Tensor, Tensor, list[Floats]]:
+        """Activations at some places of each text [n, d], its label there [n], and the importance of units [d].
+
+        The importance is by the labels as they are, and by the labels in random order.
+        """
+        rng = np.random.default_rng(self.seed)
+        targets = [data.y, rng.permutation(data.y)]
         rows, _ = model.encode(data.pairs)
-        bank, label, slopes, of_text = [], [], [], []
+        each = max(1, -(-_PLACES // len(rows)))
+        bank, label = [], []
+        slopes: list[list[Tensor]] = [[], []]
         for part in progress.track(model.buckets(rows, self.batch_size), task="weigh units"):
             batch = model.batch([rows[i] for i in part])
             mask = batch["attention_mask"].bool()
+            expected = [torch.as_tensor(y[part], device=model.device) for y in targets]
             with torch.enable_grad(), capture(model.network, [self.site], grad=True) as seen:
-                losses, _ = model.measure(batch, torch.as_tensor(y[part], device=model.device))
+                losses, logits = model.measure(batch, expected[0])
+                others = functional.cross_entropy(logits.double(), expected[1], reduction="sum")
                 # Texts do not meet, so the sum's gradient holds each one's own.
-                (slope,) = torch.autograd.grad(losses.sum(), [seen[self.site]])
-            h, slope = (t.detach().flatten(2)[:, -mask.shape[1] :].float() for t in (seen[self.site], slope))
-            bank.append(h[mask].cpu())
-            slopes.append(slope[mask].cpu())
-            index = torch.from_numpy(np.ascontiguousarray(part))[:, None].expand(mask.shape)[mask.cpu()]
-            of_text.append(index)
-            label.append(torch.from_numpy(data.y)[index])
-        activations, text = torch.cat(bank), torch.cat(of_text)
+                made = [torch.autograd.grad(loss, [seen[self.site]], retain_graph=True)[0]
+                        for loss in (losses.sum(), others)]  # fmt: skip
+            h = seen[self.site].detach().flatten(2)[:, -mask.shape[1] :].float()
+            for found, slope in zip(slopes, made, strict=True):
+                g = slope.flatten(2)[:, -mask.shape[1] :].float() * mask[..., None]
+                # Sums over places of dL/dh and of h dL/dh: the mean is known only at the end.
+                found.append(torch.stack([g.sum(1), (h * g).sum(1)]).cpu())
+            for at, i in enumerate(part.tolist()):
+                own = h[at][mask[at]].cpu()
+                some = torch.from_numpy(rng.permutation(len(own))[:each])
+                bank.append(own[some])
+                label.append(torch.full((len(some),), int(data.y[i])))
+        activations = torch.cat(bank)
         if not bool(activations.isfinite().all()):
             raise NeuronError("some activations are not finite; the classifier has diverged.")
-        moved = (activations.mean(0) - activations) * torch.cat(slopes)
-        each = torch.zeros(len(data), moved.shape[1]).index_add_(0, text, moved)
-        return activations, torch.cat(label), each.abs().mean(0).double().numpy()
+        sums = [torch.cat(found, dim=1) for found in slopes]
+        mean = activations.mean(0)
+        importance = [(mean * g - hg).abs().mean(0).double().numpy() for g, hg in sums]
+        return activations, torch.cat(label), importance
 
     def _driving(self, model: TextClassifier, data: Labelled, units: Indices) -> list[dict[str, Any]]:
         """Of each unit the texts that drive it highest, with their labels."""
@@ -177,7 +187,7 @@ class ClassifierAblation(Method[AblationResult]):
         found = []
         for j, unit in enumerate(units.tolist()):
             best = np.argsort(-peak[:, j], kind="stable")[:_TEXTS]
-            texts = [{"uid": frame["uid"][i], "text": str(frame["text"][i])[:_LONGEST], "label": frame["label"][i],
+            texts = [{"uid": frame["uid"][i], "text": _shown(data.pairs[i]), "label": frame["label"][i],
                       "activation": round(float(peak[i, j]), 4)} for i in best]  # fmt: skip
             found.append({"unit": unit, "texts": texts})
         return found
@@ -190,6 +200,13 @@ class ClassifierAblation(Method[AblationResult]):
         labels = ["good" if text.split()[0] in ("love", "great") else "bad" for text in texts]
         data = Labelled.make(texts, labels)
         return cls(sizes=(2, 8), at=8, draws=2), TextClassifier(tiny("bert"), data.labels, rank=2), data
+
+
+def _shown(pair: tuple[str, str | None]) -> str:
+    """A text, with its reply where there is one, cut to a line."""
+    text, reply = pair
+    whole = text if reply is None else f"{text} / {reply}"
+    return whole if len(whole) <= _LONGEST else whole[: _LONGEST - 1] + "…"
 
 
 class TextSubject:

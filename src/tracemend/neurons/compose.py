@@ -90,7 +90,7 @@ class Composition(Method[CompositionResult]):
         near: whether NEIGHBOURS of lemmas are features.
         train_items: words in which formulas are sought; whole sentences at random.
         test_items: words on which they are measured.
-        draws: turns for the chance level.
+        draws: turns for the chance level; with Holm's p over n units fewer than 20 n cannot show anything.
 
     Raises:
         NeuronError: data or model of another kind, numbers out of range, a unit that the site lacks or that never
@@ -118,7 +118,7 @@ class Composition(Method[CompositionResult]):
     near: bool = True
     train_items: int = 10_000
     test_items: int = 5_000
-    draws: int = 200
+    draws: int = 2_000
 
     def run(self, model: Any, data: Any, *, progress: Progress = Progress()) -> CompositionResult:
         """Explain units of a site.

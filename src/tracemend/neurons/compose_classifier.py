@@ -86,7 +86,7 @@ class ClassifierComposition(Method[ClassifierCompositionResult]):
         fewest: training texts of which a feature must hold.
         edited: texts that a word is added to, at most.
         texts: most texts of each part.
-        draws: turns for the chance level.
+        draws: turns for the chance level; with Holm's p over n units fewer than 20 n cannot show anything.
         batch_size: texts of a pass.
 
     Raises:
@@ -113,7 +113,7 @@ class ClassifierComposition(Method[ClassifierCompositionResult]):
     fewest: int = 5
     edited: int = 40
     texts: int = 1_000
-    draws: int = 200
+    draws: int = 2_000
     batch_size: int = 32
 
     def run(self, model: Any, data: Any, *, progress: Progress = Progress()) -> ClassifierCompositionResult:
