@@ -64,7 +64,7 @@ class Ablation(NeuronMethod[AblationResult]):
 
     Example:
         >>> found = Ablation(task="Number", among="NOUN").run(load("minilm"), read_treebank("ud_ewt"))
-        >>> found.metrics["accuracy_fall"], found.controls["same_norm"]["accuracy_fall"]
+        >>> found.table()  # beside random units, and others as far moved
     """
 
     name: ClassVar[str] = "neurons.ablate"

@@ -95,7 +95,7 @@ class PromptSearch(Method[ProbeResult]):
 
     Example:
         >>> found = PromptSearch(relations=("P36",)).run(load("smollm2"), read_facts("pararel"))
-        >>> found.metrics["continuous"], found.controls["random_weights"]["continuous"]
+        >>> found.table()  # beside the searches that know nothing
     """
 
     name = "probing.prompt-search"
