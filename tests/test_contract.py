@@ -21,7 +21,7 @@ from tracemend.methods import Method, MethodResult, registry
 CAPABILITIES = {"encoder", "decoder", "encoder-decoder", "labels", "gradients", "validation"}
 INPUTS = {
     "Labelled", "Splits", "CompletionSplits", "Texts", "Run", "Treebank", "Pairs", "Pronouns", "Spans", "Facts",
-    "Contrasts", "PromptPairs", "Repeats",
+    "Contrasts", "PromptPairs", "Repeats", "Rewrites",
 }  # fmt: skip
 
 METHODS = registry()

@@ -84,7 +84,7 @@ class Method(ABC, Generic[R]):
         name: ``family.method``, stable.
         inputs: what :meth:`run` takes as data: ``"Labelled"``, ``"Splits"``, ``"CompletionSplits"``, ``"Texts"``,
             ``"Run"``, ``"Treebank"``, ``"Pairs"``, ``"Pronouns"``, ``"Spans"``, ``"Facts"``, ``"Contrasts"``,
-            ``"PromptPairs"`` or ``"Repeats"``.
+            ``"PromptPairs"``, ``"Rewrites"`` or ``"Repeats"``.
         capabilities: flags such as ``encoder``, ``decoder``, ``encoder-decoder``, ``labels``, ``gradients``.
     """
 
