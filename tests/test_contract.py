@@ -21,7 +21,7 @@ from tracemend.methods import Method, MethodResult, registry
 CAPABILITIES = {"encoder", "decoder", "encoder-decoder", "labels", "gradients", "validation"}
 INPUTS = {
     "Labelled", "Splits", "CompletionSplits", "Texts", "Run", "Treebank", "Pairs", "Pronouns", "Spans", "Facts",
-    "Contrasts", "PromptPairs", "Repeats", "Concepts", "Corpus",
+    "Contrasts", "PromptPairs", "Repeats", "Rewrites", "Concepts", "Corpus",
 }  # fmt: skip
 
 METHODS = registry()

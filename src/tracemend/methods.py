@@ -88,7 +88,7 @@ class Method(ABC, Generic[R]):
         name: ``family.method``, stable.
         inputs: what :meth:`run` takes as data: ``"Labelled"``, ``"Splits"``, ``"CompletionSplits"``, ``"Texts"``,
             ``"Run"``, ``"Treebank"``, ``"Pairs"``, ``"Pronouns"``, ``"Spans"``, ``"Facts"``, ``"Contrasts"``,
-            ``"PromptPairs"``, ``"Repeats"``, ``"Concepts"`` or ``"Corpus"``.
+            ``"PromptPairs"``, ``"Rewrites"``, ``"Repeats"``, ``"Concepts"`` or ``"Corpus"``.
         capabilities: flags such as ``encoder``, ``decoder``, ``encoder-decoder``, ``labels``, ``gradients``.
     """
 

@@ -74,9 +74,40 @@ def test_repeats_are_drawn_for_the_model(run: Run, llama: Path, tmp_path: Path) 
     assert "random heads" in done.output
 
 
+EDIT = ("edit", "--prompt", "the nice people love", "--subject", "nice people", "--answer", "film", "--target", "movie")
+
+
+def test_an_edit_is_kept_as_a_small_file(run: Run, llama: Path, tmp_path: Path) -> None:
+    words = "the movie is good and this film was sad so we hate it but they love to stop the awful toxic text"
+    pd.DataFrame({"text": [words] * 20}).to_csv(tmp_path / "texts.csv", index=False)
+    small = (
+        "--layer",
+        0,
+        "--floor",
+        0,
+        "--tokens",
+        128,
+        "--held-out",
+        60,
+        "--prefixes",
+        2,
+        "--prefix",
+        3,
+        "--steps",
+        3,
+    )
+    given = ("circuits", *EDIT, "--neighbours", "the sad people love", "--corpus", tmp_path / "texts.csv", *small)
+    done = run(*given, "--model", llama, "--out", tmp_path / "run", "--quiet")
+    assert done.exit_code == 0, done.output
+    assert "other key" in done.output
+    assert (tmp_path / "run" / "edits.safetensors").stat().st_size < 2000
+    assert pd.read_csv(tmp_path / "run" / "rows.csv")["neighbours"].notna().all()
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [
+        (EDIT, "needs a corpus"),
         (("logits",), "give the prompts once"),
         (("logits", "--data", "ioi", "--prompt", "a"), "give the prompts once"),
         (("logits", "--prompt", "you"), "--answer is missing"),

@@ -8,28 +8,42 @@ from __future__ import annotations
 
 from tracemend.circuits.circuit import Circuit
 from tracemend.circuits.composition import composition
+from tracemend.circuits.edit import Edit, EditResult
 from tracemend.circuits.induction import Induction, InductionResult
 from tracemend.circuits.layers import Layers, LayersResult
 from tracemend.circuits.logits import Logits, LogitsResult
+from tracemend.circuits.memories import Memories, MemoriesResult
 from tracemend.circuits.patch import Patch, PatchResult
+from tracemend.circuits.rank_one import RankOne, edited, read_edits, write_edits
 from tracemend.circuits.repeats import Repeats
 from tracemend.circuits.structure import Structure, StructureResult
+from tracemend.circuits.subupdates import Subupdates, SubupdatesResult
 from tracemend.circuits.trace_facts import TraceFacts, TraceFactsResult
 
 __all__ = [
     "Circuit",
+    "Edit",
+    "EditResult",
     "Induction",
     "InductionResult",
     "Layers",
     "LayersResult",
     "Logits",
     "LogitsResult",
+    "Memories",
+    "MemoriesResult",
     "Patch",
     "PatchResult",
+    "RankOne",
     "Repeats",
     "Structure",
     "StructureResult",
+    "Subupdates",
+    "SubupdatesResult",
     "TraceFacts",
     "TraceFactsResult",
     "composition",
+    "edited",
+    "read_edits",
+    "write_edits",
 ]

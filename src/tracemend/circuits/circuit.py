@@ -55,7 +55,7 @@ class Circuit(Method[R]):
         if not isinstance(data, kind):
             raise CircuitError(
                 f"{self.name} takes {kind.__name__} ({', '.join(kind.columns)}), not {type(data).__name__}; make them "
-                f"with tracemend.data.prompts.{kind.__name__}.make or .read."
+                f"with {kind.__module__}.{kind.__name__}.make or .read."
             )
         return data
 

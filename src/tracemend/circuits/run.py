@@ -9,13 +9,14 @@ from typing import Any
 from tracemend.circuits.circuit import Circuit
 from tracemend.circuits.repeats import Repeats
 from tracemend.data.prompts import Contrasts, Facts, PromptPairs, Prompts, Texts, indirect_objects
+from tracemend.data.rewrites import Rewrites
 from tracemend.errors import CircuitError
 from tracemend.method_runs import methods_of, run_kept
 from tracemend.models import LanguageModel
 from tracemend.progress import Progress
 from tracemend.runs import read_result
 
-KINDS: dict[str, type[Prompts]] = {kind.__name__: kind for kind in (Contrasts, Facts, PromptPairs, Texts)}
+KINDS: dict[str, type[Prompts]] = {kind.__name__: kind for kind in (Contrasts, Facts, PromptPairs, Rewrites, Texts)}
 # Data that come with the library, by name.
 BUILT_IN = ("ioi",)
 _PAIRS = 8
@@ -27,15 +28,21 @@ def circuits() -> dict[str, type[Circuit[Any]]]:
 
 
 def prompts_for(
-    kind: str, source: str | None, columns: Mapping[str, str | None], *, count: int | None = None
+    kind: str,
+    source: str | None,
+    columns: Mapping[str, str | None],
+    *,
+    count: int | None = None,
+    corpus: str | None = None,
 ) -> Prompts:
     """Prompts from a file, a built-in set or the words of one row.
 
     Args:
-        kind: what the method takes: ``Contrasts``, ``Facts``, ``PromptPairs`` or ``Texts``.
+        kind: what the method takes: ``Contrasts``, ``Facts``, ``PromptPairs``, ``Rewrites`` or ``Texts``.
         source: a file with the kind's columns, or ``ioi``.
         columns: one row, given in words; empty where ``source`` is given.
         count: rows that are used, the first ones.
+        corpus: for ``Rewrites``, a file with the column ``text``.
 
     Raises:
         CircuitError: neither or both are given, or ``ioi`` is not of this kind.
@@ -50,7 +57,7 @@ def prompts_for(
         missing = [name for name in wanted.columns if name not in named]
         if missing:
             raise CircuitError(f"--{missing[0]} is missing; one row needs {flags}.")
-        return wanted.make([named])
+        return _within(wanted.make([named]), corpus)
     if source in BUILT_IN:
         pairs = indirect_objects(count or _PAIRS)
         if wanted is PromptPairs:
@@ -61,7 +68,13 @@ def prompts_for(
             f"{source} is made of pairs of prompts; this method takes {kind} ({', '.join(wanted.columns)})."
         )
     found = wanted.read(source)
-    return found if count is None else found.head(count)
+    return _within(found if count is None else found.head(count), corpus)
+
+
+def _within(found: Prompts, corpus: str | None) -> Prompts:
+    if corpus is None or not isinstance(found, Rewrites):
+        return found
+    return found.within(Texts.read(corpus).frame["text"])
 
 
 def circuit_run(

@@ -22,7 +22,17 @@ from tracemend.cli.progress import shown
 if TYPE_CHECKING:
     from tracemend.circuits import Circuit
 
-NAMES = ("logits", "induction", "patch", "trace-facts", "layers", "structure")
+NAMES = (
+    "logits",
+    "induction",
+    "patch",
+    "trace-facts",
+    "layers",
+    "structure",
+    "edit",
+    "memories",
+    "subupdates",
+)
 SHOWN = 10
 _METHOD, _DATA = "Method", "Data"
 
@@ -58,13 +68,18 @@ def _command(name: str) -> Any:
     from tracemend.circuits.run import KINDS, circuits
 
     method = circuits()[name]
-    columns = KINDS[method.inputs].columns if method.inputs in KINDS else ()
+    kind = KINDS.get(method.inputs)
+    columns = (*kind.columns, *getattr(kind, "further", ())) if kind else ()
 
     def command(**given: Any) -> None:
         run = {key: given.pop(key) for key in ("model", "out", "json", "quiet")}
         _run(name, method, columns, given, **run)
 
     parameters = [*_data_parameters(columns), *_field_parameters(method)]
+    if method.inputs == "Rewrites":
+        words = "CSV, TSV, JSONL or Parquet with text: what else the weights are used for."
+        corpus: Any = Annotated[str | None, typer.Option(metavar="FILE", help=words, rich_help_panel=_DATA)]
+        parameters.append(_option("corpus", corpus, None))
     parameters += [
         _option("model", o.Model, "smollm2"),
         _option("out", o.Out, None),
@@ -79,7 +94,12 @@ def _command(name: str) -> Any:
 
 
 def _example(inputs: str) -> str:
-    return {"Repeats": "--length 25", "Facts": "--data facts.csv", "Texts": "--data texts.csv"}[inputs]
+    return {
+        "Repeats": "--length 25",
+        "Facts": "--data facts.csv",
+        "Rewrites": "--data rewrites.csv --corpus texts.csv",
+        "Texts": "--data texts.csv",
+    }[inputs]
 
 
 def _run(
@@ -108,7 +128,7 @@ def _run(
             data = Repeats.draw(loaded, length=given["length"], count=given["texts"], seed=configured.seed)
         else:
             row = {column: given[column] for column in columns}
-            data = prompts_for(method.inputs, given["data"], row, count=given["count"])
+            data = prompts_for(method.inputs, given["data"], row, count=given["count"], corpus=given.get("corpus"))
         folder = out or Path("runs") / name
         result = circuit_run(configured, loaded, data, out=folder, command_line=command_line(), progress=progress)
     console = person(json=json)

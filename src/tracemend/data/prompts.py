@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -75,7 +75,7 @@ class Prompts:
 
     def head(self, n: int) -> Self:
         """The first ``n`` rows."""
-        return type(self)(self.frame.head(n).reset_index(drop=True))
+        return replace(self, frame=self.frame.head(n).reset_index(drop=True))
 
     @property
     def fingerprint(self) -> str:
