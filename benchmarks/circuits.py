@@ -10,6 +10,7 @@ python benchmarks/circuits.py structure
 python benchmarks/circuits.py edit         (data: TRACEMEND_DATA, pararel, ud_ewt)
 python benchmarks/circuits.py memories     (data: TRACEMEND_DATA, ud_ewt)
 python benchmarks/circuits.py subupdates   (data: TRACEMEND_DATA, ud_ewt)
+python benchmarks/circuits.py superposition
 
 Each takes less than four minutes on one core. ``expected`` are figures measured once with other code on the same
 weights; ``found`` are ours, ``control`` those of the control arm. ``--json`` prints them as JSON.
@@ -43,6 +44,8 @@ from tracemend.circuits import (
     Subupdates,
     TraceFacts,
 )
+from tracemend.circuits.sae_training import SaeTraining
+from tracemend.circuits.superposition import Superposition, principal_directions, random_directions
 from tracemend.data import available, reference
 from tracemend.data.prompts import Contrasts, PromptPairs, Texts, reference_facts, reference_indirect_objects
 from tracemend.data.reference import reference_folder
@@ -305,6 +308,23 @@ def subupdates(model: LanguageModel) -> list[Line]:
     return lines
 
 
+def superposition(model: LanguageModel) -> list[Line]:
+    """128 planted features, 4 at once, in 32 dimensions; 256 latents."""
+    truth = Superposition.draw(features=128, width=32, active=4)
+    x, _ = truth.sample(200_000)
+    lines: list[Line] = []
+    for kind, l1 in (("topk", 0.0), ("l1", 1.5), ("l1", 0.15)):
+        how = SaeTraining(kind=kind, latents=256, k=6, l1=l1, steps=1500, batch=512, rate=3e-3)  # type: ignore[arg-type]
+        share, cosine = truth.recovered(how.fit(x).w_dec)
+        lines.append(
+            (f"{kind} {l1 or ''}: share with cosine > 0.9; mean", ">= 0.95", f"{share:.3f}; {cosine:.3f}", None)
+        )
+    for name, control in (("pca", principal_directions(x, 256)), ("random", random_directions(32, 256))):
+        share, cosine = truth.recovered(control)
+        lines.append((f"{name}: share; mean", "mean < 0.5", None, f"{share:.3f}; {cosine:.3f}"))
+    return lines
+
+
 def _known_facts(model: LanguageModel, count: int, *, skip: int = 0) -> Rewrites:
     """Facts with p >= 0.3 and objects of one token each."""
     from tracemend.circuits.edit import next_logits
@@ -372,6 +392,7 @@ BENCHMARKS: dict[str, Callable[[LanguageModel], list[Line]]] = {
     "edit": edit,
     "memories": memories,
     "subupdates": subupdates,
+    "superposition": superposition,
 }
 
 if __name__ == "__main__":

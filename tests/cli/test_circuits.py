@@ -108,6 +108,7 @@ def test_an_edit_is_kept_as_a_small_file(run: Run, llama: Path, tmp_path: Path) 
     ("given", "words"),
     [
         (EDIT, "needs a corpus"),
+        (("features", "--text", "you", "--kind", "relu"), "not one of: l1, topk"),
         (("logits",), "give the prompts once"),
         (("logits", "--data", "ioi", "--prompt", "a"), "give the prompts once"),
         (("logits", "--prompt", "you"), "--answer is missing"),

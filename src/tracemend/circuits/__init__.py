@@ -9,6 +9,7 @@ from __future__ import annotations
 from tracemend.circuits.circuit import Circuit
 from tracemend.circuits.composition import composition
 from tracemend.circuits.edit import Edit, EditResult
+from tracemend.circuits.features import Features, FeaturesResult
 from tracemend.circuits.induction import Induction, InductionResult
 from tracemend.circuits.layers import Layers, LayersResult
 from tracemend.circuits.logits import Logits, LogitsResult
@@ -16,14 +17,19 @@ from tracemend.circuits.memories import Memories, MemoriesResult
 from tracemend.circuits.patch import Patch, PatchResult
 from tracemend.circuits.rank_one import RankOne, edited, read_edits, write_edits
 from tracemend.circuits.repeats import Repeats
+from tracemend.circuits.sae import SparseAutoencoder
+from tracemend.circuits.sae_training import SaeTraining
 from tracemend.circuits.structure import Structure, StructureResult
 from tracemend.circuits.subupdates import Subupdates, SubupdatesResult
+from tracemend.circuits.superposition import Superposition, ToyModel
 from tracemend.circuits.trace_facts import TraceFacts, TraceFactsResult
 
 __all__ = [
     "Circuit",
     "Edit",
     "EditResult",
+    "Features",
+    "FeaturesResult",
     "Induction",
     "InductionResult",
     "Layers",
@@ -36,10 +42,14 @@ __all__ = [
     "PatchResult",
     "RankOne",
     "Repeats",
+    "SaeTraining",
+    "SparseAutoencoder",
     "Structure",
     "StructureResult",
     "Subupdates",
     "SubupdatesResult",
+    "Superposition",
+    "ToyModel",
     "TraceFacts",
     "TraceFactsResult",
     "composition",

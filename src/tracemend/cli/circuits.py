@@ -32,6 +32,7 @@ NAMES = (
     "edit",
     "memories",
     "subupdates",
+    "features",
 )
 SHOWN = 10
 _METHOD, _DATA = "Method", "Data"
