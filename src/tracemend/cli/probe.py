@@ -30,6 +30,7 @@ RandomModels = Annotated[int, typer.Option("--random-models", min=1, help="Untra
 
 
 probe.command("heads")(probe_heads.heads)
+probe.command("head-coreference")(probe_heads.head_coreference)
 probe.command("head-patterns")(probe_heads.head_patterns)
 probe.command("head-pruning")(probe_heads.head_pruning)
 probe.command("attention-trace")(probe_heads.attention_trace)

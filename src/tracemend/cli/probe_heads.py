@@ -44,6 +44,29 @@ def heads(
     probed(method, model, read_conllu(data), data, out, json=json, quiet=quiet)
 
 
+def head_coreference(
+    data: Annotated[Path, typer.Option("--data", metavar="PATH", help="The folder of GAP, or one of its files.")],
+    model: o.Model = "minilm",
+    choosing_examples: Annotated[int, typer.Option(min=1, help="Most pronouns on which a head is chosen.")] = 400,
+    test_examples: Annotated[int, typer.Option(min=1, help="Most pronouns to test on.")] = 400,
+    out: o.Out = None,
+    seed: o.Seed = 0,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Ask which attention heads look from a pronoun to whom it stands for, beside the nearest name.
+
+    Example:
+
+        tracemend probe head-coreference --model minilm --data gap --out runs/pronouns
+    """
+    from tracemend.data import read_gap
+    from tracemend.probing import HeadCoreference
+
+    method = HeadCoreference(choosing_examples=choosing_examples, test_examples=test_examples, seed=seed)
+    probed(method, model, read_gap(data), data, out, json=json, quiet=quiet)
+
+
 def head_patterns(
     data: Words,
     model: o.Model = "minilm",

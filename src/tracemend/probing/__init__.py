@@ -7,6 +7,7 @@ from tracemend.probing.attention_trace import AttentionTrace
 from tracemend.probing.cloze import ClozeProbe
 from tracemend.probing.coreference import CoreferenceProbe
 from tracemend.probing.edge import EdgeProbe
+from tracemend.probing.head_coreference import HeadCoreference
 from tracemend.probing.head_patterns import HeadPatterns
 from tracemend.probing.head_pruning import HeadPruning
 from tracemend.probing.heads import HeadProbe
@@ -22,6 +23,7 @@ __all__ = [
     "ClozeProbe",
     "CoreferenceProbe",
     "EdgeProbe",
+    "HeadCoreference",
     "HeadPatterns",
     "HeadProbe",
     "HeadPruning",

@@ -84,13 +84,13 @@ class CoreferenceProbe(Method[ProbeResult]):
             raise ProbeError(f"{self.name} takes Pronouns, not {type(data).__name__}; read them with read_gap.")
         if min(self.rank, self.steps, self.train_examples, self.test_examples) < 1:
             raise ProbeError("rank, steps, train_examples and test_examples must be at least 1.")
-        parts, left_out = self._parts(data)
+        parts, left_out = usable(data, train=self.train_examples, test=self.test_examples, seed=self.seed)
         hits, zero = self._read(model, parts, cache, progress)
         fresh, _ = self._read(random_weights(model, seed=self.seed + 1), parts, cache, progress)
         layers = list(self.layers) or list(range(len(hits["test"])))
         best, its = (int(of["dev"].mean(1).argmax()) for of in (hits, fresh))
         test = parts["test"]
-        rules = {"recency": _picked(test, _distance), "first_mention": _picked(test, _place)}
+        rules = {"recency": by_recency(test), "first_mention": by_first_mention(test)}
         arms: dict[str, Floats] = {"random_weights": fresh["test"][its], "zero_shot": zero[best], **rules}
         if 0 in layers:
             arms["layer_0"] = hits["test"][layers.index(0)]
@@ -125,27 +125,6 @@ class CoreferenceProbe(Method[ProbeResult]):
                    "left_out": left_out, "model": model.name, "model_fingerprint": model.fingerprint,
                    "seconds": round(time.perf_counter() - began, 1)},
         )  # fmt: skip
-
-    def _parts(self, data: Pronouns) -> tuple[dict[str, list[Pronoun]], int]:
-        usable = {
-            part: [e for e in data.of(part) if len(e.right) == 1 and min(c[0] for c in e.candidates) < e.pronoun[0]]
-            for part in ("train", "dev", "test")
-        }
-        left_out = sum(len(data.of(part)) - len(of) for part, of in usable.items())
-        rng = np.random.default_rng(self.seed)
-        most = {"train": self.train_examples, "dev": self.test_examples, "test": self.test_examples}
-        found = {part: [of[i] for i in rng.permutation(len(of))[: most[part]]] for part, of in usable.items()}
-        if not found["dev"] and len(found["train"]) > 4:
-            # Without a dev part a fifth of train chooses the layer.
-            cut = len(found["train"]) // 5
-            found["dev"], found["train"] = found["train"][:cut], found["train"][cut:]
-        for part, of in found.items():
-            if not of:
-                raise ProbeError(
-                    f"{data.name} has no usable example in {part} (exactly one right candidate, and one that stands "
-                    "before the pronoun)."
-                )
-        return found, left_out
 
     def _read(
         self, model: LanguageModel, parts: dict[str, list[Pronoun]], cache: Path | None, progress: Progress
@@ -227,6 +206,51 @@ class CoreferenceProbe(Method[ProbeResult]):
                 )
             )
         return cls(rank=8, steps=20), tiny("bert"), Pronouns(examples=tuple(made))
+
+
+def usable(data: Pronouns, *, train: int, test: int, seed: int) -> tuple[dict[str, list[Pronoun]], int]:
+    """Examples with exactly one right candidate, and one that stands before the pronoun.
+
+    Args:
+        data: with parts train and test; without a dev part a fifth of train is it.
+        train: of train at most, at random.
+        test: of dev and of test at most, at random.
+        seed: of the draw.
+
+    Returns:
+        The examples of train, dev and test, and how many were left out.
+
+    Raises:
+        ProbeError: a part has none.
+    """
+    fit = {
+        part: [e for e in data.of(part) if len(e.right) == 1 and min(c[0] for c in e.candidates) < e.pronoun[0]]
+        for part in ("train", "dev", "test")
+    }
+    left_out = sum(len(data.of(part)) - len(of) for part, of in fit.items())
+    rng = np.random.default_rng(seed)
+    most = {"train": train, "dev": test, "test": test}
+    found = {part: [of[i] for i in rng.permutation(len(of))[: most[part]]] for part, of in fit.items()}
+    if not found["dev"] and len(found["train"]) > 4:
+        cut = len(found["train"]) // 5
+        found["dev"], found["train"] = found["train"][:cut], found["train"][cut:]
+    for part, of in found.items():
+        if not of:
+            raise ProbeError(
+                f"{data.name} has no usable example in {part} (exactly one right candidate, and one that stands "
+                "before the pronoun)."
+            )
+    return found, left_out
+
+
+def by_recency(examples: Sequence[Pronoun]) -> Floats:
+    """Hits of the rule that takes the candidate nearest to the pronoun [n]."""
+    return _picked(examples, _distance)
+
+
+def by_first_mention(examples: Sequence[Pronoun]) -> Floats:
+    """Hits of the rule that takes the earliest candidate [n]."""
+    return _picked(examples, _place)
 
 
 def _distance(example: Pronoun, candidate: tuple[int, int]) -> int:
