@@ -52,7 +52,7 @@ class HeadCoreference(Method[ProbeResult]):
 
     Example:
         >>> found = HeadCoreference().run(load("minilm"), read_gap("gap"))
-        >>> found.metrics["best_head"], found.controls["recency"]["best_head"]
+        >>> found.table()  # each head beside the same head of an untrained network
     """
 
     name = "probing.head-coreference"
