@@ -2,8 +2,8 @@
 
     python benchmarks/concepts.py tcav sasc --seeds 3
 
-The data are those that TRACEMEND_DATA names (sst2, tcav_text, ud_ewt). Settings are the methods' defaults; nothing is
-chosen here.
+The data are those that TRACEMEND_DATA names (sst2, tcav_text, ud_ewt). Settings are the methods' defaults;
+nothing is chosen here.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def of_modules(seed: int) -> dict[str, Any]:
     bank = read_conllu(reference_folder("ud_ewt") / "train-4k.conllu")
     corpus = [" ".join(sentence.words) for sentence in bank.sentences]
     modules = {concept: Along.towards(encoder, concept) for concept in _MODULES}
-    modules |= {f"random {i}": Along.at_random(encoder, 100 * seed + i) for i in range(4)}
+    modules |= {f"random {i}": Along.at_random(encoder, 100 * seed + i) for i in range(3)}
     kept = {}
     for name, module in modules.items():
         found = Sasc(seed=seed).run(module, corpus)

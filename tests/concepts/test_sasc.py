@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 
 import numpy as np
@@ -11,14 +10,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tracemend.concepts import Along, LabelOdds, Sasc, SascResult, UnitOfSite
+from tracemend.concepts import LabelOdds, Sasc, SascResult, UnitOfSite
 from tracemend.concepts.modules import checked, module_of
 from tracemend.concepts.sasc import tiny_corpus
 from tracemend.concepts.themes import drivers, grams, held_out, sentences
-from tracemend.data import available, read_conllu
-from tracemend.data.reference import reference_folder
 from tracemend.errors import ConceptError
-from tracemend.models import capture, load, tiny
+from tracemend.models import capture, tiny
 from tracemend.tuning import TextClassifier
 
 TEXTS = ["you love this movie", "no", "i hate the film so very much"]
@@ -131,36 +128,3 @@ def test_a_result_says_what_was_tested(tmp_path):
         assert not set(row["drivers"].split(", ")) & set(row["tested"].split(", "))
     assert found.metrics["score"] == found.rows["score"][0]
     assert found.rows["chosen_by"].is_monotonic_decreasing
-
-
-@pytest.fixture(scope="module")
-def corpus():
-    return [" ".join(s.words) for s in read_conllu(reference_folder("ud_ewt") / "dev.conllu").sentences]
-
-
-ewt = pytest.mark.skipif(not available("ud_ewt"), reason="ud_ewt is not here")
-
-
-@pytest.mark.slow
-@ewt
-def test_made_up_modules_are_named_and_random_ones_are_not(corpus):
-    encoder = load("minilm")
-    method = Sasc(grams=2000, shuffles=2)
-    named = {}
-    for concept in ("food", "religion", "sports", "business", "war", "animals"):
-        named[concept] = method.run(Along.towards(encoder, concept), corpus)
-    # Of the published sets of keywords where there is one of the concept.
-    keywords = {
-        "food": "food|hunger",
-        "religion": "god|religious|religion",
-        "sports": "sport",
-        "business": "business|economics|finance",
-        "war": "war|military",
-        "animals": "animal",
-    }
-    hits = [c for c, of in named.items() if re.search(keywords[c], of.facts["explanation"]) and of.metrics["score"] > 1]
-    assert len(hits) >= 4, {c: (of.facts["explanation"], of.metrics["score"]) for c, of in named.items()}
-    assert np.median([named[c].metrics["score"] for c in hits]) > 2
-    assert all(of.metrics["score"] > of.controls["shuffled"]["score"] + 1 for c, of in named.items() if c in hits)
-    random = method.run(Along.at_random(encoder, 0), corpus)
-    assert random.metrics["score"] < 1 and "No explanation is shown" in random.findings[0]

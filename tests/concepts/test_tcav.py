@@ -15,10 +15,9 @@ from tracemend.concepts.run import classifier_of
 from tracemend.concepts.states import site_of, states
 from tracemend.concepts.tcav import tiny_concepts
 from tracemend.concepts.vectors import against, at_random, permutation_p, vector
-from tracemend.data import Concepts, available, reference, sample
-from tracemend.data.reference import reference_folder
+from tracemend.data import Concepts
 from tracemend.errors import ConceptError
-from tracemend.models import capture, edit, load, tiny
+from tracemend.models import capture, edit, tiny
 from tracemend.tuning import TextClassifier
 
 PAIRS = [("you are terrible and i hate this film", None), ("good movie", None), ("why", "thanks, great people")]
@@ -188,36 +187,3 @@ def test_an_untuned_encoder_and_half_named_models_are_refused():
         classifier_of(None, tiny("gpt2"), ["bad"])
     with pytest.raises(ConceptError, match="either --run"):
         classifier_of(None, None, [])
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not (available("sst2") and available("tcav_text")), reason="sst2 or tcav_text is not here")
-def test_minilm_follows_positive_adjectives_and_flees_negative_ones():
-    from sklearn.linear_model import LogisticRegression
-
-    sst2, folder = reference("sst2"), reference_folder("tcav_text")
-    train, texts = (sample(sst2.take(np.flatnonzero(sst2.frame["part"] == part)), n)
-                    for part, n in (("train", 400), ("test", 60)))  # fmt: skip
-    classifier = TextClassifier(load("minilm"), ("negative", "positive"), kind="head", max_length=64)
-    x = states(classifier, train.pairs, [6]).mean[0].numpy()
-    fitted = LogisticRegression(C=10, max_iter=1000).fit(x, train.y == train.labels.index("positive"))
-    head = classifier.network.base_model.classifier.modules_to_save["default"]
-    with torch.no_grad():
-        head.weight.copy_(torch.from_numpy(np.stack([-fitted.coef_[0], fitted.coef_[0]]) / 2))
-        head.bias.copy_(torch.tensor([-0.5, 0.5]) * float(fitted.intercept_[0]))
-
-    def lines(name: str) -> list[str]:
-        return (folder / f"{name}.csv").read_text(encoding="utf-8").splitlines()
-
-    praise = (" ".join(w for w in line.split() if w not in (".", "pad")) for line in lines("positive-adjectives"))
-    blame = """
-        awful terrible horrible dreadful boring tedious dull stupid silly lousy poor bad worse pathetic ugly nasty
-        annoying irritating unpleasant ridiculous worthless lame weak bland stale clumsy shallow pointless
-    """
-    neutral = [line for i in ("", "2", "3", "4", "5") for line in lines(f"neutral{i}")]
-    data = Concepts({"praise": tuple(filter(None, praise)), "blame": tuple(blame.split())}, tuple(neutral),
-                    tuple(texts.pairs), tuple(texts.labels[i] for i in texts.y))  # fmt: skip
-    found = Tcav(label="positive", layers=(4,), at=4, random_concepts=2, relative=False).run(classifier, data)
-    assert found.metrics["score praise"] >= 0.85 and found.metrics["score blame"] <= 0.2
-    assert 0.3 <= found.controls["random_vectors"]["score praise"] <= 0.8
-    assert found.controls["random_vectors"]["accuracy praise"] < 0.6 < found.metrics["accuracy blame"]
