@@ -11,6 +11,7 @@ python benchmarks/circuits.py edit         (data: TRACEMEND_DATA, pararel, ud_ew
 python benchmarks/circuits.py memories     (data: TRACEMEND_DATA, ud_ewt)
 python benchmarks/circuits.py subupdates   (data: TRACEMEND_DATA, ud_ewt)
 python benchmarks/circuits.py superposition
+python benchmarks/circuits.py graph        (data: TRACEMEND_DATA, ioi_prompts)
 
 Each takes less than four minutes on one core. ``expected`` are figures measured once with other code on the same
 weights; ``found`` are ours, ``control`` those of the control arm. ``--json`` prints them as JSON.
@@ -34,6 +35,7 @@ import torch
 
 from tracemend.circuits import (
     Edit,
+    Graph,
     Induction,
     Layers,
     Logits,
@@ -325,6 +327,29 @@ def superposition(model: LanguageModel) -> list[Line]:
     return lines
 
 
+def graph(model: LanguageModel) -> list[Line]:
+    """Two pairs of the reference set of indirect objects."""
+    found = Graph(checked=8, draws=1, shares=(0.01, 0.05, 0.1)).run(model, _known_pairs(model, 2))
+    m, other, plain = found.metrics, found.controls["random edges"], found.controls["one step"]
+    lines: list[Line] = [
+        ("all edges; none", "1; 0", f"{m['everything']:.4f}; {m['nothing']:.4f}", None),
+        ("faithfulness, 10 % of the edges", ">= 0.8", m["faithfulness"], f"random {other['faithfulness']:.3f}"),
+        ("  one step instead", None, plain["faithfulness"], None),
+        ("completeness", None, m["completeness"], f"random {other['completeness']:.3f}"),
+        ("minimality", None, f"{m['minimality']:.5f}", f"random {other['minimality']:.5f}"),
+        ("smallest share with 0.8", "<= 0.1", m["smallest"], None),
+        ("correlation with single edges", None, m["correlation"], f"one step {plain['correlation']:.3f}"),
+    ]
+    lines += [
+        (f"{row['edges']} edges ({row['share']:.1%}): faithfulness; completeness", None,
+         f"{row['faithfulness']:.3f}; {row['completeness']:.3f}",
+         f"{row['faithfulness_random']:.3f}; {row['completeness_random']:.3f}")
+        for row in found.sizes.to_dict("records")
+    ]  # fmt: skip
+    top = found.table().head(8).to_dict("records")
+    return lines + [(f"{row['writer']} -> {row['reader']}", None, row["score"], None) for row in top]
+
+
 def _known_facts(model: LanguageModel, count: int, *, skip: int = 0) -> Rewrites:
     """Facts with p >= 0.3 and objects of one token each."""
     from tracemend.circuits.edit import next_logits
@@ -393,6 +418,7 @@ BENCHMARKS: dict[str, Callable[[LanguageModel], list[Line]]] = {
     "memories": memories,
     "subupdates": subupdates,
     "superposition": superposition,
+    "graph": graph,
 }
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from tracemend.circuits.circuit import Circuit
 from tracemend.circuits.composition import composition
 from tracemend.circuits.edit import Edit, EditResult
 from tracemend.circuits.features import Features, FeaturesResult
+from tracemend.circuits.graph import Graph, GraphResult
 from tracemend.circuits.induction import Induction, InductionResult
 from tracemend.circuits.layers import Layers, LayersResult
 from tracemend.circuits.logits import Logits, LogitsResult
@@ -30,6 +31,8 @@ __all__ = [
     "EditResult",
     "Features",
     "FeaturesResult",
+    "Graph",
+    "GraphResult",
     "Induction",
     "InductionResult",
     "Layers",

@@ -33,6 +33,7 @@ NAMES = (
     "memories",
     "subupdates",
     "features",
+    "graph",
 )
 SHOWN = 10
 _METHOD, _DATA = "Method", "Data"

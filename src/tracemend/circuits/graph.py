@@ -1,0 +1,324 @@
+"""Circuits as subgraphs: which few edges carry the answer, judged beside random ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from tracemend.circuits.circuit import Circuit, generator, rows_of
+from tracemend.circuits.paired import PairedRuns, check_gap
+from tracemend.circuits.tokens import ids_of
+from tracemend.circuits.weights import unembedding
+from tracemend.circuits.wiring import Wiring, edge_scores
+from tracemend.data.prompts import PromptPairs
+from tracemend.errors import CircuitError
+from tracemend.methods import MethodResult
+from tracemend.models import LanguageModel, tiny
+from tracemend.progress import Progress
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphResult(MethodResult):
+    """The edges of the largest circuit, the strongest first, and how well each size does.
+
+    The table has a row an edge: ``writer``, ``reader``, ``score`` (expected change of the metric when the edge carries
+    the corrupted run's news, in logits), ``share`` (of all edges: the smallest circuit with it).
+
+    Attributes:
+        sizes: ``share``, ``edges``, ``faithfulness``, ``completeness``, and both of random circuits (means).
+    """
+
+    sizes: pd.DataFrame
+
+    def save(self, directory: Any) -> Any:
+        """Write the result, and the sizes beside it."""
+        from tracemend.runs import write_parquet
+
+        path = super().save(directory)
+        write_parquet(path / "sizes.parquet", self.sizes)
+        return path
+
+    @classmethod
+    def load(cls, directory: Any) -> Self:
+        """Read what :meth:`save` wrote."""
+        from pathlib import Path
+
+        from tracemend.runs import read_json
+
+        path = Path(directory)
+        rows, sizes = (pd.read_parquet(path / f"{name}.parquet") for name in ("rows", "sizes"))
+        return cls(**read_json(path / "method.json"), rows=rows, sizes=sizes)
+
+    def figure(self) -> Any:
+        """Faithfulness by size, beside random circuits."""
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(6, 3.4), layout="constrained")
+        axes = figure.subplots()
+        axes.plot(self.sizes["share"], self.sizes["faithfulness"], "o-", color="#2f6f8f", label="these edges alone")
+        axes.plot(self.sizes["share"], self.sizes["completeness"], "o--", color="#c07b2f", label="all but these")
+        axes.plot(self.sizes["share"], self.sizes["faithfulness_random"], "o-", color="#b9b9b9", label="random edges")
+        axes.axhline(0, color="#b9b9b9", linewidth=0.8)
+        axes.set(xlabel="share of the edges", ylabel="share of the effect", xscale="log")
+        axes.legend(fontsize="small")
+        return figure
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graph(Circuit[GraphResult]):
+    """Circuits by edge attribution patching with integrated gradients, with faithfulness, completeness, minimality.
+
+    Writers are the embedding, heads and MLPs; readers the queries, keys and values of heads, MLPs and the logits; an
+    edge is what one writes into what the other reads. Two prompts differ in a word; m is the logit of the answer less
+    that of the foil. An edge's score is the change of m to be expected when it alone carries the corrupted run's news
+    (:func:`tracemend.circuits.wiring.edge_scores`). A circuit C is the edges with the largest scores in absolute value;
+    it is run with every other edge carrying what it does on the corrupted prompt:
+
+        faithfulness = Σ (m(C) - m(corrupted)) / Σ (m(clean) - m(corrupted))     completeness: of all edges but C
+        minimality = mean fall of faithfulness when one edge of C is taken out
+
+    Sums are over the pairs. Syed et al. 2023, arXiv 2310.10348; Hanna et al. 2024, arXiv 2403.17806; Wang et al. 2022,
+    arXiv 2211.00593, for the three criteria.
+
+    Metrics: ``faithfulness`` and ``completeness`` at the largest of ``shares``, ``smallest`` (the least of them with
+    faithfulness of at least 0.8; 1, all edges, where there is none), ``minimality`` at the largest, ``correlation`` (of
+    scores with the change when the edge alone is patched, over ``checked`` edges: the strongest half and random ones),
+    ``everything`` and ``nothing`` (faithfulness of all edges and of none: 1 and 0, or the method refuses). Controls:
+    ``random edges`` (as many: ``faithfulness``, ``completeness``, ``minimality``), ``one step`` (``faithfulness`` and
+    ``correlation`` of scores from the clean run's gradient alone).
+
+    Attributes:
+        shares: of all edges, that circuits have.
+        steps: runs between corrupted and clean embeddings.
+        draws: random circuits of each size.
+        checked: edges that are patched by themselves, and taken out.
+        floor: the least mean gap between clean and corrupted, in logits.
+
+    Raises:
+        CircuitError: not a decoder; prompts of different lengths; an answer of several tokens; a gap below the floor.
+
+    Example:
+        >>> Graph().run(load("smollm2"), indirect_objects(4)).table().head(10)
+    """
+
+    name: ClassVar[str] = "circuits.graph"
+    inputs: ClassVar[str] = "PromptPairs"
+    capabilities: ClassVar[frozenset[str]] = frozenset({"decoder", "gradients"})
+
+    shares: tuple[float, ...] = (0.005, 0.01, 0.02, 0.05, 0.1)
+    steps: int = 5
+    draws: int = 3
+    checked: int = 20
+    floor: float = 0.5
+
+    def run(self, model: Any, data: Any, *, progress: Progress = Progress()) -> GraphResult:
+        """Score every edge, and judge circuits of every size.
+
+        Args:
+            model: a decoder.
+            data: :class:`tracemend.data.prompts.PromptPairs`.
+            progress: shows the pairs, then the circuits.
+
+        Raises:
+            CircuitError: see the class.
+        """
+        network, pairs = self.decoder(model), rows_of(self.table(PromptPairs, data))
+        self._check()
+        wiring = Wiring(network)
+        longest = max(ids_of(network, pair["clean"]).shape[1] for pair in pairs)
+        self.announce(
+            longest * network.hidden_size * len(wiring.writers) * (3 + 2 * len(pairs))
+            + longest * (network.hidden_size * 12 * wiring.layers + network.config.vocab_size),
+            "give shorter prompts, or fewer pairs",
+        )
+        judge = _Judge.of(network, wiring, pairs, self.floor)
+        scores = judge.scores(self.steps, progress)
+        plain = judge.scores(1, progress) if self.steps > 1 else scores
+        return self._judged(judge, scores, plain, progress)
+
+    def _check(self) -> None:
+        if not self.shares or not all(0 < share <= 1 for share in self.shares):
+            raise CircuitError(f"shares is {self.shares}; expected numbers above 0 and at most 1.")
+        for name in ("steps", "draws", "checked"):
+            if getattr(self, name) < 1:
+                raise CircuitError(f"{name} is {getattr(self, name)}; expected at least 1.")
+
+    def _judged(self, judge: _Judge, scores: Tensor, plain: Tensor, progress: Progress) -> GraphResult:
+        wiring, random = judge.wiring, generator(self.seed)
+        shares = sorted(self.shares)
+        everything, nothing = judge.faithfulness(wiring.valid), judge.faithfulness(torch.zeros_like(wiring.valid))
+        if abs(everything - 1) > 1e-2 or abs(nothing) > 1e-2:
+            raise CircuitError(
+                f"all edges give {everything:.3f} and none {nothing:.3f} where 1 and 0 are expected: the parts of "
+                f"{judge.model.name} do not add up to its stream. Its architecture is not one that this method knows."
+            )
+        sizes: list[dict[str, float]] = []
+        counts = [max(1, round(share * wiring.edges)) for share in shares]
+        count = counts[-1]
+        for share, size in progress.track(list(zip(shares, counts, strict=True)), task="circuits"):
+            own = strongest(scores, wiring.valid, size)
+            others = [_drawn(wiring.valid, size, random) for _ in range(self.draws)]
+            sizes.append(
+                {
+                    "share": share,
+                    "edges": size,
+                    "faithfulness": judge.faithfulness(own),
+                    "completeness": judge.faithfulness(wiring.valid & ~own),
+                    "faithfulness_random": float(np.mean([judge.faithfulness(other) for other in others])),
+                    "completeness_random": float(
+                        np.mean([judge.faithfulness(wiring.valid & ~other) for other in others])
+                    ),
+                }
+            )
+        table = pd.DataFrame(sizes)
+        own, other = strongest(scores, wiring.valid, count), _drawn(wiring.valid, count, random)
+        good = table[table["faithfulness"] >= 0.8]
+        checked = self._checked(judge, scores, random)
+        exact = [judge.alone(edge) for edge in progress.track(checked, task="single edges")]
+        end = table.iloc[-1]
+        return GraphResult(
+            metrics={
+                "faithfulness": float(end["faithfulness"]),
+                "completeness": float(end["completeness"]),
+                "smallest": float(good["share"].min()) if len(good) else 1.0,
+                "minimality": self._minimality(judge, own, scores, random),
+                "correlation": _correlation(scores, checked, exact),
+                "everything": everything,
+                "nothing": nothing,
+            },
+            controls={
+                "random edges": {
+                    "faithfulness": float(end["faithfulness_random"]),
+                    "completeness": float(end["completeness_random"]),
+                    "minimality": self._minimality(judge, other, scores, random),
+                },
+                "one step": {
+                    "faithfulness": judge.faithfulness(strongest(plain, wiring.valid, count)),
+                    "correlation": _correlation(plain, checked, exact),
+                },
+            },
+            config=self.config,
+            rows=_edges(wiring, scores, list(zip(shares, counts, strict=True))),
+            sizes=table,
+        )
+
+    def _checked(self, judge: _Judge, scores: Tensor, random: torch.Generator) -> list[tuple[int, int]]:
+        half = max(1, self.checked // 2)
+        order = scores.abs().flatten().argsort(descending=True)[:half].tolist()
+        rest = judge.wiring.valid.flatten().nonzero().flatten()
+        order += rest[torch.randperm(len(rest), generator=random)[: self.checked - half]].tolist()
+        width = scores.shape[1]
+        return [(flat // width, flat % width) for flat in dict.fromkeys(order)]
+
+    def _minimality(self, judge: _Judge, kept: Tensor, scores: Tensor, random: torch.Generator) -> float:
+        """Mean fall of faithfulness without one of its edges: random ones, as many as are checked."""
+        whole, edges = judge.faithfulness(kept), kept.nonzero()
+        falls = []
+        for at in torch.randperm(len(edges), generator=random)[: max(1, self.checked // 2)].tolist():
+            without = kept.clone()
+            without[tuple(edges[at])] = False
+            falls.append(whole - judge.faithfulness(without))
+        return float(np.mean(falls))
+
+    @classmethod
+    def tiny(cls) -> tuple[Self, Any, Any]:
+        """Two pairs on a tiny decoder, which does no task, so that any gap will do."""
+        rows = [
+            {"clean": "you love this good movie so", "corrupted": "you hate this good movie so", "answer": "happy",
+             "foil": "sad"},
+            {"clean": "we like that nice film so", "corrupted": "we hate that nice film so", "answer": "good",
+             "foil": "bad"},
+        ]  # fmt: skip
+        return cls(shares=(0.1, 0.5), steps=2, draws=2, checked=6, floor=-1e9), tiny("llama"), PromptPairs.make(rows)
+
+
+@dataclass(frozen=True, eq=False)
+class _Judge:
+    """Pairs with what their parts write, and the share of the effect that some edges carry."""
+
+    model: LanguageModel
+    wiring: Wiring
+    runs: Sequence[PairedRuns]
+    ids: Sequence[tuple[Tensor, Tensor]]
+    clean: Sequence[Tensor]
+    corrupted: Sequence[Tensor]
+
+    @classmethod
+    def of(cls, model: LanguageModel, wiring: Wiring, pairs: Sequence[dict[str, str]], floor: float) -> _Judge:
+        runs = [PairedRuns.of(model, pair, at) for at, pair in enumerate(pairs)]
+        ends = np.array([run.ends for run in runs])
+        check_gap(ends[:, 0], ends[:, 1], floor, model.name)
+        if abs(float((ends[:, 0] - ends[:, 1]).sum())) < 1e-6:
+            raise CircuitError("clean and corrupted prompts give the same metric; there is no effect to be carried.")
+        ids = [(ids_of(model, pair["clean"]), ids_of(model, pair["corrupted"])) for pair in pairs]
+        clean = [wiring.contributions(run.clean) for run in runs]
+        return cls(model, wiring, runs, ids, clean, [wiring.contributions(run.corrupted) for run in runs])
+
+    def scores(self, steps: int, progress: Progress) -> Tensor:
+        """Mean over the pairs, [readers, writers]."""
+        total = torch.zeros(self.wiring.valid.shape)
+        for at, run in enumerate(progress.track(self.runs, task="score")):
+            rows = unembedding(self.model)
+            news = self.corrupted[at] - self.clean[at]
+            total += edge_scores(self.wiring, self.ids[at], rows[run.answer] - rows[run.foil], news, steps)
+        return total / len(self.runs)
+
+    def faithfulness(self, kept: Tensor) -> float:
+        """Σ (m(kept) - m(corrupted)) / Σ (m(clean) - m(corrupted))."""
+        change = gap = 0.0
+        for run, corrupted in zip(self.runs, self.corrupted, strict=True):
+            clean, end = run.ends
+            change += float(run.difference(self.wiring.run(run.clean, corrupted, kept))) - end
+            gap += clean - end
+        return change / gap
+
+    def alone(self, edge: tuple[int, int]) -> float:
+        """Mean change of m when this edge alone carries the corrupted run's news."""
+        kept = self.wiring.valid.clone()
+        kept[edge] = False
+        changes = [
+            float(run.difference(self.wiring.run(run.clean, corrupted, kept))) - run.ends[0]
+            for run, corrupted in zip(self.runs, self.corrupted, strict=True)
+        ]
+        return float(np.mean(changes))
+
+
+def strongest(scores: Tensor, valid: Tensor, count: int) -> Tensor:
+    """The edges with the largest scores in absolute value, [readers, writers]."""
+    ranked = torch.where(valid, scores.abs(), -1.0).flatten()
+    kept = torch.zeros(valid.numel(), dtype=torch.bool)
+    kept[ranked.topk(count).indices] = True
+    return kept.view_as(valid) & valid
+
+
+def _drawn(valid: Tensor, count: int, random: torch.Generator) -> Tensor:
+    return strongest(torch.rand(valid.shape, generator=random), valid, count)
+
+
+def _correlation(scores: Tensor, edges: Sequence[tuple[int, int]], exact: Sequence[float]) -> float:
+    said = np.array([float(scores[edge]) for edge in edges])
+    if len(said) < 3 or not said.std() or not np.std(exact):
+        return float("nan")
+    return float(np.corrcoef(said, exact)[0, 1])
+
+
+def _edges(wiring: Wiring, scores: Tensor, sizes: Sequence[tuple[float, int]]) -> pd.DataFrame:
+    kept = strongest(scores, wiring.valid, sizes[-1][1]).nonzero().tolist()
+    kept.sort(key=lambda edge: -abs(float(scores[tuple(edge)])))
+    return pd.DataFrame(
+        [
+            {
+                "writer": wiring.writers[writer],
+                "reader": wiring.readers[reader].name,
+                "score": float(scores[reader, writer]),
+                "share": next(share for share, count in sizes if rank < count),
+            }
+            for rank, (reader, writer) in enumerate(kept)
+        ]
+    )
