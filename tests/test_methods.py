@@ -113,3 +113,12 @@ def test_the_figure_shows_every_metric_beside_its_control() -> None:
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["found", "control"]
     widths = [bar.get_width() for bar in axes.patches]
     assert widths[:3] == pytest.approx([0.9, 0.8, 0.3])
+
+
+def test_the_figure_shows_every_arm_of_the_controls() -> None:
+    result = MethodResult(
+        metrics={"a": 0.5, "b": 0.2}, controls={"random": {"a": 0.1}, "shuffled": {"a": 0.3, "b": 0.4}}
+    )
+    axes = result.figure().axes[0]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["found", "random", "shuffled"]
+    assert [[bar.get_width() for bar in group] for group in axes.containers][2] == [0.3, 0.4]

@@ -15,6 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
+import numpy as np
 import pandas as pd
 
 from tracemend.errors import TracemendError, did_you_mean
@@ -53,12 +54,21 @@ class MethodResult:
         """A matplotlib figure: metrics beside their controls."""
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(6, 0.5 + 0.4 * max(1, len(self.metrics))), layout="constrained")
-        axes = figure.subplots()
         names = list(self.metrics)
-        both = pd.DataFrame({"found": self.metrics, "control": {k: self.controls.get(k) for k in names}}, index=names)
-        both.astype(float).plot.barh(ax=axes, color=["#2f6f8f", "#b9b9b9"])
+        arms = {arm: of for arm, of in self.controls.items() if isinstance(of, Mapping)}
+        # Of one arm, or of several by name.
+        beside = arms or {"control": self.controls}
+        table = pd.DataFrame(
+            {"found": self.metrics, **{arm: {name: of.get(name) for name in names} for arm, of in beside.items()}},
+            index=names,
+        ).astype(float)
+        bars = max(1, len(names)) * table.shape[1]
+        figure = Figure(figsize=(6, 0.6 + 0.22 * bars), layout="constrained")
+        axes = figure.subplots()
+        greys = [str(shade) for shade in np.linspace(0.55, 0.85, len(beside))]
+        table.plot.barh(ax=axes, color=["#2f6f8f", *greys], width=0.8)
         axes.invert_yaxis()
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
         return figure
 
     def save(self, directory: Path | str) -> Path:
