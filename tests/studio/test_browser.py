@@ -240,6 +240,26 @@ def test_words_and_comments_are_kept(ada: Person, server: Server) -> None:
     ada.says("It also tunes on 1 mark on words", "[data-testid=marks-note]")
 
 
+def test_a_marked_word_is_tuned_on_and_compared(ada: Person, server: Server) -> None:
+    ada.open("?tab=suspects&q=toxic")
+    ada.press("j")
+    ada.click("mark-words")
+    word = ada.until(lambda: [one for one in ada.all("[data-testid=word]") if one.text == "toxic"])[0]
+    word.click()
+    ada.until(lambda: ada.all("dialog[open] input[value=all]"))[0].click()
+    ada.click("yes")
+    ada.says("training texts hold this word", "#toast")
+    ada.click("tab-retrain")
+    ada.click("retrain")
+    ada.until(lambda: ada.all("[data-testid=job-compare]"), 90)
+    ada.click("job-compare")
+    table = ada.until(lambda: ada.text("[data-testid=words-compared]"))
+    assert "toxic" in table and "Should not matter" in table
+    [row] = server.get("compare", before="original", after="0001")["words"]
+    control = ada.all("[data-testid=words-compared] td:last-child .word")
+    assert [one.text for one in control] == [row["control"]["word"]] != ["toxic"]
+
+
 def test_texts_do_nothing_to_the_page(ada: Person, run: Path) -> None:
     parts, met = Session(run).splits.parts, set()
     for name, part in parts.items():

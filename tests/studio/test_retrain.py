@@ -11,6 +11,7 @@ from tracemend.errors import RunError
 from tracemend.runs import read_json
 from tracemend.studio import Session
 from tracemend.studio.compare import compare
+from tracemend.studio.decisions import Conflict
 from tracemend.studio.prepare import Loaded
 from tracemend.studio.retrain import retrain
 from tracemend.studio.versions import WORDS, Version, training_set, version
@@ -56,11 +57,11 @@ def test_what_is_undone_leaves_nothing(session: Session, run: Path, tmp_path: Pa
     assert again.words == () and not (again.folder / WORDS).exists()
 
 
-def test_a_word_that_no_text_holds_is_said_to_stand_in_none(session: Session, run: Path, tmp_path: Path) -> None:
+def test_a_mark_on_a_word_that_no_text_holds_changes_no_model(session: Session, run: Path, tmp_path: Path) -> None:
     mark(session, "xylophone")
-    assert session.held("xylophone") == 0
-    [row] = read_json(tuned(run, tmp_path / "job").folder / WORDS)
-    assert row["train"] == 0 and row["texts"] == 0 and row["share_before"] is None is row["share_after"]
+    assert session.held("xylophone") == 0 == session.marks(session.review.rows())
+    with pytest.raises(RunError, match="no word of a training text marked"):
+        tuned(run, tmp_path / "job")
 
 
 def test_a_mark_and_a_label_on_one_example_are_both_carried_out(session: Session, run: Path, tmp_path: Path) -> None:
@@ -107,3 +108,23 @@ def test_a_version_of_before_words_were_tuned_on_opens(session: Session, run: Pa
     del facts["words"]
     write_json(made.folder / "version.json", facts)
     assert version(run, made.name).words == ()
+
+
+def test_anothers_mark_is_not_taken_back_unseen(session: Session) -> None:
+    uids = session.splits.train.uid
+    mark(session, "toxic", uid=uids[0])
+    seen = session.review.rows().touched.get(uids[1], 0)
+    with pytest.raises(Conflict, match="Ada marked 'Toxic' after you looked"):
+        session.review.mark_word("Bo", uids[1], "Toxic", matters=True, scope="all", seen=seen, had=0)
+    [there] = session.review.rows().words()
+    session.review.mark_word("Bo", uids[1], "Toxic", matters=True, scope="all", seen=seen, had=there.version)
+    assert session.review.last("Bo") is not None
+
+
+def test_marks_do_not_stand_in_the_way_of_a_label(session: Session) -> None:
+    uid = session.splits.train.uid[0]
+    seen = dict(session.review.rows().touched)
+    mark(session, "toxic", uid=uid)
+    mark(session, "toxic", uid=uid, matters=None)
+    session.review.decide("Bo", {uid: ("remove", None)}, seen={uid: seen.get(uid, 0)})
+    assert session.review.rows().people[uid].kind == "remove"

@@ -110,10 +110,21 @@ def test_words_and_comments(page: Page) -> None:
     given = {"actor": "Ada", "uid": row["uid"], "word": "hate", "scope": "all", "seen": row["seen"]}
     assert page.change("mark", {**given, "matters": False}).status_code == 200
     example = page.get("/api/example", params={"version": "original", "uid": row["uid"]}).json()
-    assert example["words"] == [{"word": "hate", "scope": "all", "matters": False, "actor": "Ada"}]
+    [mark] = example["words"]
+    assert mark.pop("row") > 0
+    assert mark == {"word": "hate", "scope": "all", "matters": False, "actor": "Ada"}
     assert decide(page, {**row, "seen": example["seen"]}, act="comment", value="why?").status_code == 200
     again = page.get("/api/example", params={"version": "original", "uid": row["uid"]}).json()
     assert [c["new"] for c in again["comments"]] == ["why?"]
+
+
+def test_a_refused_request_writes_nothing(page: Page) -> None:
+    row, before = first(page), page.get("/api/pulse").json()["ledger"]
+    asked = {"actor": "Ada", "version": "nope", "seen": {row["uid"]: row["seen"]}, "act": "remove"}
+    assert page.change("decide", asked).status_code == 400
+    half = {**asked, "version": "original", "act": "comment", "value": "\ud800"}
+    assert page.change("decide", json.dumps(half).encode()).status_code == 400
+    assert page.get("/api/pulse").json()["ledger"] == before
 
 
 @pytest.mark.parametrize(
@@ -200,6 +211,8 @@ def test_loopback(host: str, local: bool) -> None:
 def test_an_address_that_is_none_is_refused(run: Path) -> None:
     with pytest.raises(RunError, match="is no address"):
         serve(run, host="example.invalid")
+    with pytest.raises(RunError, match="the token is empty"):
+        serve(run, host="0.0.0.0", token=" ")
 
 
 def test_a_port_that_is_taken_is_said(run: Path) -> None:

@@ -16,6 +16,7 @@ from tracemend.data import Labelled
 from tracemend.data.words import texts_holding
 from tracemend.evaluate import average_precision
 from tracemend.mend.marks import Spans, goes_with, marks_of_spans, marks_of_words, put_in, without
+from tracemend.progress import Progress
 from tracemend.saliency import Example, IntegratedGradients
 from tracemend.tuning import TextClassifier
 from tracemend.tuning.adapted import Pair
@@ -175,7 +176,13 @@ class Judge:
 
 
 def word_shares(
-    classifier: TextClassifier, data: Labelled, words: Sequence[str], *, most: int = 10, seed: int = 0
+    classifier: TextClassifier,
+    data: Labelled,
+    words: Sequence[str],
+    *,
+    most: int = 10,
+    seed: int = 0,
+    progress: Progress = Progress(),
 ) -> pd.DataFrame:
     """How much of a text's weight single words carry, by integrated gradients for the predicted label.
 
@@ -195,7 +202,7 @@ def word_shares(
         0  honestly     31   0.42  1.13
     """
     rows: list[dict[str, object]] = []
-    for word in words:
+    for word in progress.track(words, task="weigh words"):
         holding = [i for i, (text, reply) in enumerate(data.pairs) if texts_holding([f"{text}\n{reply or ''}"], word)]
         drawn = np.random.default_rng(seed).permutation(len(holding))[:most]
         pairs = [data.pairs[holding[k]] for k in sorted(drawn.tolist())]

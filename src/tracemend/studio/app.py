@@ -75,6 +75,8 @@ def serve(
     session = Session(run)
     host = checked_host(host)
     local = is_loopback(host)
+    if token is not None and not token.strip():
+        raise RunError("the token is empty, so it would let everybody in; give one, or leave it out to have one made.")
     if not local and token is None:
         token = secrets.token_urlsafe(24)
     listening = _listen(host, port)

@@ -34,6 +34,12 @@ class Asked:
         value = self.fields.get(name, default)
         if not isinstance(value, str):
             raise DataError(f"{name} is {'missing' if value is None else 'no text'}; a text is expected.")
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"{name} holds half a character ({error.object[error.start]!r}), which is no text."
+            ) from error
         if len(value) > longest:
             raise DataError(f"{name} has {len(value)} characters; at most {longest} are taken.")
         return value

@@ -147,12 +147,24 @@ class Review:
         return self._write(looked, name, lambda ledger, at: ledger.add(made, expected_version=at, resumed=False))
 
     def mark_word(
-        self, actor: str, uid: str, word: str, *, matters: bool | None, scope: Literal["example", "all"], seen: int
+        self,
+        actor: str,
+        uid: str,
+        word: str,
+        *,
+        matters: bool | None,
+        scope: Literal["example", "all"],
+        seen: int,
+        had: int | None = None,
     ) -> list[int]:
         """Say that a word should or should not matter, in one example or in all; None takes the mark back.
 
+        Args:
+            seen: the last row about the example that the person had seen.
+            had: row of the mark on this word and scope that the person had seen, 0 for none; None is not asked.
+
         Raises:
-            Conflict: see :meth:`decide`.
+            Conflict: see :meth:`decide`; or the word carries another mark than was seen.
             RunError: it is not one word, or too long, or there is no mark to take back.
         """
         name, word = checked_name(actor), word.strip()
@@ -166,6 +178,8 @@ class Review:
             for d in rows.words()
             if str(d.new).casefold() == word.casefold() and d.scope == scope and (scope == "all" or d.uid == uid)
         ]
+        if had is not None and [d.version for d in there if d.actor != name and d.version != had]:
+            raise Conflict(f"{there[-1].actor} marked {word!r} after you looked; look at the text again, then mark it.")
         if matters is None and not there:
             raise RunError(f"{word!r} carries no mark that could be taken back; look again.")
         mark = Decision(uid=uid, kind="word", new=word, scope=scope, actor=name, evidence={"matters": matters})
@@ -244,11 +258,11 @@ def checked_name(actor: str) -> str:
 
 
 def _check_seen(rows: Rows, seen: Mapping[str, int], actor: str) -> None:
-    # One's own words and comments change nothing that one decides on.
+    # Marks on words, and one's own comments, change nothing that one decides on.
     late = [
         d
         for d in rows.all
-        if d.uid in seen and d.version > seen[d.uid] and (d.kind in ACTS or d.undoes is not None or d.actor != actor)
+        if d.uid in seen and d.version > seen[d.uid] and (d.kind in ACTS or (d.kind == "comment" and d.actor != actor))
     ]
     if late:
         last = late[-1]

@@ -75,6 +75,7 @@ def retrain(loaded: Loaded, folder: Path, asked: Mapping[str, Any], *, progress:
         note=str(asked.get("note", "")),
     )
     version = replace(version, title=f"Version {int(version.name)}", adapter=version.folder / "adapter")
+    shutil.rmtree(version.folder, ignore_errors=True)  # of a job that was cancelled before it had a version
     best = tuned.best
     save_checkpoint(version.adapter, tuned.classifier, step=best.step, lr_sum=best.lr_sum, metrics=best.metrics)
     p = predict(loaded, version, tuned.classifier, progress)["validation"]
@@ -82,7 +83,7 @@ def retrain(loaded: Loaded, folder: Path, asked: Mapping[str, Any], *, progress:
     Predictor(tuned.classifier, tuned.tuning, splits.train.positive, cut, adapter="adapter").save(version.folder)
     if words:
         progress.note("stage", stage="words")
-        write_json(version.folder / WORDS, _weighed(loaded, version, tuned.classifier, train, words))
+        write_json(version.folder / WORDS, _weighed(loaded, version, tuned.classifier, train, words, progress))
     version.save()  # last: from now on it is there
     shutil.rmtree(folder / "tuning", ignore_errors=True)
     prepare(loaded, version, progress=progress)
@@ -90,13 +91,19 @@ def retrain(loaded: Loaded, folder: Path, asked: Mapping[str, Any], *, progress:
 
 
 def _of_training(words: Sequence[Decision], train: Labelled) -> list[Decision]:
-    """The marks that can be tuned on: a mark on one validation text is of no training text."""
+    """The marks that can be tuned on: not those on a validation text, and not on a word that no training text holds."""
     known = set(train.uid)
-    return [d for d in words if d.scope == "all" or d.uid in known]
+    texts = [f"{text}\n{reply or ''}" for text, reply in train.pairs]
+    return [d for d in words if (texts_holding(texts, str(d.new)) if d.scope == "all" else d.uid in known)]
 
 
 def _weighed(
-    loaded: Loaded, version: Version, classifier: TextClassifier, train: Labelled, words: Sequence[Decision]
+    loaded: Loaded,
+    version: Version,
+    classifier: TextClassifier,
+    train: Labelled,
+    words: Sequence[Decision],
+    progress: Progress,
 ) -> list[dict[str, Any]]:
     """What each marked word weighs before and after, beside an unmarked word of about as many training texts."""
     seed, verdict = loaded.tuning.seed, loaded.splits.verdict
@@ -107,8 +114,8 @@ def _weighed(
     except DataError:  # too few training texts for a control
         others = {}
     both = [*marked, *others.values()]
-    before = word_shares(loaded.classifier(version_of(loaded.run, str(version.parent))), verdict, both, seed=seed)
-    after = word_shares(classifier, verdict, both, seed=seed)
+    earlier = loaded.classifier(version_of(loaded.run, str(version.parent)))
+    before, after = (word_shares(c, verdict, both, seed=seed, progress=progress) for c in (earlier, classifier))
     measured = {row["word"]: row for row in _merged(before, after)}
     return [
         {

@@ -22,6 +22,7 @@ from tracemend.studio.compare import compare
 from tracemend.studio.decisions import COMMENT, NAME, NOTHING, WORD, Act, Conflict
 from tracemend.studio.jobs import Job
 from tracemend.studio.session import Session
+from tracemend.studio.versions import rows_of
 
 Answer = Callable[[Session, Asked], Any]
 
@@ -109,7 +110,7 @@ def history(session: Session, asked: Asked) -> dict[str, Any]:
 
 def decide(session: Session, asked: Asked) -> dict[str, Any]:
     """A decision on one or more training examples."""
-    seen, name = asked.seen(), asked.text("version")
+    seen, name = asked.seen(), session.evidence(asked.text("version")).version.name
     act = asked.choice("act", ("accept", "label", "remove", "comment"))
     actor = asked.text("actor", longest=NAME)
     rows = session.review.rows()
@@ -137,7 +138,7 @@ def _meant(session: Session, asked: Asked, act: str, name: str, uid: str, eviden
 
 def undo(session: Session, asked: Asked) -> dict[str, Any]:
     """Take back a row of the ledger, or the actor's last decision."""
-    actor, name = asked.text("actor", longest=NAME), asked.text("version")
+    actor, name = asked.text("actor", longest=NAME), session.evidence(asked.text("version")).version.name
     if asked.fields.get("row") is not None:
         which = asked.number("row", None, 1, 10**9)
     else:
@@ -164,6 +165,7 @@ def mark(session: Session, asked: Asked) -> dict[str, Any]:
         matters=asked.flag("matters", None),
         scope=scope,  # type: ignore[arg-type]
         seen=asked.number("seen", None, 0, 10**9),
+        had=asked.number("had", 0, 0, 10**9),
     )
     return {"done": done, "held": session.held(word), **pulse(session, asked)}
 
@@ -304,12 +306,13 @@ def _failed(error: TracemendError) -> Response:
 
 
 def _version(session: Session, v: Any) -> dict[str, Any]:
+    changes = sum(d.kind != "keep" for d in rows_of(v, session.review.rows().all)) + len(v.words)
     figures = session.evidence(v.name).figures if (v.folder / "figures.json").exists() else {}
     facts = {name: getattr(v, name) for name in ("name", "title", "made", "actor", "basis", "parent", "note")}
     return {
         **facts,
         "n_train": v.n_train or len(session.splits.train),
-        "changes": len(v.decisions),
+        "changes": changes,
         "predicted": v.predicted,
         "prepared": v.prepared,
         "figures": figures,

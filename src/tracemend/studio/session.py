@@ -53,6 +53,7 @@ class Session:
         self._evidence: dict[str, tuple[tuple[bool, bool], Evidence]] = {}
         self.place = {name: {u: i for i, u in enumerate(part.uid)} for name, part in self.splits.parts.items()}
         self._words: dict[str, pd.Series] = {}
+        self._held: dict[str, int] = {}
 
     def versions(self) -> list[Version]:
         """The models of the run."""
@@ -212,12 +213,14 @@ class Session:
 
     def held(self, word: str) -> int:
         """In how many training texts a word stands."""
-        texts = self.lower("train")
-        return texts_holding(texts[texts.str.contains(word.lower(), regex=False)], word)
+        if word not in self._held:
+            texts = self.lower("train")
+            self._held[word] = texts_holding(texts[texts.str.contains(word.lower(), regex=False)], word)
+        return self._held[word]
 
     def marks(self, rows: Rows) -> int:
-        """How many marks on words a training would use: those on one validation text it would not."""
-        return sum(d.scope == "all" or self.has("train", d.uid) for d in rows.words())
+        """How many marks on words a training would use: none on a validation text, none on a word of no text."""
+        return sum(self.held(str(d.new)) > 0 if d.scope == "all" else self.has("train", d.uid) for d in rows.words())
 
     def error_row(self, i: int, row: Mapping[str, Any]) -> dict[str, Any]:
         """A validation example as lists show it."""
@@ -317,4 +320,10 @@ def told(d: Decision) -> dict[str, Any]:
 
 
 def _word(d: Decision) -> dict[str, Any]:
-    return {"word": d.new, "scope": d.scope, "matters": bool(d.evidence.get("matters")), "actor": d.actor}
+    return {
+        "row": d.version,
+        "word": d.new,
+        "scope": d.scope,
+        "matters": bool(d.evidence.get("matters")),
+        "actor": d.actor,
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+import threading
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from tracemend.studio.session import Session
 from tracemend.studio.versions import rows_of
 
 # What can be asked for; a name from outside is looked up here and never becomes a path.
+_WRITES = threading.Lock()
 FILES = {
     **{f"repaired.{name}": "the set it was tuned on" for name in FORMATS},
     "changes.md": "what was changed, to read",
@@ -61,8 +63,9 @@ def path_of(session: Session, name: str, file: str) -> Path:
     if file not in FILES:
         raise RunError(f"the file {file[:40]!r} is {did_you_mean(file, FILES)}")
     folder = session.evidence(name).version.folder / "export"
-    if not (folder / file).exists():
-        take(session, name)
+    with _WRITES:  # files are asked for side by side, and the first request writes them all
+        if not (folder / file).exists():
+            take(session, name)
     return folder / file
 
 

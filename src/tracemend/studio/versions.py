@@ -119,7 +119,8 @@ def version(run: Path | str, name: str) -> Version:
 
 def next_name(run: Path | str) -> str:
     """A name for the next one."""
-    numbers = [int(p.name) for p in (Path(run) / FOLDER / "versions").glob("[0-9]*") if p.name.isdigit()]
+    made = (path.parent.name for path in (Path(run) / FOLDER / "versions").glob("[0-9]*/version.json"))
+    numbers = [int(name) for name in made if name.isdigit()]
     return f"{max(numbers, default=0) + 1:04d}"
 
 

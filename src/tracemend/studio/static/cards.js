@@ -101,6 +101,8 @@ async function colour(place, row) {
 }
 
 export async function showExample(place, uid, { back, go }) {
+  // Until it is there, the keys must not act on an example that is not seen; and an answer that comes late is not drawn.
+  const ticket = (showExample.asked = (showExample.asked || 0) + 1);
   let found;
   try {
     found = await get("example", { version: shared.version, uid });
@@ -108,6 +110,7 @@ export async function showExample(place, uid, { back, go }) {
     failed(error);
     return null;
   }
+  if (ticket !== showExample.asked) return null;
   const reload = () => showExample(place, uid, { back, go });
   const more = (title, rows, line, none) => {
     if (!rows.length && !none) return null;

@@ -62,7 +62,7 @@ export function paragraph(pieces, { marks = [], ...props } = {}) {
 
 function drawn(pieces, marks) {
   return pieces.map(([piece, weight]) => {
-    if (weight === null) return marks.length ? piece.split(/(\s+)/).map((word) => marked(word, marks)) : spelled(piece);
+    if (weight === null) return marked(piece, marks);
     const one = marked(piece, marks, { class: weight < 0 ? "w-away" : "w-towards", title: signed(weight) });
     one.style.setProperty("--w", String(Math.abs(weight)));
     return one;
@@ -70,21 +70,21 @@ function drawn(pieces, marks) {
 }
 
 function marked(word, marks, props = null) {
-  const mark = markOf(bare(word), marks);
+  const mark = markOf(word, marks);
   if (!mark && !props) return spelled(word);
   const said = mark && (mark === "ignore" ? T.words.not : T.words.does);
   const title = [props?.title, said].filter(Boolean).join(", ");
   return h("span", { class: [props?.class, mark && `word ${mark}`].filter(Boolean).join(" "), title }, spelled(word));
 }
 
-// A word without what surrounds it: what marks are kept by.
-export function bare(word) {
-  return word.replace(/^[^\p{L}\p{N}]+|[^\p{L}\p{N}]+$/gu, "");
+// The mark that a word carries, of any scope or of this one. As the training takes them: case does not count, and what was
+// said of this one example goes before all else.
+export function markOn(word, marks, scope = null) {
+  const same = marks.filter((mark) => mark.word.toLowerCase() === word.toLowerCase() && (!scope || mark.scope === scope));
+  return same.findLast((mark) => mark.scope === "example") || same[same.length - 1];
 }
 
 export function markOf(word, marks) {
-  // As the training takes them: case does not count, and what was said of this one example goes before all else.
-  const same = word ? marks.filter((mark) => mark.word.toLowerCase() === word.toLowerCase()) : [];
-  const found = same.findLast((mark) => mark.scope === "example") || same[same.length - 1];
+  const found = markOn(word, marks);
   return found ? (found.matters ? "matters" : "ignore") : "";
 }

@@ -1,7 +1,7 @@
 // Two models side by side on examples that took no part.
 import { get, post } from "./api.js";
 import { body } from "./cards.js";
-import { fill, h, percent, signed } from "./dom.js";
+import { fill, h, percent, signed, visible } from "./dom.js";
 import { go, place } from "./place.js";
 import { arrow, button, chip, failed, shared, versionOf } from "./shared.js";
 import { T } from "./strings.js";
@@ -104,13 +104,13 @@ function wordsOf(rows) {
     h("td", { class: "number", "data-name": C.share }, `${share(row.share_before)} → ${share(row.share_after)}`),
     h("td", { class: "number", "data-name": C.rank }, `${rank(row.rank_before)} → ${rank(row.rank_after)}`),
   ];
-  const control = (row) => (row ? [h("span", { class: "word" }, row.word), `: ${share(row.share_before)} → ${share(row.share_after)}`] : "–");
+  const control = (row) => (row ? [h("span", { class: "word" }, visible(row.word)), `: ${share(row.share_before)} → ${share(row.share_after)}`] : "–");
   return h(
     "section",
     { class: "panel", "data-testid": "words-compared" },
     h("h2", {}, T.compare.words),
     h("p", { class: "muted" }, T.compare.wordsHelp),
-    h("div", { class: "wide" }, h("table", { class: "cardlike" }, h("thead", {}, h("tr", {}, Object.values(C).map((name) => h("th", { scope: "col" }, name)))), h("tbody", {}, rows.map((row) => h("tr", {}, h("th", { scope: "row" }, row.word), h("td", { "data-name": C.said }, row.matters ? T.words.does : T.words.not), h("td", { class: "number", "data-name": C.train }, row.train), cells(row), h("td", { "data-name": C.control }, control(row))))))),
+    h("div", { class: "wide" }, h("table", { class: "cardlike" }, h("thead", {}, h("tr", {}, Object.values(C).map((name) => h("th", { scope: "col" }, name)))), h("tbody", {}, rows.map((row) => h("tr", {}, h("th", { scope: "row", class: "anyword" }, visible(row.word)), h("td", { "data-name": C.said }, row.matters ? T.words.does : T.words.not), h("td", { class: "number", "data-name": C.train }, row.train), cells(row), h("td", { "data-name": C.control }, control(row.control))))))),
   );
 }
 

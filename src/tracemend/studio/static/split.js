@@ -19,7 +19,7 @@ export function listed(name, { words, first, sort, desc, about, also = () => ({}
     pick: (row, _, { enter }) => go({ uid: row.uid, ex: "" }, { step: enter }),
     ...grid,
   });
-  const tools = toolbar({ shows: words.show, first, sorts: words.sorts, sorted });
+  const tools = toolbar({ shows: words.show, first, sorts: words.sorts, sorted, hint: T.search[name] });
   const detail = h("section", { class: "detail", "aria-label": about, "data-testid": "detail" });
   const left = h("section", { class: "list", "aria-label": words.title }, h("h1", { class: "unseen-label" }, words.title), tools.element, list.whole);
   const element = h("div", { class: "split" }, left, detail);
@@ -65,11 +65,11 @@ function withLabel(query, label) {
   return [term, rest].filter(Boolean).join(" ");
 }
 
-function toolbar({ shows, first, sorts, sorted }) {
+function toolbar({ shows, first, sorts, sorted, hint }) {
   const group = h("div", { class: "segments", role: "group", "aria-label": T.show });
   const input = h("input", {
     type: "search",
-    placeholder: T.search,
+    placeholder: hint,
     "aria-label": T.searchLabel,
     maxlength: "500",
     "data-testid": "search",

@@ -57,12 +57,20 @@ export function suspectsView() {
     element.classList.toggle("open", Boolean(uid));
     if (!uid) {
       example = null;
+      detail.classList.remove("stale");
       fill(detail, h("p", { class: "empty" }, T.suspects.pick));
       return;
     }
     const nested = Boolean(place().ex);
+    if (example?.uid !== uid) {
+      example = null;
+      detail.classList.add("stale");
+    }
     const back = nested ? () => go({ ex: "" }) : () => go({ uid: "" });
-    example = await showExample(detail, uid, { back, go: (to) => go(to, { step: true }) });
+    const found = await showExample(detail, uid, { back, go: (to) => go(to, { step: true }) });
+    if (!found) return;
+    example = found;
+    detail.classList.remove("stale");
     detail.querySelector(".back")?.classList.toggle("narrow", !nested);
   }
 

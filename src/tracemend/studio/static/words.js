@@ -1,7 +1,7 @@
 // A text whose words are coloured by saliency and can be marked by a person.
 import { post } from "./api.js";
-import { markOf, paragraph, weighed } from "./colours.js";
-import { fill, h, signed, spelled } from "./dom.js";
+import { markOf, markOn, paragraph, weighed } from "./colours.js";
+import { fill, h, signed, spelled, visible } from "./dom.js";
 import { ask, button, failed, shared, toast, whoever } from "./shared.js";
 import { T } from "./strings.js";
 
@@ -16,7 +16,7 @@ export function textOf(example, { label, seen, reload }) {
   function draw() {
     const part = (name) => {
       if (marking) return choosable(example.pieces[name], marks, choose);
-      return paragraph(found?.[name] || [[example[name], null]], { marks, "data-testid": found && name === "text" ? "coloured" : undefined });
+      return paragraph(found?.[name] || example.pieces[name].map((piece) => [piece, null]), { marks, "data-testid": found && name === "text" ? "coloured" : undefined });
     };
     fill(box, part("text"), example.reply === null ? null : h("div", { class: "reply" }, part("reply")));
     const turn = () => ((marking = !marking), draw());
@@ -42,21 +42,22 @@ export function textOf(example, { label, seen, reload }) {
   async function choose(word) {
     const actor = await whoever();
     if (!actor) return;
+    const now = markOn(word, marks);
     const chosen = await ask({
-      title: `${T.words.which} “${word}”`,
+      title: [`${T.words.which} “`, visible(word), "”"],
       help: T.words.kept,
       body: [
-        choice("matters", [["no", T.words.not], ["yes", T.words.does], ["none", T.words.none]]),
-        choice("scope", [["example", T.words.here], ["all", T.words.everywhere]]),
+        choice("matters", [["no", T.words.not], ["yes", T.words.does], ["none", T.words.none]], now?.matters ? "yes" : "no"),
+        choice("scope", [["example", T.words.here], ["all", T.words.everywhere]], now?.scope),
       ],
     });
     if (!chosen) return;
     const matters = { no: false, yes: true, none: null }[chosen.matters];
     try {
-      const told = await post("mark", { actor, uid: example.uid, word, matters, scope: chosen.scope, seen: seen() });
+      const told = await post("mark", { actor, uid: example.uid, word, matters, scope: chosen.scope, seen: seen(), had: markOn(word, marks, chosen.scope)?.row || 0 });
       shared.run = { ...shared.run, ...told };
       const said = { no: T.words.not, yes: T.words.does, none: T.words.none }[chosen.matters];
-      toast(`${word}: ${said}. ${chosen.scope === "all" ? T.words.held(told.held) : ""}`);
+      toast([visible(word), `: ${said}. ${chosen.scope === "all" ? T.words.held(told.held) : ""}`]);
       reload();
     } catch (error) {
       failed(error);
@@ -68,20 +69,23 @@ export function textOf(example, { label, seen, reload }) {
   return [box, tools];
 }
 
-function choice(name, options) {
+function choice(name, options, value = options[0][0]) {
   return h(
     "fieldset",
     {},
     h("legend", {}, T.words.groups[name]),
-    options.map(([value, label], i) => h("label", { class: "radio" }, h("input", { type: "radio", name, value, checked: i === 0 }), label)),
+    options.map(([key, label]) => h("label", { class: "radio" }, h("input", { type: "radio", name, value: key, checked: key === value }), label)),
   );
 }
+
+// Characters of a word that can be marked.
+const LONGEST = 200;
 
 // Every second piece is a word; the last is the rest of the text.
 function choosable(pieces, marks, choose) {
   const rest = pieces[pieces.length - 1];
   const parts = pieces.slice(0, -1).map((piece, i) =>
-    i % 2 ? h("button", { type: "button", class: `word ${markOf(piece, marks)}`, "data-testid": "word", on: { click: () => choose(piece.slice(0, 200)) } }, spelled(piece)) : spelled(piece),
+    i % 2 && piece.length <= LONGEST ? h("button", { type: "button", class: `word ${markOf(piece, marks)}`, "data-testid": "word", on: { click: () => choose(piece) } }, spelled(piece)) : spelled(piece),
   );
   return h("p", { dir: "auto" }, parts, rest.length > 1 ? ` … ${T.words.more((pieces.length - 1) / 2)}` : spelled(rest));
 }
