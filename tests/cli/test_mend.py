@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from tests.cli.conftest import WORDS, Run
-from tracemend.mend import Regularise, Robustness, Shortcuts
+from tracemend.mend import Amplify, Regularise, Robustness, Shortcuts
 from tracemend.methods import Method
 
 COLUMNS = ("--text", "text", "--label", "label")
@@ -36,7 +36,8 @@ def posts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("name", "method"), [("regularise", Regularise), ("robustness", Robustness), ("shortcuts", Shortcuts)]
+    ("name", "method"),
+    [("amplify", Amplify), ("regularise", Regularise), ("robustness", Robustness), ("shortcuts", Shortcuts)],
 )
 def test_every_field_is_a_flag_with_words(run: Run, name: str, method: type[Method[Any]]) -> None:
     found = run("mend", name, "--help")
@@ -104,6 +105,33 @@ def test_robustness_is_kept_and_read_back(run: Run, folder: Path, posts: Path, t
     assert json.loads(run(*given).stdout) == result
     far = run(*given[:-3], "--similarity", 0.99, "--out", tmp_path / "far")
     assert far.exit_code == 2 and "has a substitute" in " ".join(far.output.split())
+
+
+def test_amplify_is_kept_and_read_back(run: Run, folder: Path, posts: Path, tmp_path: Path) -> None:
+    from tracemend.models import tiny
+
+    model = tiny("llama")
+    # Its positions are rotated, not learnt: a window with room for examples costs nothing.
+    model.network.config.max_position_embeddings = model.tokenizer.model_max_length = 512
+    model.network.save_pretrained(tmp_path / "decoder")
+    model.tokenizer.save_pretrained(tmp_path / "decoder")
+    out = tmp_path / "run"
+    given = (
+        "mend", "amplify", posts, *COLUMNS, "--model", tmp_path / "decoder",
+        "--proxy", folder / "model",
+        "--adapter", "head", "--epochs", "1", "--max-length", "24", "--shots", 2, "--top", 1, "--rationale", "{words}",
+        "--answer", "is", "--attribution", "gradient", "--quiet", "--out", out, "--json",
+    )  # fmt: skip
+    done = run(*given)
+    assert done.exit_code == 0, done.output
+    result = json.loads(done.stdout)
+    assert result["command"] == "mend amplify" and result["config"]["rationale"] == "{words}"
+    assert {"labels only", "random words", "another sample's words", "zero-shot"} < set(result["controls"])
+    assert {"key words", "score"} <= set(pd.read_csv(out / "samples.csv"))
+    assert set(pd.read_csv(out / "rows.csv")["arm"]) == set(result["controls"]) - {"majority"} | {"key words"}
+    assert json.loads(run(*given).stdout) == result
+    other = run(*given[:-3], "--out", tmp_path / "other", "--words", "fine=good")
+    assert other.exit_code == 2 and "words are given for fine" in " ".join(other.output.split())
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from tracemend.cli import mend_robustness
+from tracemend.cli import mend_amplify, mend_robustness
 from tracemend.cli import options as o
 from tracemend.cli.mended import show_arms
 from tracemend.cli.output import command_line, person, print_table
@@ -25,6 +25,7 @@ mend = typer.Typer(
     help="Make use of explanations: tune a classifier that relies on what it should, beside controls.",
 )
 
+mend.command("amplify")(mend_amplify.amplify)
 mend.command("robustness")(mend_robustness.robustness)
 
 

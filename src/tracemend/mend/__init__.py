@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tracemend.mend.amplify import Amplify, AmplifyResult
     from tracemend.mend.bounds import NoiseRate, fdr_prefix, noise_rate
     from tracemend.mend.cross import cross_posterior, trusted_posterior
     from tracemend.mend.export import apply, export, undo
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from tracemend.mend.verdict import Verdict, verdict
 
 __all__ = [
+    "Amplify",
+    "AmplifyResult",
     "Decision",
     "Gains",
     "Ledger",
@@ -55,6 +58,8 @@ __all__ = [
 
 # Where each name lives: resolved on first use, so that whoever reads a ledger does not wait for torch.
 _FILES = {
+    "Amplify": "amplify",
+    "AmplifyResult": "amplify",
     "Decision": "ledger",
     "Gains": "gain",
     "Ledger": "ledger",
