@@ -155,7 +155,6 @@ def few(n: int) -> Concepts:
         ({"label": "goood"}, tiny_concepts, "did you mean 'good'"),
         ({"layers": (3,)}, tiny_concepts, "layers 1 to 2"),
     ],
-    ids=str,
 )
 def test_bad_input_is_refused(options, data, said):
     method, model, _ = Tcav.tiny()
