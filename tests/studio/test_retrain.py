@@ -14,6 +14,7 @@ from tracemend.studio.compare import compare
 from tracemend.studio.decisions import Conflict
 from tracemend.studio.prepare import Loaded
 from tracemend.studio.retrain import retrain
+from tracemend.studio.takeaway import take
 from tracemend.studio.versions import WORDS, Version, training_set, version
 
 
@@ -128,3 +129,21 @@ def test_marks_do_not_stand_in_the_way_of_a_label(session: Session) -> None:
     mark(session, "toxic", uid=uid, matters=None)
     session.review.decide("Bo", {uid: ("remove", None)}, seen={uid: seen.get(uid, 0)})
     assert session.review.rows().people[uid].kind == "remove"
+
+
+def test_a_changed_mark_is_taken_back_to_the_one_before(session: Session) -> None:
+    mark(session, "toxic", matters=False)
+    mark(session, "toxic", matters=True)
+    last = session.review.last("Ada")
+    assert last is not None and last.evidence["matters"] is True
+    session.review.undo("Ada", last.version)
+    [there] = session.review.rows().words()
+    assert there.evidence["matters"] is False
+
+
+def test_a_version_takes_its_own_marks_along(session: Session, run: Path, tmp_path: Path) -> None:
+    mark(session, "toxic")
+    made = tuned(run, tmp_path / "job")
+    mark(session, "please")
+    changes = take(session, made.name)["changes.csv"].read_text()
+    assert "toxic" in changes and ",please," not in changes

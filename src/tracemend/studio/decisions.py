@@ -182,13 +182,17 @@ class Review:
             raise Conflict(f"{there[-1].actor} marked {word!r} after you looked; look at the text again, then mark it.")
         if matters is None and not there:
             raise RunError(f"{word!r} carries no mark that could be taken back; look again.")
-        mark = Decision(uid=uid, kind="word", new=word, scope=scope, actor=name, evidence={"matters": matters})
 
         def write(ledger: Ledger, at: int) -> list[int]:
             if rows.version != at:
                 raise Conflict("somebody else decided in the same moment; look again, and mark it again.")
             done = [v for d in there for v in ledger.undo(d.version, actor=name)]
-            return done if matters is None else ledger.add([mark], resumed=False)
+            if matters is None:
+                return done
+            # Who takes it back wants the mark that was there before.
+            evidence = {"matters": matters, **({"replaces": done} if done else {})}
+            mark = Decision(uid=uid, kind="word", new=word, scope=scope, actor=name, evidence=evidence)
+            return ledger.add([mark], resumed=False)
 
         return self._write({uid: seen}, name, write)
 
@@ -213,11 +217,12 @@ class Review:
         if not standing:
             by = rows.gone[which]
             raise RunError(f"row {which} is undone already, by {by.actor} in row {by.version}.")
+        taken = [row for d in standing for row in (d.version, *d.evidence.get("replaces", ())) if row not in rows.gone]
         self._write(
             seen or {d.uid: rows.touched[d.uid] for d in standing},
             name,
             lambda ledger, at: [
-                v for i, d in enumerate(standing) for v in ledger.undo(d.version, actor=name, expected_version=at + i)
+                v for i, row in enumerate(taken) for v in ledger.undo(row, actor=name, expected_version=at + i)
             ],
         )
         return standing

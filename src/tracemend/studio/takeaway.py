@@ -42,7 +42,13 @@ def take(session: Session, name: str) -> dict[str, Path]:
     shutil.rmtree(folder, ignore_errors=True)
     rows = session.review.rows()
     standing = [d for d in rows_of(version, rows.all) if d.kind in ACTS]
-    notes = [d for d in rows.all if d.kind not in ACTS and d.undoes is None and d.version not in rows.gone]
+    # Of the marks on words those that it was tuned with.
+    notes = [
+        d
+        for d in rows.all
+        if d.undoes is None
+        and (d.version in version.words if d.kind == "word" else d.kind not in ACTS and d.version not in rows.gone)
+    ]
     settings = session.run / "export.json"
     names = read_json(settings).get("names") if settings.exists() else None
     with Ledger(folder / "ledger.sqlite") as ledger:

@@ -172,6 +172,7 @@ async function reload() {
 decided((rows, found) => {
   shared.run = { ...shared.run, ...found };
   view.changed?.(rows);
+  if (found.undone?.some((d) => d.kind === "word")) view.show?.(); // its text may be of validation, which has no row here
 });
 document.addEventListener("stale", () => view.grid && reload());
 document.addEventListener("renamed", header);
