@@ -155,9 +155,13 @@ def test_a_job_goes_through_a_pipe(tmp_path):
         other_end.write(job(grid("p"), 3.5))
         other_end.flush()
         assert read_job(stream) == (grid("p"), 3.5)
-        with pytest.raises(KeyboardInterrupt):
+
+        def closed() -> None:
             other_end.close()  # the interrupt may come before the next line
             time.sleep(10)
+
+        with pytest.raises(KeyboardInterrupt):
+            closed()
     path.write_text("hello")
     with path.open() as stream, pytest.raises(TracemendError, match="no job of a grid"):
         read_job(stream)
