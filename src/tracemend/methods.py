@@ -37,7 +37,12 @@ class MethodResult:
         rows: the table behind the figures.
         findings: sentences for a person; where a control is as good as the result, they say so.
         facts: sizes, what was chosen, model and data: what the figures are about.
+
+    Class attributes:
+        tables: fields that hold a further table, each kept as ``NAME.parquet``.
     """
+
+    tables: ClassVar[tuple[str, ...]] = ()
 
     metrics: Mapping[str, float]
     controls: Mapping[str, Any]
@@ -72,10 +77,11 @@ class MethodResult:
         return figure
 
     def save(self, directory: Path | str) -> Path:
-        """Write ``method.json`` and ``rows.parquet``; :meth:`load` reads them back."""
+        """Write ``method.json``, ``rows.parquet`` and the further tables; :meth:`load` reads them back."""
         path = Path(directory)
         kept = {name: dict(getattr(self, name)) for name in ("metrics", "controls", "config", "facts")}
-        write_parquet(path / "rows.parquet", self.rows)
+        for name in ("rows", *self.tables):
+            write_parquet(path / f"{name}.parquet", getattr(self, name))
         write_json(path / "method.json", {**kept, "findings": list(self.findings)})
         return path
 
@@ -83,7 +89,9 @@ class MethodResult:
     def load(cls, directory: Path | str) -> Self:
         """Read what :meth:`save` wrote."""
         path = Path(directory)
-        return cls(**read_json(path / "method.json"), rows=pd.read_parquet(path / "rows.parquet"))
+        facts = read_json(path / "method.json")
+        read: dict[str, Any] = {name: pd.read_parquet(path / f"{name}.parquet") for name in ("rows", *cls.tables)}
+        return cls(**facts, **read)
 
 
 R = TypeVar("R", bound=MethodResult)

@@ -34,26 +34,9 @@ class GraphResult(MethodResult):
         sizes: ``share``, ``edges``, ``faithfulness``, ``completeness``, and both of random circuits (means).
     """
 
+    tables: ClassVar[tuple[str, ...]] = ("sizes",)
+
     sizes: pd.DataFrame
-
-    def save(self, directory: Any) -> Any:
-        """Write the result, and the sizes beside it."""
-        from tracemend.runs import write_parquet
-
-        path = super().save(directory)
-        write_parquet(path / "sizes.parquet", self.sizes)
-        return path
-
-    @classmethod
-    def load(cls, directory: Any) -> Self:
-        """Read what :meth:`save` wrote."""
-        from pathlib import Path
-
-        from tracemend.runs import read_json
-
-        path = Path(directory)
-        rows, sizes = (pd.read_parquet(path / f"{name}.parquet") for name in ("rows", "sizes"))
-        return cls(**read_json(path / "method.json"), rows=rows, sizes=sizes)
 
     def figure(self) -> Any:
         """Faithfulness by size, beside random circuits."""

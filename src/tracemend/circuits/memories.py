@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -43,24 +42,9 @@ class MemoriesResult(MethodResult):
             where the key fires), ``next`` (what follows), ``value`` (what the value says).
     """
 
+    tables: ClassVar[tuple[str, ...]] = ("examples",)
+
     examples: pd.DataFrame
-
-    def save(self, directory: Path | str) -> Path:
-        """Write the result, and the examples beside it."""
-        from tracemend.runs import write_parquet
-
-        path = super().save(directory)
-        write_parquet(path / "examples.parquet", self.examples)
-        return path
-
-    @classmethod
-    def load(cls, directory: Path | str) -> Self:
-        """Read what :meth:`save` wrote."""
-        from tracemend.runs import read_json
-
-        path = Path(directory)
-        rows, examples = (pd.read_parquet(path / f"{name}.parquet") for name in ("rows", "examples"))
-        return cls(**read_json(path / "method.json"), rows=rows, examples=examples)
 
     def figure(self) -> Any:
         """Which part of the prefix matters, and agreement, by layer."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -41,24 +40,9 @@ class SubupdatesResult(MethodResult):
             (share of Σ |m| |v| that the ten heaviest memories carry, mean over positions).
     """
 
+    tables: ClassVar[tuple[str, ...]] = ("layers",)
+
     layers: pd.DataFrame
-
-    def save(self, directory: Path | str) -> Path:
-        """Write the result, and the layers beside it."""
-        from tracemend.runs import write_parquet
-
-        path = super().save(directory)
-        write_parquet(path / "layers.parquet", self.layers)
-        return path
-
-    @classmethod
-    def load(cls, directory: Path | str) -> Self:
-        """Read what :meth:`save` wrote."""
-        from tracemend.runs import read_json
-
-        path = Path(directory)
-        rows, layers = (pd.read_parquet(path / f"{name}.parquet") for name in ("rows", "layers"))
-        return cls(**read_json(path / "method.json"), rows=rows, layers=layers)
 
     def figure(self) -> Any:
         """Coherence by layer beside that of random vectors."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +13,6 @@ from scipy.stats import ttest_ind
 
 from tracemend.concepts.result import ConceptsResult
 from tracemend.evaluate import holm
-from tracemend.runs import read_json, write_parquet
 
 Floats = npt.NDArray[np.float64]
 
@@ -43,6 +41,8 @@ class TcavResult(ConceptsResult):
             ``sensitivity`` (what the log-odds gain along it).
     """
 
+    tables: ClassVar[tuple[str, ...]] = ("draws", "examples")
+
     draws: pd.DataFrame = field(default_factory=pd.DataFrame)
     examples: pd.DataFrame = field(default_factory=pd.DataFrame)
 
@@ -67,22 +67,6 @@ class TcavResult(ConceptsResult):
         right.set(xlabel=f"TCAV score of a vector, layer {at}", ylabel="density")
         right.legend(fontsize="small")
         return figure
-
-    def save(self, directory: Path | str) -> Path:
-        """Write ``draws.parquet`` and ``examples.parquet`` too; :meth:`load` reads them back."""
-        path = super().save(directory)
-        write_parquet(path / "draws.parquet", self.draws)
-        write_parquet(path / "examples.parquet", self.examples)
-        return path
-
-    @classmethod
-    def load(cls, directory: Path | str) -> Self:
-        """Read what :meth:`save` wrote."""
-        path = Path(directory)
-        tables: dict[str, Any] = {
-            name: pd.read_parquet(path / f"{name}.parquet") for name in ("rows", "draws", "examples")
-        }
-        return cls(**read_json(path / "method.json"), **tables)
 
 
 def welch(one: Floats, other: Floats) -> float:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar
 
 import pandas as pd
 from markupsafe import Markup
 
 from tracemend.errors import TraceError
 from tracemend.methods import MethodResult
-from tracemend.runs import read_json, write_parquet
 from tracemend.saliency.coloured import coloured
 
 # Words of one text that a figure has room for.
@@ -32,6 +30,8 @@ class SaliencyResult(MethodResult):
             are no words: special ones, a prompt), cut; figures of the method; and the faithfulness of each text that it
             was measured on, beside the mean of its random orders.
     """
+
+    tables: ClassVar[tuple[str, ...]] = ("examples",)
 
     examples: pd.DataFrame = field(default_factory=pd.DataFrame)
 
@@ -82,16 +82,3 @@ class SaliencyResult(MethodResult):
         both.astype(float).plot.barh(ax=right, color=["#2f6f8f", "#b9b9b9"])
         right.invert_yaxis()
         return figure
-
-    def save(self, directory: Path | str) -> Path:
-        """Write ``method.json``, ``rows.parquet`` and ``examples.parquet``; :meth:`load` reads them back."""
-        path = super().save(directory)
-        write_parquet(path / "examples.parquet", self.examples)
-        return path
-
-    @classmethod
-    def load(cls, directory: Path | str) -> Self:
-        """Read what :meth:`save` wrote."""
-        path = Path(directory)
-        rows, examples = (pd.read_parquet(path / f"{name}.parquet") for name in ("rows", "examples"))
-        return cls(**read_json(path / "method.json"), rows=rows, examples=examples)
