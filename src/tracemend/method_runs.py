@@ -70,7 +70,12 @@ def run_kept(
             file.write(table.to_csv(index=False, lineterminator="\n").encode())
     with atomic(out / "figure.svg", "wb") as file:
         result.figure().savefig(file, format="svg", metadata={"Date": None})
-    run.finish(metrics=result.metrics, controls=result.controls, seconds=time.monotonic() - began, **facts(result))
+    run.finish(
+        metrics=result.metrics,
+        controls=result.controls,
+        seconds=time.monotonic() - began,
+        **{"summary": method.summary(), **facts(result)},
+    )
     return result
 
 

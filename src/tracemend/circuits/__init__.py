@@ -6,6 +6,7 @@ takes it. Prompts come from :mod:`tracemend.data.prompts`.
 
 from __future__ import annotations
 
+from tracemend.circuits.attention import Attention, AttentionResult
 from tracemend.circuits.circuit import Circuit
 from tracemend.circuits.composition import composition
 from tracemend.circuits.edit import Edit, EditResult
@@ -26,6 +27,8 @@ from tracemend.circuits.superposition import Superposition, ToyModel
 from tracemend.circuits.trace_facts import TraceFacts, TraceFactsResult
 
 __all__ = [
+    "Attention",
+    "AttentionResult",
     "Circuit",
     "Edit",
     "EditResult",

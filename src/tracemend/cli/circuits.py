@@ -16,13 +16,14 @@ import typer
 from typer.core import TyperGroup
 
 from tracemend.cli import options as o
-from tracemend.cli.output import command_line, person, print_files, print_result, print_table
+from tracemend.cli.output import command_line, person, print_notes, print_result, print_run, print_table
 from tracemend.cli.progress import shown
 
 if TYPE_CHECKING:
     from tracemend.circuits import Circuit
 
 NAMES = (
+    "attention",
     "logits",
     "induction",
     "patch",
@@ -56,13 +57,13 @@ class OnDemand(TyperGroup):
 
 
 circuits = typer.Typer(
-    cls=OnDemand, no_args_is_help=True, help="Look inside a decoder: who writes the answer, and what carries it."
+    cls=OnDemand, no_args_is_help=True, help="Look inside a model: who writes the answer, and what carries it."
 )
 
 
 @circuits.callback()
 def _callback() -> None:
-    """Look inside a decoder: who writes the answer, and what carries it."""
+    """Look inside a model: who writes the answer, and what carries it."""
 
 
 def _command(name: str) -> Any:
@@ -120,6 +121,7 @@ def _run(
     from tracemend.circuits import Repeats
     from tracemend.circuits.run import circuit_run, prompts_for
     from tracemend.models import load
+    from tracemend.runs import read_json
 
     fields = {f.name: f for f in dataclasses.fields(method)}
     configured = method(**{key: _value(fields[key], given.pop(key)) for key in list(given) if key in fields})
@@ -140,8 +142,9 @@ def _run(
     arms = controls if any(isinstance(v, dict) for v in controls.values()) else {"control": controls}
     rows = [{"figure": n, name: v, **{a: c.get(n) for a, c in arms.items()}} for n, v in result["metrics"].items()]
     print_table(console, pd.DataFrame(rows))
+    print_notes(console, read_json(folder / "method.json").get("findings", []))
     console.print()
-    print_files(console, {"table": folder / "rows.csv", "figure": folder / "figure.svg"})
+    print_run(console, folder)
     if json:
         print_result(folder)
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from tracemend.cli import options as o
-from tracemend.cli.output import command_line, person, print_files, print_notes, print_result, print_table
+from tracemend.cli.output import command_line, person, print_notes, print_result, print_run, print_table
 from tracemend.cli.progress import shown
 
 Attribution = Literal["gradient", "input-x-gradient", "integrated-gradients"]
@@ -103,7 +103,6 @@ def amplify(
     console.print("On the verdict part:", markup=False)
     print_table(console, found.arms().T.rename_axis("examples").reset_index())
     print_notes(console, list(found.findings))
-    files = {"table": "rows.csv", "samples": "samples.csv", "figure": "figure.svg"}
-    print_files(console, {what: folder / name for what, name in files.items()})
+    print_run(console, folder, samples=folder / "samples.csv")
     if json:
         print_result(folder)

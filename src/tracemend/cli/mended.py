@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tracemend.cli.output import person, print_files, print_notes, print_result, print_table
+from tracemend.cli.output import person, print_notes, print_result, print_run, print_table
 
 if TYPE_CHECKING:
     from tracemend.mend.arms import MendResult
@@ -17,6 +17,6 @@ def show_arms(found: MendResult, folder: Path, *, json: bool) -> None:
     console.print("On the verdict part:", markup=False)
     print_table(console, found.arms().rename_axis("figure").reset_index())
     print_notes(console, list(found.notes))
-    print_files(console, {"table": folder / "rows.csv", "figure": folder / "figure.svg"})
+    print_run(console, folder)
     if json:
         print_result(folder)

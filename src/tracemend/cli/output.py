@@ -61,6 +61,14 @@ def print_files(console: Console, files: Mapping[str, Path]) -> None:
         console.print(Text(f"{name:<{width}}  {path}"))
 
 
+def print_run(console: Console, run: Path, **further: Path) -> None:
+    """Write the report of a method's run, and print what lies where."""
+    from tracemend.report import write_report
+
+    files = {"report": write_report(run), "table": run / "rows.csv", "figure": run / "figure.svg"}
+    print_files(console, {**files, **further})
+
+
 def print_notes(console: Console, notes: list[str]) -> None:
     """Print a run's notes: how the splits were made, how many texts were cut."""
     for note in notes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tracemend.cli.output import command_line, person, print_files, print_notes, print_result, print_table
+from tracemend.cli.output import command_line, person, print_notes, print_result, print_run, print_table
 from tracemend.cli.progress import shown
 
 if TYPE_CHECKING:
@@ -60,6 +60,6 @@ def show_found(found: ProbeResult | NeuronsResult | ConceptsResult, folder: Path
     console.print()
     print_table(console, pd.DataFrame(figures))
     print_notes(console, list(found.findings))
-    print_files(console, {"table": folder / "rows.csv", "figure": folder / "figure.svg"})
+    print_run(console, folder)
     if json:
         print_result(folder)

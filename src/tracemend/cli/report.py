@@ -7,7 +7,7 @@ from tracemend.cli.output import person, print_result
 
 
 def report(run: o.Run, json: o.Json = False) -> None:
-    """Write report.html of a finished repair or demo, and print its path.
+    """Write report.html of a finished run of any kind that has one, and print its path.
 
     Example:
 

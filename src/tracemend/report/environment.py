@@ -27,6 +27,7 @@ def environment() -> Environment:
         "count": numbers.count,
         "duration": numbers.duration,
         "signed": numbers.signed,
+        "significant": numbers.significant,
         "is_known": numbers.is_known,
         "halves": halves,
     }

@@ -52,3 +52,15 @@ def duration(seconds: Any) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def significant(value: Any, digits: int = 4) -> str:
+    """``0.5259``, ``12 345`` or ``1.2e-07``: the digits that mean something; "" where it is not known."""
+    if not is_known(value):
+        return ""
+    number = float(value)
+    if abs(number) >= 10**digits and abs(number) < 1e12:
+        text = f"{round(number):,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+    else:
+        text = f"{number + 0.0:.{digits}g}"
+    return text.replace("-", "\N{MINUS SIGN}")

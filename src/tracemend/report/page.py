@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from tracemend.evaluate.curve import ARMS, REFERENCES, SPLITS, shown_split
-from tracemend.report import numbers
 from tracemend.report.curve import curve_svg
 from tracemend.report.environment import environment
 from tracemend.report.evidence import evidence
+from tracemend.report.facts import facts
 from tracemend.report.key_figures import key_figures
+from tracemend.report.method_page import method_page
+from tracemend.report.method_run import MethodRun, is_method_run
 from tracemend.report.run import RepairRun
 from tracemend.report.verdict import verdict
 from tracemend.report.words import style, words_of_run
@@ -22,32 +22,33 @@ from tracemend.runs import atomic
 
 
 def write_report(run_dir: Path | str) -> Path:
-    """Write ``report.html`` into the run directory of a finished repair.
+    """Write ``report.html`` into the run directory of a finished repair, or of any method that was run by itself.
 
     Args:
-        run_dir: what ``--out`` named: ``result.json``, ``curve.parquet`` and ``decisions.parquet`` lie there.
+        run_dir: what ``--out`` named: ``result.json`` lies there, and what the run left beside it.
 
     Returns:
         The page's path.
 
     Raises:
-        RunError: the directory is not a repair's, a file is missing or damaged, or the disk is full.
+        RunError: the directory is of neither kind, a file is missing or damaged, or the disk is full.
 
     Example:
         >>> write_report("runs/chat")  # doctest: +SKIP
         PosixPath('runs/chat/report.html')
     """
-    run = RepairRun.read(run_dir)
-    path = run.path / "report.html"
+    path = Path(run_dir) / "report.html"
+    html = method_page(MethodRun.read(run_dir)) if is_method_run(run_dir) else page(RepairRun.read(run_dir))
     with atomic(path) as file:
-        file.write(page(run))
+        # A lone surrogate (a broken emoji in the user's texts) has no UTF-8; it becomes a question mark.
+        file.write(html.encode("utf-8", "replace").decode("utf-8"))
     return path
 
 
 def page(run: RepairRun) -> str:
     """The page as a string. Everything that comes from the run is escaped."""
     words = words_of_run(run.path)
-    html = (
+    return (
         environment()
         .get_template("repair.html")
         .render(
@@ -62,11 +63,9 @@ def page(run: RepairRun) -> str:
             evidence=evidence(run.decisions),
             words=words,
             style=style() if words else "",
-            facts=_facts(run),
+            facts=facts(run.result),
         )
     )
-    # A lone surrogate (a broken emoji in the user's texts) has no UTF-8; it becomes a question mark.
-    return html.encode("utf-8", "replace").decode("utf-8")
 
 
 def _rounds(curve: pd.DataFrame) -> list[dict[str, Any]]:
@@ -90,57 +89,3 @@ def _precision(curve: pd.DataFrame) -> list[dict[str, Any]]:
         acted = by_arm["acted"].get("influence", by_arm["acted"].iloc[0])
         table.append({"round": at, "acted": acted, "arms": cells})
     return table
-
-
-def _facts(run: RepairRun) -> dict[str, dict[str, str]]:
-    """What the run was made from, as lists of name and value under their headings."""
-    data, model = run.part("data"), run.part("model")
-    sizes = {f"{name} examples": numbers.count(n) for name, n in (data.get("sizes") or {}).items() if n is not None}
-    labels = ", ".join(str(label) for label in data.get("labels") or [])
-    seeds = run.result.get("seeds")
-    found: dict[str, dict[str, Any]] = {
-        "Data": {
-            "name": data.get("name"),
-            "labels": labels,
-            "positive label": data.get("positive"),
-            **sizes,
-        },
-        "Model": {name.replace("_", " "): _plain(value) for name, value in model.items()},
-        "Run": {
-            **(
-                {k if k == "seed" else f"seed of {k}": _plain(v) for k, v in seeds.items()}
-                if isinstance(seeds, Mapping)
-                else {}
-            ),
-            "seeds": _plain(seeds) if isinstance(seeds, list | int) else None,
-            "took": numbers.duration(run.result.get("seconds")),
-            "status": run.result.get("status"),
-        },
-        "Versions": {k: str(v) for k, v in run.part("versions").items()},
-        "Configuration": _flat(run.part("config")),
-        "Fingerprints": {k: str(v) for k, v in run.part("fingerprints").items()},
-    }
-    stated = {h: {k: str(v) for k, v in facts.items() if v not in (None, "")} for h, facts in found.items()}
-    return {heading: facts for heading, facts in stated.items() if facts}
-
-
-def _flat(config: Mapping[str, Any], under: str = "") -> dict[str, str]:
-    """Nested configuration as one list: ``tuning.adapter``."""
-    found: dict[str, str] = {}
-    for name, value in config.items():
-        nested = isinstance(value, Mapping) and value
-        found |= _flat(value, f"{under}{name}.") if nested else {f"{under}{name}": _plain(value)}
-    return found
-
-
-def _plain(value: Any) -> str:
-    """A JSON value as a person writes it."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return numbers.count(value)
-    if isinstance(value, list) and all(isinstance(v, str | int | float) for v in value):
-        return ", ".join(str(v) for v in value)
-    if isinstance(value, Mapping | list):
-        return json.dumps(value, ensure_ascii=False)
-    return "none" if value is None else str(value)
