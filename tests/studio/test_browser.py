@@ -47,6 +47,20 @@ def ada(window: Any, server: Server) -> Person:
     return person
 
 
+def test_who_looks_where_in_an_error(ada: Person, server: Server) -> None:
+    ada.open("?show=all")
+    ada.press("j")
+    ada.until(lambda: ada.all("[data-testid=attention]"))
+    assert not ada.all(".token")
+    ada.click("attention")
+    tokens = ada.until(lambda: ada.all(".patterns .token"))
+    assert len(tokens) > 2
+    assert "looks at" in ada.all(".patterns .said")[0].text
+    ada.click("attention")
+    ada.until(lambda: not ada.all(".token"))
+    assert not ada.faults()
+
+
 def test_from_an_error_to_a_model_that_can_be_taken_along(ada: Person, server: Server, run: Path) -> None:
     ada.open("?show=all")
     ada.press("j")

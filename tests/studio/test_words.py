@@ -1,15 +1,17 @@
 from __future__ import annotations
 
+import base64
 import contextlib
 import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from tracemend.errors import RunError
+from tracemend.errors import RunError, TraceError
 from tracemend.studio import Session
 from tracemend.studio.speaker import pieces
 from tracemend.studio.words import Speaker, available
@@ -36,6 +38,35 @@ def test_without_the_room_nothing_is_said(run: Path) -> None:
     speaker = Speaker(run)
     assert speaker.word_colours("original", "go home", "safe").pieces == []
     assert speaker._process is None
+
+
+@pytest.mark.slow
+def test_patterns_are_those_of_the_version_s_classifier(session: Session) -> None:
+    example = session.splits.train.frame["text"].iloc[10]
+    try:
+        found = session.speaker.attention("original", example)
+        (text,) = found["texts"]
+        side = len(text["tokens"])
+        for kind in ("attention", "moved"):
+            flat = np.frombuffer(base64.b64decode(text[kind]), dtype=np.uint8)
+            shares = flat.reshape(found["layers"], found["heads"], side, side) / 255
+            assert shares.sum(-1) == pytest.approx(np.ones(shares.shape[:-1]), abs=side / 255)
+        words = "".join(text["tokens"]).replace("##", "").replace(" ", "")
+        assert example.split()[0].lower() in words
+        with pytest.raises(RunError, match="not one of"):
+            session.speaker.attention("nothing", example)
+    finally:
+        session.speaker.close()
+
+
+def test_a_text_too_long_for_a_page_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tracemend.models import tiny
+    from tracemend.studio import speaker
+    from tracemend.tuning import TextClassifier
+
+    monkeypatch.setattr(speaker, "_MOST", 10)
+    with pytest.raises(TraceError, match="too many to be shown"):
+        speaker.attention(TextClassifier(tiny("bert"), ("a", "b")), "so it goes", None)
 
 
 @pytest.mark.slow

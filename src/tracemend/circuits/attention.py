@@ -13,11 +13,11 @@ from torch import Tensor
 
 from tracemend.circuits.circuit import Circuit, heads_of, layers_of
 from tracemend.circuits.tokens import ids_of, shown
-from tracemend.circuits.weights import writes
 from tracemend.data.prompts import Texts
 from tracemend.errors import CircuitError
 from tracemend.methods import MethodResult
-from tracemend.models import LanguageModel, capture, tiny
+from tracemend.models import LanguageModel, tiny
+from tracemend.models.moved import looked_and_moved
 from tracemend.models.random_weights import random_weights
 from tracemend.progress import Progress
 
@@ -176,20 +176,7 @@ class Attention(Circuit[AttentionResult]):
 
 
 def _patterns(model: LanguageModel, ids: Tensor) -> tuple[Tensor, Tensor]:
-    """What is attended to and what is moved, [layer, head, query, key] both."""
-    layers, heads = range(layers_of(model)), heads_of(model)
-    names = [f"blocks.{layer}.attn.hook_{what}" for layer in layers for what in ("pattern", "v")]
-    with capture(model, names) as seen:
-        model.network(ids)
-    looked = torch.stack([seen[f"blocks.{layer}.attn.hook_pattern"][0] for layer in layers])
-    moved = []
-    for layer in layers:
-        values = seen[f"blocks.{layer}.attn.hook_v"][0]
-        values = values.repeat_interleave(heads // values.shape[1], dim=1)
-        size = torch.einsum("jhd,hde->hje", values, writes(model, layer)).norm(dim=-1)
-        share = looked[layer] * size[:, None]
-        moved.append(share / share.sum(-1, keepdim=True).clamp_min(1e-12))
-    return looked, torch.stack(moved)
+    return looked_and_moved(model, lambda: model.network(ids))
 
 
 def _scores(looked: Tensor, moved: Tensor, family: str) -> npt.NDArray[np.float64]:

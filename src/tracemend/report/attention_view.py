@@ -70,8 +70,18 @@ def embedded(data: object) -> Markup:
 
 @cache
 def script() -> str:
-    """The view's script: a function ``attentionView(root, data)``, the same in the report and in the studio."""
-    return files("tracemend.report").joinpath("templates/attention.js").read_text(encoding="utf-8")
+    """The view's module: a function ``attentionView(root, data)``, the same in the report and in the studio."""
+    return _file("attention.js")
+
+
+@cache
+def style() -> Markup:
+    """The view's style sheet; its colours are the page's."""
+    return Markup(_file("attention.css"))
+
+
+def _file(name: str) -> str:
+    return files("tracemend.report").joinpath("view", name).read_text(encoding="utf-8")
 
 
 def _readable(token: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from tracemend.report import numbers
-from tracemend.report.attention_view import attention_view
+from tracemend.report.attention_view import attention_view, style
 from tracemend.report.environment import environment
 from tracemend.report.facts import facts
 from tracemend.report.method_run import MethodRun
@@ -44,6 +44,7 @@ def method_page(run: MethodRun) -> str:
             folded=cells[SHOWN:],
             unlisted=len(run.rows) - len(cells),
             view=view,
+            view_style=style() if view else "",
             policy=_policy([view.script] if view else []),
         )
     )

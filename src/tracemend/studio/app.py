@@ -45,7 +45,8 @@ def build(session: Session, *, hosts: tuple[str, ...] = (), token: str | None = 
         routes=[
             Route("/", page, methods=["GET"]),
             Route("/favicon.ico", nothing, methods=["GET"]),
-            Mount("/static", StaticFiles(directory=PAGE)),
+            # The view of attention patterns is the report's.
+            Mount("/static", StaticFiles(directory=PAGE, packages=[("tracemend.report", "view")])),
             *routes(session),
         ]
     )

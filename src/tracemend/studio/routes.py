@@ -179,6 +179,13 @@ def colours(session: Session, asked: Asked) -> dict[str, Any]:
     return {"words": found.pieces, "fall": found.fall}
 
 
+def attention(session: Session, asked: Asked) -> dict[str, Any]:
+    """Who looks where in an example."""
+    example = session.text_of(asked.text("uid"))
+    name = session.evidence(asked.text("version")).version.name
+    return session.speaker.attention(name, example["text"], reply=example["reply"])
+
+
 def prepare(session: Session, asked: Asked) -> dict[str, Any]:
     """Start what computes the evidence of a version."""
     name = session.evidence(asked.text("version")).version.name
@@ -229,6 +236,7 @@ READS: dict[str, Answer] = {
     "example": example,
     "history": history,
     "words": colours,
+    "attention": attention,
     "compare": compared,
 }
 CHANGES: dict[str, Answer] = {
@@ -243,7 +251,7 @@ CHANGES: dict[str, Answer] = {
 
 
 # Reads that wait for the model: one at a time, and not in the threads that decisions are made in.
-SLOW = ("words",)
+SLOW = ("words", "attention")
 
 
 def routes(session: Session) -> list[Route]:

@@ -10,7 +10,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from tracemend.errors import TracemendError
+import pandas as pd
+import torch
+
+from tracemend.errors import TraceError, TracemendError
+from tracemend.models.moved import looked_and_moved
+from tracemend.report.attention_view import patterns
 from tracemend.studio.prepare import Loaded
 from tracemend.studio.versions import version
 from tracemend.tuning import TextClassifier
@@ -43,12 +48,47 @@ def pieces(result: Any, text: str, reply: str | None) -> list[tuple[str, str, fl
     return found
 
 
+# Bytes of patterns that a page is sent of one text and kind.
+_MOST = 24_000_000
+
+
+def attention(classifier: TextClassifier, text: str, reply: str | None) -> dict[str, Any]:
+    """Every head's pattern on the text, and what is moved, for the view of the report.
+
+    Raises:
+        TraceError: the text is too long for a page.
+    """
+    model = classifier.language_model
+    (ids,), _ = classifier.encode([(text, reply)])
+    looked, moved = looked_and_moved(classifier.network, lambda: classifier.logits(classifier.batch([ids])))
+    if looked.numel() > _MOST:
+        raise TraceError(
+            f"{looked.shape[2]} tokens in {looked.shape[0]} layers of {looked.shape[1]} heads are too many to be shown "
+            "in a page; tracemend circuits attention --length cuts texts."
+        )
+    virtual = looked.shape[2] - len(ids)
+    # As they are read: a token of several may be half a character.
+    tokens = [f"[{i + 1}]" for i in range(virtual)] + [model.tokenizer.decode([token]) for token in ids]
+    rows = [
+        {"text": 0, "layer": layer, "head": head, **{
+            kind: (255 * of[layer, head]).round().to(torch.uint8).cpu().numpy().tobytes()
+            for kind, of in (("attention", looked), ("moved", moved))
+        }}
+        for layer in range(looked.shape[0])
+        for head in range(looked.shape[1])
+    ]  # fmt: skip
+    said = pd.DataFrame({"text": 0, "position": range(len(tokens)), "token": tokens})
+    return patterns(pd.DataFrame(rows), said)
+
+
 def answer(loaded: Loaded, known: dict[str, TextClassifier], asked: dict[str, Any]) -> dict[str, Any]:
-    """Input times gradient for the label, of the version's classifier."""
+    """Input times gradient for the label, or who looks where, of the version's classifier."""
     name, text, reply = asked["version"], asked["text"], asked["reply"]
     try:
         if name not in known:
             known[name] = loaded.classifier(version(loaded.run, name))
+        if asked["about"] == "attention":
+            return attention(known[name], text, reply)
         # Imported by name: the room may be missing, and nobody asks then.
         method = import_module("tracemend.saliency").InputXGradient(label=asked["label"], checked=1, orders=_ORDERS)
         result = method.run(known[name], [(text, reply)])

@@ -1,6 +1,6 @@
-"""Which words of a text matter to a version: one narrow door to the saliency room, which may be missing.
+"""Which words of a text matter to a version, and who looks where in it: one narrow door to the model.
 
-Saliency needs the model, and the server has none: a process of its own holds it (:mod:`tracemend.studio.speaker`),
+Both need the model, and the server has none: a process of its own holds it (:mod:`tracemend.studio.speaker`),
 started with the first question and ended with the server.
 """
 
@@ -72,7 +72,23 @@ class Speaker:
         """
         if not available():
             return Colours([])
-        asked = json.dumps({"version": version, "text": text, "reply": reply, "label": label})
+        found = self._asked({"about": "words", "version": version, "text": text, "reply": reply, "label": label})
+        return Colours([(part, piece, weight) for part, piece, weight in found["pieces"]], found["fall"])
+
+    def attention(self, version: str, text: str, *, reply: str | None = None) -> dict[str, Any]:
+        """Who looks where in a text: what the view of patterns draws (``report.attention_view``).
+
+        Args:
+            version: whose model is asked.
+            text, reply: what the model reads.
+
+        Raises:
+            RunError: the process cannot say, or the text is too long for a page.
+        """
+        return self._asked({"about": "attention", "version": version, "text": text, "reply": reply})
+
+    def _asked(self, question: dict[str, Any]) -> dict[str, Any]:
+        asked = json.dumps(question)
         with self._lock:
             process = self._started()
             if process.stdin is None:
@@ -91,7 +107,7 @@ class Speaker:
         )
         if "error" in found:
             raise RunError(str(found["error"]))
-        return Colours([(part, piece, weight) for part, piece, weight in found["pieces"]], found["fall"])
+        return found
 
     def close(self) -> None:
         """End the process, also while somebody waits for its answer."""

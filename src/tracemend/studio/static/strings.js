@@ -109,6 +109,13 @@ export const T = {
     kept: "The next retraining uses the marks on training texts.",
     held: (n) => (n === 1 ? "1 training text holds this word." : `${n} training texts hold this word.`),
   },
+  attention: {
+    show: "Attention",
+    hide: "Hide attention",
+    help: "Who looks where in this text, by layer and head; [1], [2] … are tokens of a tuned prompt.",
+    waiting: "Reading the patterns …",
+    failed: (why) => `No patterns: ${why}`,
+  },
   suspects: {
     title: "Training examples, likeliest wrong label first",
     show: { open: "To decide", decided: "Decided", removed: "Removed", all: "All" },

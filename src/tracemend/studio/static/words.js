@@ -1,5 +1,5 @@
 // A text whose words are coloured by saliency and can be marked by a person.
-import { post } from "./api.js";
+import { get, post } from "./api.js";
 import { markOf, markOn, paragraph, weighed } from "./colours.js";
 import { fill, h, signed, spelled, visible } from "./dom.js";
 import { ask, button, failed, shared, toast, whoever } from "./shared.js";
@@ -9,7 +9,9 @@ export function textOf(example, { label, seen, reload }) {
   const box = h("div", { class: "text" });
   const tools = h("div", { class: "texttools" });
   const marks = example.words || [];
+  const patterns = h("div", { class: "patterns", "data-testid": "patterns" });
   let marking = false;
+  let looking = false;
   let found = null; // the pieces with their weights
   let said = shared.run.words ? T.words.waiting : T.words.absent;
 
@@ -22,9 +24,24 @@ export function textOf(example, { label, seen, reload }) {
     const turn = () => ((marking = !marking), draw());
     fill(
       tools,
+      shared.run.words && !marking ? button(looking ? T.attention.hide : T.attention.show, look, { kind: "small", test: "attention", title: T.attention.help }) : null,
       button(marking ? T.words.done : T.words.mark, turn, { kind: "small", test: "mark-words", title: T.words.kept }),
       h("span", { class: "muted", "data-testid": "words-note" }, marking ? [T.words.help, " ", T.words.kept] : said),
     );
+  }
+
+  // Who looks where: the report's view, fetched with the first text that is asked about.
+  async function look() {
+    looking = !looking;
+    draw();
+    if (!looking) return fill(patterns);
+    fill(patterns, h("p", { class: "muted" }, T.attention.waiting));
+    try {
+      const [{ attentionView }, found] = await Promise.all([import("./attention.js"), get("attention", { uid: example.uid, version: shared.version })]);
+      if (looking && box.isConnected) attentionView(patterns, found);
+    } catch (error) {
+      if (looking) fill(patterns, h("p", { class: "muted" }, T.attention.failed(error.message)));
+    }
   }
 
   async function colour() {
@@ -66,7 +83,7 @@ export function textOf(example, { label, seen, reload }) {
 
   draw();
   colour();
-  return [box, tools];
+  return [box, tools, patterns];
 }
 
 function choice(name, options, value = options[0][0]) {

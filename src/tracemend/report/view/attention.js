@@ -1,7 +1,7 @@
 // Attention patterns: a row of tokens, one head's map, and all heads at a glance. Plain functions, no library.
 // data: { layers, heads, texts: [{ tokens, attention, moved }] }; patterns are base64, a byte a share, 255 for all of it,
 // in the order layer, head, query, key.
-function attentionView(root, data) {
+export function attentionView(root, data) {
   const WORDS = {
     text: "Text", layer: "Layer", head: "Head", mean: "mean of all", kind: "Show",
     kinds: { attention: "attention", moved: "what is moved" },
