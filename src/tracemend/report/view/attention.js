@@ -132,12 +132,10 @@ export function attentionView(root, data) {
   });
   map.addEventListener("pointerleave", () => ((at.asked = null), paint()));
 
-  // All heads, each in a cell of at most so many pixels a side.
-  const CELL = 40;
-  let cell = CELL;
+  // All heads, each in a cell of so many pixels a side: as large as a page has room for.
+  const cell = Math.max(8, Math.min(40, Math.floor(980 / data.layers) - 1));
   function drawOverview() {
     const n = count();
-    cell = Math.min(CELL, Math.max(n, 8));
     const [r, g, b] = ink();
     const all = of(at.kind);
     overview.width = data.layers * (cell + 1);
