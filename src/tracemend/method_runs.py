@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, cast, get_args
 
 import pandas as pd
 
@@ -85,5 +85,5 @@ def result_type(method: Method[R]) -> type[R]:
         for base in getattr(kind, "__orig_bases__", ()):
             for argument in get_args(base):
                 if isinstance(argument, type) and issubclass(argument, MethodResult):
-                    return argument  # type: ignore[return-value]
+                    return cast(type[R], argument)
     raise TracemendError(f"{method.name} names no kind of result; this is a fault of the method.")

@@ -111,7 +111,7 @@ def test_patterns_are_in_the_order_that_the_script_reads(tmp_path: Path) -> None
     with_patterns(tmp_path)
     maps, tokens = (pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("maps", "tokens"))
     found = patterns(maps.sample(frac=1, random_state=0), tokens)
-    flat = base64.b64decode(found["texts"][0]["attention"])  # type: ignore[index]
+    flat = base64.b64decode(found["texts"][0]["attention"])
     assert (found["layers"], found["heads"]) == (2, 2)
     assert [flat[4 * i + 2] for i in range(4)] == [100, 101, 100, 101]
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from markupsafe import Markup
@@ -42,7 +43,7 @@ def attention_view(run: Path) -> View | None:
     return View(embedded(patterns(maps, tokens)), Markup(script() + _START))
 
 
-def patterns(maps: pd.DataFrame, tokens: pd.DataFrame) -> dict[str, object]:
+def patterns(maps: pd.DataFrame, tokens: pd.DataFrame) -> dict[str, Any]:
     """What the view draws: tokens, and by kind all heads' patterns one after another, a byte a share, as base64.
 
     Args:

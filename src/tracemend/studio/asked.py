@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from tracemend.errors import DataError, did_you_mean
 
 # Examples of one decision.
 MOST = 500
+
+# One of the words that a request may name: a Literal where its place asks for one.
+W = TypeVar("W", bound=str)
 
 
 class Asked:
@@ -44,16 +47,17 @@ class Asked:
             raise DataError(f"{name} has {len(value)} characters; at most {longest} are taken.")
         return value
 
-    def choice(self, name: str, valid: tuple[str, ...], default: str | None = None) -> str:
+    def choice(self, name: str, valid: tuple[W, ...], default: W | None = None) -> W:
         """One of some words.
 
         Raises:
             DataError: it is none of them.
         """
         value = self.text(name, default)
-        if value not in valid:
-            raise DataError(f"{name} {value!r} is {did_you_mean(value, valid)}")
-        return value
+        for word in valid:
+            if word == value:
+                return word
+        raise DataError(f"{name} {value!r} is {did_you_mean(value, valid)}")
 
     def number(self, name: str, default: int | None, low: int, high: int) -> int:
         """A whole number in a range.

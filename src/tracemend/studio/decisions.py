@@ -16,6 +16,7 @@ from tracemend.mend.ledger import Ledger
 from tracemend.studio.versions import MACHINE
 
 Basis = Literal["people", "all"]
+Scope = Literal["example", "all"]
 # A kind and a new value.
 Act = tuple[Literal["label", "remove", "keep", "comment"], str | None]
 # Characters of a name, a word, a comment.
@@ -153,7 +154,7 @@ class Review:
         word: str,
         *,
         matters: bool | None,
-        scope: Literal["example", "all"],
+        scope: Scope,
         seen: int,
         had: int | None = None,
     ) -> list[int]:

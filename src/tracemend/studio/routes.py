@@ -19,7 +19,7 @@ from tracemend.mend.decision import Decision
 from tracemend.studio import lists, takeaway, words
 from tracemend.studio.asked import Asked
 from tracemend.studio.compare import compare
-from tracemend.studio.decisions import COMMENT, NAME, NOTHING, WORD, Act, Conflict
+from tracemend.studio.decisions import COMMENT, NAME, NOTHING, WORD, Act, Basis, Conflict, Scope
 from tracemend.studio.jobs import Job
 from tracemend.studio.session import Session
 from tracemend.studio.versions import rows_of
@@ -156,14 +156,14 @@ def mark(session: Session, asked: Asked) -> dict[str, Any]:
     uid = asked.text("uid")
     if not session.has("train", uid) and not session.has("validation", uid):
         raise RunError(f"no example of the run has the uid {uid[:40]!r}; look at the list again.")
-    scope = asked.choice("scope", ("example", "all"))
+    scope: Scope = asked.choice("scope", ("example", "all"))
     word = asked.text("word", longest=WORD)
     done = session.review.mark_word(
         asked.text("actor", longest=NAME),
         uid,
         word,
         matters=asked.flag("matters", None),
-        scope=scope,  # type: ignore[arg-type]
+        scope=scope,
         seen=asked.number("seen", None, 0, 10**9),
         had=asked.number("had", 0, 0, 10**9),
     )
@@ -194,9 +194,9 @@ def prepare(session: Session, asked: Asked) -> dict[str, Any]:
 
 def retrain(session: Session, asked: Asked) -> dict[str, Any]:
     """Start a training on the labels as decided."""
-    basis = asked.choice("basis", ("people", "all"))
+    basis: Basis = asked.choice("basis", ("people", "all"))
     rows = session.review.rows()
-    changed = any(d.kind != "keep" for d in rows.in_force(basis).values())  # type: ignore[arg-type]
+    changed = any(d.kind != "keep" for d in rows.in_force(basis).values())
     if not changed and not session.marks(rows):
         raise RunError(NOTHING)
     given = {
