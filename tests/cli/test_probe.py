@@ -116,5 +116,12 @@ def test_prompts_are_searched_for(run, tmp_path):
     assert result["command"] == "probe prompt-search"
     assert set(result["controls"]) == {"random_weights", "shuffled_facts", "majority"}
     assert pd.read_csv(tmp_path / "run" / "rows.csv")["search"].tolist()[-1] == "continuous"
+    pd.DataFrame({"text": [f"{f.subject} is so {f.object} ." for f in data.facts]}).to_csv(
+        tmp_path / "t.csv", index=False
+    )
+    done = run(*given, "--corpus", tmp_path / "t.csv", "--mined", 2, "--out", tmp_path / "mined")
+    assert done.exit_code == 0, done.output
+    rows = pd.read_csv(tmp_path / "mined" / "rows.csv").set_index("search")
+    assert rows["prompt"]["mined"] == "[X] is so [Y]"
     wrong = run(*given, "--relation", "P0", "--out", tmp_path / "other")
     assert wrong.exit_code == 2 and "not one of: is" in wrong.output
