@@ -83,8 +83,16 @@ DEPENDENCY = [
 ]  # fmt: skip
 ENTITIES = [
     Line("layer 0", ".670"), Line("layer 2", ".710"), Line("layer 4", ".726"), Line("layer 6", ".664"),
-    Line("random weights", ".44"), Line("majority", ".339"), Line("centre of gravity", "not measured"),
+    Line("random weights", ".44"), Line("majority", ".339"), Line("mixture", "not measured"),
+    Line("mixture, random weights", ""), Line("centre of gravity", "not measured"),
     Line("centre, random weights", ""),
+]  # fmt: skip
+# Van Aken's tasks: the sheet has none of them.
+TASKS = [
+    Line(f"{task}{what}", "not measured" if not what else "")
+    for task in ("relation", "question-type", "evidence")
+    for what in ("", ", best layer", ", layer 0", ", random weights", ", usual label", ", majority",
+                 ", centre of gravity", ", centre, random weights")
 ]  # fmt: skip
 GAP = [
     Line("layer 0", ".517", 0.44, 0.56), Line("layer 2", ".677"), Line("layer 3", ".723", 0.65),

@@ -7,6 +7,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,10 +19,13 @@ from tracemend.data import (
     Treebank,
     available_folder,
     gum_entities,
+    question_spans,
     read_conllu,
+    read_evidence,
     read_facts,
     read_gap,
     read_pairs,
+    relation_spans,
 )
 from tracemend.models import LanguageModel, load, represent
 from tracemend.models.representations import align, padded
@@ -41,12 +45,16 @@ from tracemend.probing.tasks import items
 Figures = Mapping[str, float]
 
 
-def treebank(name: str) -> Treebank:
-    """A reference treebank by its name."""
+def _folder(name: str) -> Path:
     folder = available_folder(name)
     if folder is None:
         raise SystemExit(f"{name} is not here; set TRACEMEND_DATA")
-    return read_conllu(folder)
+    return folder
+
+
+def treebank(name: str) -> Treebank:
+    """A reference treebank by its name."""
+    return read_conllu(_folder(name))
 
 
 def upos(given: argparse.Namespace, seed: int) -> Figures:
@@ -149,9 +157,7 @@ def structural(given: argparse.Namespace, seed: int) -> Figures:
 
 def blimp(given: argparse.Namespace, seed: int) -> Figures:
     """Minimal pairs on smollm2: two of each of the 67 paradigms."""
-    folder = available_folder("blimp")
-    if folder is None:
-        raise SystemExit("blimp is not here; set TRACEMEND_DATA")
+    folder = _folder("blimp")
     pairs = read_pairs(folder / "blimp-200.jsonl").sample(given.pairs, seed=seed)
     found = MinimalPairsProbe(seed=seed).run(load("smollm2"), pairs)
     say(found)
@@ -194,16 +200,42 @@ def entities(given: argparse.Namespace, seed: int) -> Figures:
         **{f"layer {i}": rows["accuracy"][i] for i in rows.index},
         "random weights": rows["random_weights"].max(),
         "majority": found.controls["majority"]["accuracy"],
+        "mixture": found.metrics["mixed_accuracy"],
+        "mixture, random weights": found.controls["random_weights"]["mixed_accuracy"],
         "centre of gravity": found.metrics["centre_of_gravity"],
         "centre, random weights": found.controls["random_weights"]["centre_of_gravity"],
     }
 
 
+def tasks(given: argparse.Namespace, seed: int) -> Figures:
+    """Van Aken's tasks on minilm: relations in unseen wordings, types of questions, sentences marked as evidence."""
+    made = {
+        "relation": relation_spans(read_facts(_folder("pararel")), seed=seed),
+        "question-type": question_spans(treebank("ud_ewt")),
+        "evidence": read_evidence(_folder("eraser_movies") / "test.jsonl", seed=seed),
+    }
+    found: dict[str, float] = {}
+    for task, spans in made.items():
+        one = EdgeProbe(task=task, seed=seed).run(load("minilm"), spans, cache=given.cache)
+        say(one)
+        print(one.table()[["layer", "accuracy", "random_weights"]].round(3).to_string())
+        fresh = one.controls["random_weights"]
+        found |= {
+            task: one.metrics["accuracy"],
+            f"{task}, best layer": one.facts["best_layer"],
+            f"{task}, layer 0": one.controls["layer_0"]["accuracy"],
+            f"{task}, random weights": fresh["accuracy"],
+            f"{task}, usual label": one.controls["word_type"]["accuracy"],
+            f"{task}, majority": one.controls["majority"]["accuracy"],
+            f"{task}, centre of gravity": one.metrics["centre_of_gravity"],
+            f"{task}, centre, random weights": fresh["centre_of_gravity"],
+        }
+    return found
+
+
 def gap(given: argparse.Namespace, seed: int) -> Figures:
     """Whose pronoun: trained similarity, beside that of the vectors as they are."""
-    folder = available_folder("gap")
-    if folder is None:
-        raise SystemExit("gap is not here; set TRACEMEND_DATA")
+    folder = _folder("gap")
     found = CoreferenceProbe(layers=(0, 2, 3, 4, 6), seed=seed).run(load("minilm"), read_gap(folder), cache=given.cache)
     rows = found.table().set_index("layer")
     say(found)
@@ -220,10 +252,7 @@ def gap(given: argparse.Namespace, seed: int) -> Figures:
 
 def sst2(part: str, most: int, seed: int) -> Labelled:
     """Random sentences of SST-2 as published."""
-    folder = available_folder("sst2")
-    if folder is None:
-        raise SystemExit("sst2 is not here; set TRACEMEND_DATA")
-    table = pd.read_csv(folder / f"{part}.tsv", sep="\t", names=["text", "label"], quoting=3, dtype=str)
+    table = pd.read_csv(_folder("sst2") / f"{part}.tsv", sep="\t", names=["text", "label"], quoting=3, dtype=str)
     chosen = table.drop_duplicates("text").sample(most, random_state=seed)
     labels = chosen["label"].map({"0": "negative", "1": "positive"})
     return Labelled.make(chosen["text"], labels, label_names=("negative", "positive"))
@@ -262,9 +291,7 @@ def prompting(given: argparse.Namespace, seed: int) -> Figures:
 
 def facts(given: argparse.Namespace, seed: int) -> Figures:
     """Ten relations of ParaRel on smollm2, fifteen facts each."""
-    folder = available_folder("pararel")
-    if folder is None:
-        raise SystemExit("pararel is not here; set TRACEMEND_DATA")
+    folder = _folder("pararel")
     found = ClozeProbe(patterns=given.patterns, seed=seed).run(load("smollm2"), read_facts(folder))
     say(found)
     print(found.table().round(3).to_string())

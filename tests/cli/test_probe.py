@@ -53,6 +53,27 @@ def test_attention(run, folder, trees, tmp_path, name, options):
     assert json.loads(again.stdout)["metrics"] == result["metrics"]
 
 
+@pytest.mark.parametrize("task", ["relation", "evidence"])
+def test_spans_are_made_of_facts_and_of_rationales(run, folder, tmp_path, task):
+    if task == "relation":
+        rows = [{"relation": r, "subject": f"my {r} {i}", "object": f"{r} film"} for r in "ab" for i in range(20)]
+        asked = [{"relation": r, "pattern": f"[X] {w} {r} [Y]."} for r in "ab" for w in ("love", "hate", "is")]
+        for name, lines in (("facts", rows), ("patterns", asked)):
+            (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, lines)), "utf-8")
+        data = tmp_path
+    else:
+        text = "\n".join(f"{w} film" for w in ("great", "my", "awful", "your"))
+        data = tmp_path / "documents.jsonl"
+        one = json.dumps({"text": text, "rationale_token_spans": [[0, 1], [4, 5]]})
+        data.write_text("\n".join([one] * 12), "utf-8")
+    done = run("probe", "edge", "--model", folder / "model", "--data", data, "--task", task, "--out", tmp_path / "run",
+               "--quiet")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert f"reads {task} with accuracy" in " ".join(done.stdout.split())
+    result = json.loads((tmp_path / "run" / "result.json").read_text("utf-8"))
+    assert result["config"]["task"] == task and "centre_of_gravity" in result["controls"]["random_weights"]
+
+
 def test_heads_are_taken_from_the_classifier_of_a_run(run, tuned, folder, tmp_path):
     out = tmp_path / "run"
     done = run("probe", "head-pruning", "--run", tuned, "--data", folder / "clean.csv", "--label", "label",
@@ -95,5 +116,12 @@ def test_prompts_are_searched_for(run, tmp_path):
     assert result["command"] == "probe prompt-search"
     assert set(result["controls"]) == {"random_weights", "shuffled_facts", "majority"}
     assert pd.read_csv(tmp_path / "run" / "rows.csv")["search"].tolist()[-1] == "continuous"
+    pd.DataFrame({"text": [f"{f.subject} is so {f.object} ." for f in data.facts]}).to_csv(
+        tmp_path / "t.csv", index=False
+    )
+    done = run(*given, "--corpus", tmp_path / "t.csv", "--mined", 2, "--out", tmp_path / "mined")
+    assert done.exit_code == 0, done.output
+    rows = pd.read_csv(tmp_path / "mined" / "rows.csv").set_index("search")
+    assert rows["prompt"]["mined"] == "[X] is so [Y]"
     wrong = run(*given, "--relation", "P0", "--out", tmp_path / "other")
     assert wrong.exit_code == 2 and "not one of: is" in wrong.output

@@ -55,3 +55,12 @@ def test_relations_and_samples():
     assert made.sample(3, seed=1).facts == made.sample(3, seed=1).facts != made.sample(3, seed=2).facts
     with pytest.raises(DataError, match="'p' is not one of: r, q"):
         made.of(["p"])
+
+
+def test_texts_go_along_and_count_for_the_fingerprint():
+    made = Facts(facts=(Fact("r", "a", "b"),), patterns=PATTERNS)
+    told = made.with_texts(["a is in b"])
+    assert told.sample(1).texts == told.of(["r"]).texts == ("a is in b",)
+    assert made.fingerprint != told.fingerprint != made.with_texts(["b"]).fingerprint
+    with pytest.raises(DataError, match="no text to mine"):
+        made.with_texts([])

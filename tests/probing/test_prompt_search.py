@@ -14,7 +14,7 @@ from tracemend.errors import ModelError, ProbeError
 from tracemend.models import tiny
 from tracemend.probing import PromptSearch
 from tracemend.probing.cloze import _scores, _tokens
-from tracemend.probing.prompt_search import SEARCHES, _between, _hard
+from tracemend.probing.prompt_search import MINED, NOTHING_MINED, SEARCHES, _between, _hard
 from tracemend.probing.prompt_vectors import Slotted, batched, loss_of, typed_scores
 from tracemend.probing.searches import continuous, discrete, nearest
 
@@ -102,7 +102,9 @@ def facts(n=24, patterns=("[X] is very [Y].", "[X] was a [Y]")):
 def test_a_search_on_facts_without_a_rule_learns_frequencies_and_the_controls_show_it():
     method = PromptSearch(steps=4, candidates=4, vector_steps=15, learning_rate=0.05)
     found = method.run(tiny("gpt2"), facts())
-    assert set(found.metrics) == set(SEARCHES)
+    # Without texts nothing is mined.
+    searches = [search for search in SEARCHES if search != MINED]
+    assert list(found.metrics) == searches
     assert set(found.controls) == {"random_weights", "shuffled_facts", "majority"}
     assert found.controls["majority"]["discrete"] == found.controls["majority"]["first_pattern"]
     # Nobody knows these: what a search answers, it answers as well for shuffled facts.
@@ -110,7 +112,7 @@ def test_a_search_on_facts_without_a_rule_learns_frequencies_and_the_controls_sh
                "continuous search is worse than the most frequent object" in s for s in found.findings)  # fmt: skip
     assert any("test facts are hard" in s for s in found.findings)
     table = found.table()
-    assert table["search"].tolist() == list(SEARCHES) and (table["facts"] == 8).all()
+    assert table["search"].tolist() == searches and (table["facts"] == 8).all()
     assert table["prompt"].str.startswith("[X]").all()
     assert found.controls["shuffled_facts"]["first_pattern"] == found.metrics["first_pattern"]
 
@@ -142,10 +144,33 @@ def test_words_between_subject_and_gap():
     assert _between("The [X] is [Y]") == _between("[Y] of [X]") == _between("[X] plays [Y] music") == ""
 
 
+def test_patterns_are_mined_from_texts_chosen_and_judged_beside_the_controls():
+    told = facts()
+    texts = [f"they say {f.subject}, so very {f.object} ." for f in told.facts]
+    method = PromptSearch(steps=1, candidates=1, vector_steps=1)
+    found = method.run(tiny("gpt2"), told.with_texts(texts))
+    assert list(found.metrics) == list(SEARCHES) and found.rows["search"].tolist() == list(SEARCHES)
+    row = found.rows.set_index("search").loc[MINED]
+    assert row["prompt"] == "[X], so very [Y]" and row["facts"] == 8
+    assert MINED in found.controls["random_weights"] and MINED in found.controls["majority"]
+    assert any(s.startswith("the mined search") and "shuffled facts" in s for s in found.findings)
+    # What is chosen is the best of what was mined on the known facts, and nothing else.
+    (of,) = method._divided(tiny("gpt2"), told.with_texts(texts))
+    expected = method._asked(tiny("gpt2"), "[X], so very [Y]", of.test, of.candidates)
+    assert found.metrics[MINED] == pytest.approx(float(expected.mean()))
+
+
+def test_where_nothing_is_mined_nothing_is_answered_and_it_is_said():
+    found = PromptSearch(steps=1, candidates=1, vector_steps=1).run(tiny("gpt2"), facts().with_texts(["no fact here"]))
+    assert found.metrics[MINED] == 0 and NOTHING_MINED in found.rows["prompt"].tolist()
+    assert any("nothing was mined there" in s and "of is," in s for s in found.findings)
+
+
 @pytest.mark.parametrize(
     ("changes", "data", "said"),
     [
         ({"steps": 0}, facts(), "steps is 0"),
+        ({"mined": 0}, facts(), "mined is 0"),
         ({"learning_rate": 0.0}, facts(), "learning_rate is 0"),
         ({}, facts(4), "4 facts; a search needs 6"),
         ({}, facts(patterns=("The [X] is [Y]",)), "a search begins with one"),

@@ -14,6 +14,7 @@ from tracemend.cli.probed import probed
 
 Pooling = Literal["mean", "first", "last"]
 Geometry = Literal["euclidean", "poincare"]
+EdgeTask = Literal["dependency", "entities", "relation", "question-type", "evidence", "spans"]
 
 probe = typer.Typer(
     no_args_is_help=True,
@@ -154,11 +155,16 @@ def structural(
 def edge(
     data: Annotated[
         Path,
-        typer.Option("--data", metavar="PATH", help="Spans (.jsonl), a treebank (.conllu), or BIO with --entities."),
+        typer.Option("--data", metavar="PATH", help="Labelled spans (.jsonl), or what the task is made of."),
     ],
-    entities: Annotated[
-        bool, typer.Option("--entities", help="Ask for the types of entities (BIO, GUM), not for dependencies.")
-    ] = False,
+    task: Annotated[
+        EdgeTask,
+        typer.Option(
+            help="dependency, question-type (a treebank); entities (BIO, or GUM's .conllu); relation (a folder of "
+            "facts and patterns); evidence (documents with rationales); spans (labelled ones, whatever they are)."
+        ),
+    ] = "dependency",
+    entities: Annotated[bool, typer.Option("--entities", help="The same as --task entities.")] = False,
     model: o.Model = "minilm",
     hidden: Annotated[int, typer.Option(min=0, help="Units of a hidden layer; 0: a linear probe.")] = 0,
     c: Annotated[float, typer.Option("-c", "--c", help="Inverse strength of the penalty on the weights.")] = 0.1,
@@ -178,18 +184,40 @@ def edge(
 
         tracemend probe edge --model minilm --data ud_ewt --out runs/dependencies
     """
-    from tracemend.data import entity_spans, gum_entities, read_spans, read_treebank
     from tracemend.probing import EdgeProbe
 
-    endings = {path.suffix for path in data.iterdir()} if data.is_dir() else {data.suffix}
-    given: Any = read_spans(data) if ".jsonl" in endings else read_treebank(data)
-    if entities:
-        given = gum_entities(given) if ".conllu" in endings else entity_spans(given)
+    given, asked = _edge_data(data, "entities" if entities else task)
     method = EdgeProbe(
-        hidden=hidden, c=c, layers=tuple(layer or ()), train_items=train_items, test_items=test_items, mdl=mdl,
-        random_models=random_models, seed=seed,
+        task=asked, hidden=hidden, c=c, layers=tuple(layer or ()), train_items=train_items, test_items=test_items,
+        mdl=mdl, random_models=random_models, seed=seed,
     )  # fmt: skip
     probed(method, model, given, data, out, json=json, quiet=quiet)
+
+
+def _edge_data(data: Path, task: EdgeTask) -> tuple[Any, str]:
+    """What a task is asked of, and its name."""
+    from tracemend.data import (
+        entity_spans,
+        gum_entities,
+        question_spans,
+        read_evidence,
+        read_facts,
+        read_spans,
+        read_treebank,
+        relation_spans,
+    )
+
+    if task == "relation":
+        return relation_spans(read_facts(data)), task
+    if task == "evidence":
+        return read_evidence(data), task
+    endings = {path.suffix for path in data.iterdir()} if data.is_dir() else {data.suffix}
+    if task == "spans" or ".jsonl" in endings:
+        return read_spans(data), "spans"
+    bank = read_treebank(data)
+    if task == "entities":
+        return (gum_entities(bank) if ".conllu" in endings else entity_spans(bank)), task
+    return (question_spans(bank) if task == "question-type" else bank), task
 
 
 @probe.command("cloze")

@@ -62,6 +62,12 @@ def prompt_search(
     vector_steps: Annotated[int, typer.Option(min=1, help="Of Adam, in the continuous search.")] = 30,
     learning_rate: Annotated[float, typer.Option(help="Of Adam.")] = 0.01,
     slots: Annotated[int, typer.Option(min=1, help="Of the prompt at most.")] = 5,
+    corpus: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Texts to mine patterns from, a table; give it again for more."),
+    ] = None,
+    corpus_text: Annotated[str, typer.Option(metavar="COL", help="Column of the texts of --corpus.")] = "text",
+    mined: Annotated[int, typer.Option(min=1, help="Most patterns of a relation that are mined.")] = 10,
     model: o.Model = "smollm2",
     masked: Annotated[bool, typer.Option("--masked", help="Load an encoder with its masked head.")] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Texts of a forward pass.")] = 16,
@@ -76,11 +82,14 @@ def prompt_search(
 
         tracemend probe prompt-search --model smollm2 --data pararel --relation P36 --out runs/searched
     """
-    from tracemend.data import read_facts
+    from tracemend.data import read_facts, read_texts
     from tracemend.probing import PromptSearch
 
     method = PromptSearch(
         relations=tuple(relation or ()), facts=facts, steps=steps, candidates=candidates, vector_steps=vector_steps,
-        learning_rate=learning_rate, slots=slots, batch_size=batch_size, seed=seed,
+        learning_rate=learning_rate, slots=slots, mined=mined, batch_size=batch_size, seed=seed,
     )  # fmt: skip
-    probed(method, model, read_facts(data), data, out, json=json, quiet=quiet, masked=masked)
+    given = read_facts(data)
+    if corpus:
+        given = given.with_texts(text for path in corpus for text, _ in read_texts(str(path), text=corpus_text))
+    probed(method, model, given, data, out, json=json, quiet=quiet, masked=masked)

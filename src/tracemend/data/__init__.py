@@ -29,6 +29,7 @@ from tracemend.data.rationales import read_rationales, read_words
 from tracemend.data.readers import read, read_completions, read_texts, read_unlabelled
 from tracemend.data.reference import REFERENCES, available, available_folder, reference
 from tracemend.data.schema import Examples, Labelled, Splits
+from tracemend.data.span_tasks import question_spans, read_evidence, relation_spans
 from tracemend.data.spans import SpanExamples, dependency_spans, entity_spans, gum_entities, read_spans
 from tracemend.data.splits import make_splits, sample
 from tracemend.data.treebanks import Sentence, Treebank, read_bio, read_conllu, read_treebank
@@ -67,12 +68,14 @@ __all__ = [
     "gum_entities",
     "make_splits",
     "multi_turn_safety",
+    "question_spans",
     "read",
     "read_bio",
     "read_completions",
     "read_concepts",
     "read_conllu",
     "read_contrasts",
+    "read_evidence",
     "read_facts",
     "read_functional",
     "read_gap",
@@ -85,6 +88,7 @@ __all__ = [
     "read_unlabelled",
     "read_words",
     "reference",
+    "relation_spans",
     "sample",
     "single_turn_safety",
     "thinned",

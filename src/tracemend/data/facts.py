@@ -30,11 +30,13 @@ class Facts:
         facts: no fact twice.
         patterns: of every relation at least one.
         name: for messages.
+        texts: that speak of the subjects, from which further patterns can be mined; see :meth:`with_texts`.
     """
 
     facts: tuple[Fact, ...]
     patterns: Mapping[str, tuple[str, ...]]
     name: str = "facts"
+    texts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.facts:
@@ -64,7 +66,18 @@ class Facts:
     @property
     def fingerprint(self) -> str:
         """Sha256 (16 hex digits) over all of it."""
-        return fingerprint(self.facts, dict(self.patterns))
+        return fingerprint(self.facts, dict(self.patterns), *([self.texts] if self.texts else []))
+
+    def with_texts(self, texts: Iterable[str]) -> Self:
+        """With texts to mine patterns from.
+
+        Raises:
+            DataError: there is no text.
+        """
+        kept = tuple(texts)
+        if not kept:
+            raise DataError(f"there is no text to mine patterns of {self.name} from; give at least one.")
+        return replace(self, texts=kept)
 
     def of(self, relations: Iterable[str]) -> Self:
         """The facts of some relations.

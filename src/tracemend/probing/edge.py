@@ -42,7 +42,9 @@ class EdgeProbe(LayerProbe):
 
     Attributes:
         task: what is asked of a treebank: ``dependency``, the relation between a word and its given head. Of labelled
-            spans their labels are asked, whatever it says.
+            spans their labels are asked, and this is what the findings call them. Van Aken et al. (2019) have three
+            such tasks: :func:`~tracemend.data.relation_spans`, :func:`~tracemend.data.question_spans`,
+            :func:`~tracemend.data.read_evidence`.
 
     Raises:
         ProbeError: data that are neither spans nor a treebank with trees; a part without spans.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -20,14 +20,17 @@ from tracemend.methods import Method
 from tracemend.models import LanguageModel, random_weights, tiny
 from tracemend.models.likelihood import check_likelihood
 from tracemend.probing.cloze import _objects, _scores, _tokens
+from tracemend.probing.mined import mined_patterns
 from tracemend.probing.prompt_vectors import batched, typed_scores
 from tracemend.probing.result import ProbeResult, compared
 from tracemend.probing.searches import continuous, discrete, nearest
 from tracemend.progress import Progress
 
 Floats = npt.NDArray[np.floating]
-FIRST, PARAPHRASE, DISCRETE, CONTINUOUS = "first_pattern", "paraphrase", "discrete", "continuous"
-SEARCHES = (FIRST, PARAPHRASE, DISCRETE, CONTINUOUS)
+FIRST, PARAPHRASE, MINED, DISCRETE, CONTINUOUS = "first_pattern", "paraphrase", "mined", "discrete", "continuous"
+# In the order of the table; patterns are mined only where there are texts.
+SEARCHES = (FIRST, PARAPHRASE, MINED, DISCRETE, CONTINUOUS)
+NOTHING_MINED = "(no pattern was mined)"
 _FEWEST = 6
 
 
@@ -40,6 +43,7 @@ class _Divided:
     test: list[Fact]
     candidates: list[str]
     patterns: tuple[str, ...]
+    texts: tuple[str, ...]
 
     @property
     def relation(self) -> str:
@@ -51,7 +55,7 @@ class _Divided:
         order = np.random.default_rng(seed).permutation(len(both))
         told = [fact._replace(object=both[k].object) for fact, k in zip(both, order, strict=True)]
         n = len(self.train)
-        return _Divided(told[:n], told[n:], self.test, self.candidates, self.patterns)
+        return replace(self, train=told[:n], dev=told[n:])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +69,9 @@ class PromptSearch(Method[ProbeResult]):
     - ``first_pattern``: the relation's first pattern, without a search;
     - ``paraphrase``: the pattern, of all given ones, with the highest P@1 on train and dev (as LPAQA chooses among
       mined and paraphrased ones; Jiang et al. 2020, arXiv 1911.12543);
+    - ``mined``, where the facts come with texts: likewise among patterns mined from sentences that hold subject and
+      object of a train fact, see :func:`tracemend.probing.mined.mined_patterns`; a relation of which nothing can be
+      mined answers no fact;
     - ``discrete``: tokens between subject and object, found by their gradient (AutoPrompt; Shin et al. 2020,
       arXiv 2010.15980), see :func:`tracemend.probing.searches.discrete`;
     - ``continuous``: vectors in their place (OptiPrompt; Zhong et al. 2021, arXiv 2104.05240), see
@@ -87,6 +94,7 @@ class PromptSearch(Method[ProbeResult]):
         vector_steps: of Adam in the continuous search.
         learning_rate: of Adam.
         slots: of the prompt at most; a shorter pattern has as many as its tokens.
+        mined: patterns of each relation that are mined at most.
         batch_size: texts of a forward pass.
 
     Raises:
@@ -109,6 +117,7 @@ class PromptSearch(Method[ProbeResult]):
     vector_steps: int = 30
     learning_rate: float = 0.01
     slots: int = 5
+    mined: int = 10
     batch_size: int = 16
 
     def run(self, model: Any, data: Any, *, progress: Progress = Progress()) -> ProbeResult:
@@ -145,7 +154,7 @@ class PromptSearch(Method[ProbeResult]):
             rows=self._table(table),
             findings=self._findings(table),
             facts={"facts": int(table["fact"].nunique()), "relations": [one.relation for one in divided],
-                   "hard": {s: v for s, v in self._means(_hard(table), "hit").items() if np.isfinite(v)},
+                   "hard": self._means(_hard(table), "hit"),
                    "hard_facts": int(_hard(table)["fact"].nunique()),
                    "model": model.name, "model_fingerprint": model.fingerprint,
                    "seconds": round(time.perf_counter() - began, 1)},
@@ -177,18 +186,20 @@ class PromptSearch(Method[ProbeResult]):
             order = np.random.default_rng([self.seed, len(own)]).permutation(len(own))
             n, m = len(own) // 2, len(own) // 6
             train, dev, test = ([own[i] for i in part] for part in np.split(order, [n, n + m]))
-            found.append(_Divided(train, dev, test, _objects(own), usable[relation]))
+            found.append(_Divided(train, dev, test, _objects(own), usable[relation], data.texts))
         return found
 
     def _searched(self, model: LanguageModel, of: _Divided) -> dict[str, tuple[str, Floats]]:
         """Each search's prompt, and whether each test fact is right [n]."""
         both = [*of.train, *of.dev]
-        told = [float(np.mean(self._asked(model, pattern, both, of.candidates))) for pattern in of.patterns]
-        best = of.patterns[int(np.argmax(told))]
         found = {
             FIRST: (of.patterns[0], self._asked(model, of.patterns[0], of.test, of.candidates)),
-            PARAPHRASE: (best, self._asked(model, best, of.test, of.candidates)),
+            PARAPHRASE: self._best(model, of.patterns, both, of),
         }
+        if of.texts:
+            both_ways = model.family == "encoder"
+            mined = mined_patterns(of.train, of.texts, most=self.mined, both_ways=both_ways)
+            found[MINED] = self._best(model, mined, both, of)
         table = model.network.get_input_embeddings().weight.detach()
         words = next(text for text in map(_between, of.patterns) if text)
         start = _pieces(model, words)[: self.slots]
@@ -208,6 +219,16 @@ class PromptSearch(Method[ProbeResult]):
         ):
             found[name] = (f"[X] {_text(model, named)} [Y]", self._hits(model, prompt, of))
         return found
+
+    def _best(
+        self, model: LanguageModel, patterns: Sequence[str], known: Sequence[Fact], of: _Divided
+    ) -> tuple[str, Floats]:
+        """The pattern that is best on the known facts, and what it answers of test."""
+        if not patterns:
+            return NOTHING_MINED, np.zeros(len(of.test))
+        told = [float(np.mean(self._asked(model, pattern, known, of.candidates))) for pattern in patterns]
+        best = patterns[int(np.argmax(told))]
+        return best, self._asked(model, best, of.test, of.candidates)
 
     def _asked(self, model: LanguageModel, pattern: str, facts: Sequence[Fact], candidates: list[str]) -> Floats:
         scores, _ = _scores(model, [pattern.replace("[X]", f.subject) for f in facts], candidates, self.batch_size)
@@ -237,7 +258,7 @@ class PromptSearch(Method[ProbeResult]):
                 **{arm: float(blind[arm][search][1][k]) for arm in blind},
                 "majority": float(fact.object == most),
             }
-            for search in SEARCHES
+            for search in found
             for k, fact in enumerate(of.test)
         ]
 
@@ -250,23 +271,26 @@ class PromptSearch(Method[ProbeResult]):
         return found.rename(columns={"hit": "p_at_1"}).assign(facts=facts)
 
     def _means(self, rows: pd.DataFrame, arm: str) -> dict[str, float]:
-        found = rows.groupby("search")[arm].mean() if len(rows) else pd.Series(dtype=float)
-        return {search: float(found.get(search, float("nan"))) for search in SEARCHES}
+        return {str(search): float(of.mean()) for search, of in rows.groupby("search", sort=False)[arm]}
 
     def _findings(self, rows: pd.DataFrame) -> list[str]:
-        of = {search: rows[rows["search"] == search].set_index("fact") for search in SEARCHES}
+        of = {str(search): own.set_index("fact") for search, own in rows.groupby("search", sort=False)}
         said = []
         names = {
             "random_weights": "the same search on random weights",
             "shuffled_facts": "the same search on shuffled facts",
             "majority": "the most frequent object",
         }
-        for search in (DISCRETE, CONTINUOUS):
+        for search in (s for s in (MINED, DISCRETE, CONTINUOUS) if s in of):
             for arm, name in names.items():
                 said.append(self._said(f"the {search} search", name, of[search]["hit"] - of[search][arm]))
-        for search in (PARAPHRASE, DISCRETE, CONTINUOUS):
+        for search in (s for s in SEARCHES[1:] if s in of):
             gap = of[search]["hit"] - of[FIRST]["hit"].reindex(of[search].index)
             said.append(self._said(f"the {search} search", "the first pattern", gap))
+        without = rows[rows["prompt"] == NOTHING_MINED]["relation"].unique()
+        if len(without):
+            said.append(f"No text holds subject and object of a training fact of {', '.join(without)}, so that nothing "
+                        "was mined there.")  # fmt: skip
         hard = _hard(rows)
         n = int(hard["fact"].nunique())
         shares = ", ".join(f"{search} {value:.3f}" for search, value in self._means(hard, "hit").items())
@@ -281,7 +305,7 @@ class PromptSearch(Method[ProbeResult]):
         return compared(what, control, float(gap.mean()), float(low), float(high))
 
     def _check(self) -> None:
-        for name in ("facts", "steps", "candidates", "vector_steps", "slots", "batch_size"):
+        for name in ("facts", "steps", "candidates", "vector_steps", "slots", "mined", "batch_size"):
             if getattr(self, name) < 1:
                 raise ProbeError(f"{name} is {getattr(self, name)}; it must be at least 1.")
         if not 0 < self.learning_rate < np.inf:
