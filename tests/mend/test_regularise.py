@@ -131,6 +131,16 @@ def test_without_marks_it_is_plain_tuning(splits: Splits) -> None:
         torch.testing.assert_close(none.classifier.state()[name], value)
 
 
+def test_under_full_tuning_the_penalty_reaches_every_layer(splits: Splits) -> None:
+    model, tuning = tiny("bert"), replace(QUICK, adapter="full", learning_rate=1e-3)
+    marks = [Decision(uid="", kind="word", new="please", scope="all", evidence={"matters": False})]
+    one, other = (
+        tune_on_decisions(model, splits.train, splits.validation, own, tuning).classifier.state() for own in ((), marks)
+    )
+    same = [name for name in one if torch.equal(one[name], other[name])]
+    assert same == [] and any("layer.0" in name for name in one)
+
+
 def test_marks_and_words_must_be_as_many(splits: Splits) -> None:
     model = QUICK.classifier(tiny("bert"), splits.labels)
     examples = encoded(model, splits.train.pairs)
