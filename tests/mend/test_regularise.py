@@ -183,6 +183,17 @@ def test_bad_choices_are_told(splits: Splits, changes: dict[str, object], error:
         method.run(tiny("bert"), splits)
 
 
+def test_rationales_that_say_nothing_are_left_out_and_counted(splits: Splits) -> None:
+    """All of a text, and nothing of it: neither tells one word from another."""
+    rationales = dict(list(spans_of(splits.train).items())[:8])
+    whole, empty = list(rationales)[:2]
+    rationales[whole] = [(0, len(splits.train.pairs[splits.train.uid.index(whole)][0]))]
+    rationales[empty] = []
+    result = Regularise(checked=2, tuning=QUICK).run(tiny("bert"), splits, rationales=rationales)
+    assert "6 of 192 training texts carry marks." in result.notes
+    assert [note for note in result.notes if note.startswith("2 rationales of training texts hold all words")]
+
+
 def test_rationales_of_other_texts_are_refused(splits: Splits) -> None:
     with pytest.raises(DataError, match="1 rationales are of texts that the data lacks"):
         Regularise(tuning=QUICK).run(tiny("bert"), splits, rationales={"0-0": [(0, 1)]})
