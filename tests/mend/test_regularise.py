@@ -131,6 +131,16 @@ def test_without_marks_it_is_plain_tuning(splits: Splits) -> None:
         torch.testing.assert_close(none.classifier.state()[name], value)
 
 
+def test_under_full_tuning_the_penalty_reaches_every_layer(splits: Splits) -> None:
+    model, tuning = tiny("bert"), replace(QUICK, adapter="full", learning_rate=1e-3)
+    marks = [Decision(uid="", kind="word", new="please", scope="all", evidence={"matters": False})]
+    one, other = (
+        tune_on_decisions(model, splits.train, splits.validation, own, tuning).classifier.state() for own in ((), marks)
+    )
+    same = [name for name in one if torch.equal(one[name], other[name])]
+    assert same == [] and any("layer.0" in name for name in one)
+
+
 def test_marks_and_words_must_be_as_many(splits: Splits) -> None:
     model = QUICK.classifier(tiny("bert"), splits.labels)
     examples = encoded(model, splits.train.pairs)
@@ -171,6 +181,17 @@ def test_bad_choices_are_told(splits: Splits, changes: dict[str, object], error:
     method = replace(Regularise(remove=("please",), tuning=QUICK), **changes)
     with pytest.raises(error, match=said):
         method.run(tiny("bert"), splits)
+
+
+def test_rationales_that_say_nothing_are_left_out_and_counted(splits: Splits) -> None:
+    """All of a text, and nothing of it: neither tells one word from another."""
+    rationales = dict(list(spans_of(splits.train).items())[:8])
+    whole, empty = list(rationales)[:2]
+    rationales[whole] = [(0, len(splits.train.pairs[splits.train.uid.index(whole)][0]))]
+    rationales[empty] = []
+    result = Regularise(checked=2, tuning=QUICK).run(tiny("bert"), splits, rationales=rationales)
+    assert "6 of 192 training texts carry marks." in result.notes
+    assert [note for note in result.notes if note.startswith("2 rationales of training texts hold all words")]
 
 
 def test_rationales_of_other_texts_are_refused(splits: Splits) -> None:

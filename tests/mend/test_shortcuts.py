@@ -122,6 +122,15 @@ def test_it_comes_back_from_disk(result: ShortcutsResult, tmp_path: Path) -> Non
     assert found.metrics == result.metrics and found.tuned is None
 
 
+def test_what_was_cut_and_what_does_not_add_up_is_told(splits: Splits) -> None:
+    tight = replace(METHOD, steps=1, max_steps=1, tuning=replace(QUICK, max_length=6))
+    result = tight.run(tiny("bert"), splits)
+    cut, off = int(result.texts["cut"].sum()), int((result.texts["gap"] > 0.05).sum())
+    assert cut > 0 and off > 0
+    assert [note for note in result.notes if note.startswith(f"{cut} training texts were cut")]
+    assert [note for note in result.notes if f"of {off} training texts are more than 5% away" in note]
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
-Adapter = Literal["prompt", "p-tuning", "prefix", "lora", "ia3", "head"]
+Adapter = Literal["prompt", "p-tuning", "prefix", "lora", "ia3", "head", "full"]
 PrecisionName = Literal["auto", "bf16", "fp32"]
 
 _DATA, _MODEL, _RUN = "Data", "Model and tuning", "Run"

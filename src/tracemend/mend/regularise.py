@@ -145,8 +145,11 @@ class Regularise(Method[MendResult]):
             data.train, remove=self.remove, add=self.add, rationales=told, checked=self.checked, seed=self.seed
         )
         uids, rng = data.train.uid, np.random.default_rng(self.seed)
+        silent: list[str] = []
 
         def marked(i: int, example: Example) -> Marks:
+            if uids[i] in told and np.isnan(marks_of_spans(example, told[uids[i]])).all():
+                silent.append(uids[i])
             return self._marks(example, told.get(uids[i], ()), {word: word for word in words})
 
         def of_others(i: int, example: Example) -> Marks:
@@ -168,7 +171,7 @@ class Regularise(Method[MendResult]):
             controls=figures,
             config=self.config,
             rows=pd.concat(rows, ignore_index=True),
-            notes=(*notes, *_said(others)),
+            notes=(*notes, *_left_out(silent), *_said(others)),
             tuned=kept,
         )
 
@@ -360,6 +363,15 @@ def _held(train: Labelled, words: Sequence[str]) -> dict[str, int]:
     """In how many training texts each word stands."""
     held = frequencies(train.pairs)
     return {word: held.get(word.casefold(), 0) for word in words}
+
+
+def _left_out(silent: Sequence[str]) -> list[str]:
+    if not silent:
+        return []
+    return [
+        f"{len(silent)} rationales of training texts hold all words of their text, or none: they tell no word from "
+        "another and were left out."
+    ]
 
 
 def _said(others: Mapping[str, str]) -> list[str]:

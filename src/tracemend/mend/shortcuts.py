@@ -42,7 +42,8 @@ class ShortcutsResult(MendResult):
             :func:`tracemend.mend.head_words.local_mutual_information`), and how often it is the first of its texts'
             words by integrated gradients, or one of the first two.
         texts: one row a training text: uid, label, first and second (words by integrated gradients), in_head, early
-            (the likeness v), degree (b), cut (whether the model read it to its end).
+            (the likeness v), degree (b), cut (whether the model did not read it to its end), gap (relative, of its
+            integrated gradients from adding up).
     """
 
     texts: pd.DataFrame = field(default_factory=pd.DataFrame)
@@ -185,10 +186,10 @@ class Shortcuts(Method[ShortcutsResult]):
             The table ``texts`` of :class:`ShortcutsResult`, with the column words (the first two); the texts with all
             their words; and the share whose first two words lay in the head after the first epoch.
         """
-        examples, final = self._weights(teacher.classifier, train, progress)
+        examples, final, gaps = self._weights(teacher.classifier, train, progress)
         before = self.tuning.classifier(model, train.labels)
         before.restore(teacher.checkpoints[0].load_state())
-        _, first = self._weights(before, train, progress)
+        _, first, _ = self._weights(before, train, progress)
         said = [one.predict(train.pairs, progress=progress).argmax(axis=1) for one in (teacher.classifier, before)]
         v = np.array([_cosine(a, b) for a, b in zip(final, first, strict=True)]) * (said[0] == said[1])
         frame = _first_words(examples, final)
@@ -203,18 +204,22 @@ class Shortcuts(Method[ShortcutsResult]):
             early=v,
             degree=(total - total.min()) / spread if spread > 0 else np.zeros(len(total)),
             cut=[example.cut for example in examples],
+            gap=gaps,
         )
         return frame, examples, float(early.mean())
 
     def first_words(self, classifier: TextClassifier, data: Labelled, progress: Progress = Progress()) -> pd.DataFrame:
         """The first two words of each text by the magnitude of integrated gradients for its label: first, second."""
-        return _first_words(*self._weights(classifier, data, progress))[["first", "second"]]
+        examples, weights, _ = self._weights(classifier, data, progress)
+        return _first_words(examples, weights)[["first", "second"]]
 
     def _weights(
         self, classifier: TextClassifier, data: Labelled, progress: Progress
-    ) -> tuple[list[Example], list[Floats]]:
+    ) -> tuple[list[Example], list[Floats], Floats]:
+        """Texts, weights of their words, and how far these are from adding up."""
         method = IntegratedGradients(steps=self.steps, max_steps=self.max_steps, tolerance=_TOLERANCE)
-        return method.weights(classifier, data.pairs, [int(y) for y in data.y], progress)
+        examples, weights, facts = method.weighed(classifier, data.pairs, [int(y) for y in data.y], progress)
+        return examples, weights, facts["gap"]
 
     def _check(self) -> None:
         if not 0 < self.head <= 1 or not 0 <= self.alpha <= 1:
@@ -229,9 +234,15 @@ class Shortcuts(Method[ShortcutsResult]):
             )
 
     def _notes(self, words: pd.DataFrame, head: pd.DataFrame, texts: pd.DataFrame) -> list[str]:
-        cut = int(texts["cut"].sum())
+        cut, off = int(texts["cut"].sum()), int((texts["gap"] > _TOLERANCE).sum())
         notes = [f"The head is {len(head)} of {len(words)} words that occur {self.fewest} times or more."]
-        return [*notes, *([f"{cut} training texts were cut; words behind the cut have no weight."] if cut else [])]
+        notes += [f"{cut} training texts were cut; words behind the cut have no weight."] if cut else []
+        if off:
+            notes.append(
+                f"The integrated gradients of {off} training texts are more than {_TOLERANCE:.0%} away from adding up "
+                f"after {self.max_steps} steps; raise max_steps to be sure of their first words."
+            )
+        return notes
 
     @classmethod
     def tiny(cls) -> tuple[Self, Any, Any]:

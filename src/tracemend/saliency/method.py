@@ -114,10 +114,16 @@ class Saliency(Method[SaliencyResult]):
         self, classifier: TextClassifier, pairs: Sequence[Pair], targets: Sequence[int], progress: Progress = Progress()
     ) -> tuple[list[Example], list[Floats]]:
         """The texts with their words, and each word's weight for the text's class index, without faithfulness."""
+        return self.weighed(classifier, pairs, targets, progress)[:2]
+
+    def weighed(
+        self, classifier: TextClassifier, pairs: Sequence[Pair], targets: Sequence[int], progress: Progress = Progress()
+    ) -> tuple[list[Example], list[Floats], dict[str, Floats]]:
+        """As :meth:`weights`, and what the method says of each text: of integrated gradients, gap and steps [n]."""
         self._check(classifier)
         classifier.network.eval()
         examples = encoded(classifier, pairs)
-        return examples, self._weights(classifier, examples, targets, progress)[0]
+        return examples, *self._weights(classifier, examples, targets, progress)
 
     def _weights(
         self, classifier: TextClassifier, examples: Sequence[Example], targets: Sequence[int], progress: Progress

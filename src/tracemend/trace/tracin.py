@@ -166,15 +166,15 @@ class TracIn:
         return sums
 
     def _gradients(self, classifier: Adapted, data: Examples, progress: Progress) -> Gradients:
-        found = per_example_gradients(
+        return per_example_gradients(
             classifier,
             data,
             method=self.method,
             batch_size=self.batch_size,
             precision=self.precision,
+            parts=self.parts,
             progress=progress,
         )
-        return found.only(self.parts) if self.parts else found
 
     def _metric(self, layout: Layout, checkpoint: Checkpoint | None) -> Tensor | None:
         if self.optimizer == "sgd":

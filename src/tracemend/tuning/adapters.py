@@ -1,7 +1,8 @@
-"""The adapters a classifier can be tuned with, all of them PEFT's."""
+"""The adapters a classifier can be tuned with, all of them PEFT's, and tuning without one."""
 
 from __future__ import annotations
 
+import copy
 from typing import Any, Literal, get_args
 
 import peft
@@ -11,8 +12,11 @@ from peft.utils.constants import DUMMY_TARGET_MODULES
 from tracemend.errors import TuningError, did_you_mean
 from tracemend.models import LanguageModel
 
-Kind = Literal["prompt", "p-tuning", "prefix", "lora", "ia3", "head"]
+Kind = Literal["prompt", "p-tuning", "prefix", "lora", "ia3", "head", "full"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+
+# Of full tuning: the head as it was before PEFT copied it, and an encoder's own pooler.
+_UNUSED = (".original_module.", ".pooler.")
 
 _TASKS = {
     "encoder": peft.TaskType.SEQ_CLS,
@@ -26,7 +30,8 @@ def adapter_config(kind: Kind, model: LanguageModel, *, virtual_tokens: int = 10
 
     Args:
         kind: ``prompt`` (Lester 2021), ``p-tuning`` (Liu 2021), ``prefix`` (Li & Liang 2021), ``lora`` (Hu 2021),
-            ``ia3`` (Liu 2022) or ``head`` (a linear head on the frozen encoder).
+            ``ia3`` (Liu 2022), ``head`` (a linear head on the frozen encoder) or ``full`` (no adapter: every parameter
+            is trained, see :func:`attach`).
         virtual_tokens: length of a prompt or prefix.
         rank: of LoRA.
 
@@ -46,6 +51,9 @@ def adapter_config(kind: Kind, model: LanguageModel, *, virtual_tokens: int = 10
             )
         # PEFT's own name for "no module gets a LoRA": what is left to train and save is the head.
         return peft.LoraConfig(**common, target_modules=DUMMY_TARGET_MODULES, modules_to_save=saved)
+    if kind == "full":
+        # PEFT's own name for "no module gets a LoRA" once more: its wrapper stays, so that all kinds are called alike.
+        return peft.LoraConfig(**common, target_modules=DUMMY_TARGET_MODULES)
     if kind == "prompt":
         # From embeddings of real tokens: drawn from N(0, 1), as by default, a prompt starts an order of magnitude
         # longer than any word and learns slowly.
@@ -62,17 +70,34 @@ def adapter_config(kind: Kind, model: LanguageModel, *, virtual_tokens: int = 10
     return peft.IA3Config(**common, modules_to_save=saved)
 
 
-def attach(base: Any, config: peft.PeftConfig, *, seed: int) -> Any:
+def attach(base: Any, config: peft.PeftConfig, *, seed: int, full: bool = False) -> Any:
     """Wrap ``base`` with a fresh adapter, its weights drawn under ``seed``; the global random state is untouched.
 
+    With ``full`` the wrapped network has weights of its own, in float32, and all of them are trainable but those that
+    no answer depends on (a pooler beside the pooled head).
+
     Raises:
-        TuningError: PEFT does not know where to put this adapter on this architecture.
+        TuningError: PEFT does not know where to put this adapter on this architecture, or ``full`` is asked of a
+            network whose weights are not in memory.
     """
+    if full:
+        away = [name for name, p in base.named_parameters() if p.is_meta]
+        if away:
+            raise TuningError(
+                f"{len(away)} parameters of {type(base).__name__} are not in memory (the first: {away[0]}), so that "
+                "they cannot be tuned; load the model onto one device, or use --adapter lora."
+            )
+        # What is trained must not be the model that others hold, and bfloat16 has no room for small steps.
+        base = copy.deepcopy(base).float()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         try:
-            return peft.get_peft_model(base, config)
+            network = peft.get_peft_model(base, config)
         except ValueError as error:
             raise TuningError(
                 f"PEFT cannot put {config.peft_type} on {type(base).__name__}: {error}. Try --adapter prompt."
             ) from error
+    if full:
+        for name, parameter in network.named_parameters():
+            parameter.requires_grad_(not any(unused in name for unused in _UNUSED))
+    return network

@@ -93,6 +93,8 @@ def save_checkpoint(
 ) -> Checkpoint:
     """Write ``adapter-N``: PEFT's own files, the optimizer's state and ``checkpoint.json``, as one rename.
 
+    Of a full tuning PEFT has no files: the parameters lie in ``parameters.safetensors`` alone, as those of all kinds.
+
     Raises:
         RunError: the disk is full; the folder does not exist then.
     """
@@ -101,7 +103,8 @@ def save_checkpoint(
     making.mkdir(parents=True)
     names = model.trainable()
     try:
-        model.network.save_pretrained(str(making))
+        if model.kind != "full":  # PEFT would keep the head alone, and whoever loads it would miss the rest
+            model.network.save_pretrained(str(making))
         save_file(model.state(), str(making / "parameters.safetensors"))
         if optimizer is not None:
             save_file(second_moments(optimizer, names), str(making / "second_moments.safetensors"))

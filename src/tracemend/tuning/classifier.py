@@ -75,7 +75,7 @@ class TextClassifier(Adapted):
             closing = model.family == "encoder-decoder"
             self.verbaliser = Verbaliser.make(model.tokenizer, self.labels, words=words, closing=closing)
             self._fit_template(model)
-        self.network = attach(base, config, seed=seed)
+        self.network = attach(base, config, seed=seed, full=kind == "full")
         self.network.eval()
         self._keeps_logits = "logits_to_keep" in inspect.signature(base.forward).parameters
 

@@ -86,7 +86,7 @@ class CompletionModel(Adapted):
         self.separator = separator
         self.reduction: Reduction = reduction
         self.loss = f"{reduction} negative log-likelihood of the completion's tokens"
-        self.network = attach(twin(model.network), config, seed=seed)
+        self.network = attach(twin(model.network), config, seed=seed, full=kind == "full")
         self.network.eval()
 
     def encode(self, pairs: Sequence[Pair]) -> tuple[list[list[int]], int]:

@@ -32,6 +32,7 @@ LEARNING_RATES: Mapping[Kind, float] = {
     "lora": 2e-3,
     "ia3": 1e-2,
     "head": 1e-2,
+    "full": 1e-4,
 }
 
 

@@ -16,12 +16,17 @@ from tracemend.errors import TraceError, did_you_mean
 from tracemend.progress import Progress
 from tracemend.trace.gradients.engine import Batched, Engine, Loop, Pass, evaluation
 from tracemend.trace.gradients.layout import Block, Layout, Part, expand, lay_out, squared_norms
+from tracemend.trace.gradients.room import check_room
 from tracemend.trace.gradients.selftest import agreement
 from tracemend.trace.gradients.traced import Traced
 from tracemend.trace.gradients.vmap import Vmap
 
 Way = Literal["auto", "fast", "vmap", "loop"]
 Precision = Literal["fp32", "bf16"]
+_REMEDY = (
+    "keep them on disk, projected (tracemend store build --project 64), look at some layers alone "
+    "(parts=('layer.5', 'head')), trace fewer examples, or tune with --adapter lora"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +108,7 @@ def per_example_gradients(
     precision: Precision = "fp32",
     check: bool = True,
     compact: bool = False,
+    parts: Iterable[str] = (),
     progress: Progress = Progress(),
 ) -> Gradients:
     """The gradient of each example's loss with respect to the adapter and the head, all in memory.
@@ -119,20 +125,22 @@ def per_example_gradients(
             the structure of the fast way, not how much bf16 rounds.
         compact: keep the gradient of a pooled head as its two factors, see
             :class:`~tracemend.trace.gradients.layout.Block`.
+        parts: groups of parameters to keep, as :meth:`Gradients.only` names them; none keeps all.
 
     Returns:
         Rows in the order of ``data``.
 
     Raises:
-        TraceError: the data is empty, its labels are not the classifier's, a gradient is not finite, or the fast way
-            was demanded and is not exact.
+        TraceError: the data is empty, its labels are not the classifier's, a gradient is not finite, the fast way was
+            demanded and is not exact, or there is no room for so many numbers.
 
     Example:
         >>> found = per_example_gradients(tuned.classifier, splits.train)
         >>> found.grads.shape, found.layout[0].group
         (torch.Size([500, 4610]), 'prompt')
     """
-    parts = gradient_batches(
+    groups = tuple(parts)
+    batches = gradient_batches(
         classifier,
         data,
         method=method,
@@ -145,8 +153,10 @@ def per_example_gradients(
     grads, layout = torch.zeros(0), tuple[Block, ...]()
     losses = np.zeros(len(data), dtype=np.float32)
     logits = np.zeros((len(data), len(classifier.labels)), dtype=np.float32)
-    for rows, part in parts:
+    for rows, whole in batches:
+        part = whole.only(groups) if groups else whole
         if not layout:
+            check_room(len(data), part.grads.shape[1], remedy=_REMEDY)
             grads, layout = torch.zeros(len(data), part.grads.shape[1]), part.layout
         grads[torch.as_tensor(rows)] = part.grads
         losses[rows], logits[rows] = part.losses, part.logits
@@ -183,6 +193,9 @@ def gradient_batches(
     uid = np.array(data.uid, dtype=object)
     with evaluation(classifier.network):
         engine = choose(classifier, rows, y, method=method, check=check, progress=progress)
+    if classifier.device.type == "cpu":  # a GPU without room says so, and the batch is halved
+        width = sum(block.size for block in engine.layout)
+        check_room(min(batch_size, len(data)), width, times=2, remedy=f"give a batch size below {batch_size}")
     passes = (
         one
         for part in progress.track(classifier.buckets(rows, batch_size), task=task)
