@@ -28,7 +28,8 @@ def facts(n=20):
 def test_relations_keep_wordings_and_facts_apart():
     found = relation_spans(facts(), seed=3)
     assert set(found.label) == {"born", "plays"}
-    wordings, subjects = {}, {}
+    wordings: dict[str, set[str]] = {}
+    subjects: dict[str, set[str]] = {}
     for sentence, first, second in zip(found.sentence, found.first, found.second, strict=True):
         words, part = found.words[sentence], found.part[sentence]
         subject, place = (words[begin:end] for begin, end in (first, second))
@@ -94,7 +95,7 @@ def test_evidence_is_balanced_and_documents_do_not_cross_parts(save):
     path = save("a.jsonl", "\n".join(document(i) for i in range(20)))
     found = read_evidence(path, longest=7)
     assert len(found) == 80 and sorted(found.label).count("evidence") == 40
-    where = {}
+    where: dict[str, set[str]] = {}
     for sentence, (begin, end), label in zip(found.sentence, found.first, found.label, strict=True):
         words = found.words[sentence]
         assert len(words) <= 7 and end - begin == 3
