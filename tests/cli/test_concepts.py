@@ -72,11 +72,12 @@ def test_sasc_of_a_unit_and_of_a_label(run: Run, folder: Path, tuned: Path, tmp_
     module = {"unit": ("--model", folder / "model", "--site", "blocks.1.mlp.hook_post", "--unit", 3),
               "label": ("--run", tuned, "--label", "unsafe")}[what]  # fmt: skip
     given = ("concepts", "sasc", *module, "--data", tmp_path / "texts.csv", "--encoder", folder / "model",
-             "--grams", 300, "--shuffles", 1, "--out", tmp_path / "run", "--quiet", "--json")  # fmt: skip
+             "--grams", 300, "--shuffles", 1, "--directions", 1,
+             "--out", tmp_path / "run", "--quiet", "--json")  # fmt: skip
     done = run(*given)
     assert done.exit_code == 0, done.output
     result = json.loads(done.stdout)
-    assert result["command"] == "concepts sasc" and set(result["controls"]) == {"shuffled"}
+    assert result["command"] == "concepts sasc" and set(result["controls"]) == {"shuffled", "random_direction"}
     assert what in result["config"]
     assert json.loads(run(*given).stdout) == result
     half = run("concepts", "sasc", "--model", folder / "model", "--data", tmp_path / "texts.csv")

@@ -47,6 +47,24 @@ def test_a_run_is_kept_and_read_back(run: Run, tmp_path: Path) -> None:
     assert json.loads(run(*given).stdout) == result
 
 
+def test_explained_units_are_kept_as_coloured_text(run: Run, tmp_path: Path) -> None:
+    model = tiny("bert")
+    model.network.save_pretrained(tmp_path / "bert")
+    model.tokenizer.save_pretrained(tmp_path / "bert")
+    bank = tmp_path / "made_up.conllu"
+    bank.write_text("".join(sentence(i) for i in range(60)))
+    given = ("neurons", "explain", "--data", bank, "--model", tmp_path / "bert", "--neurons", 3, "--ablated", 1,
+             "--excerpts", 3, "--out", tmp_path / "run", "--quiet", "--json")  # fmt: skip
+    done = run(*given)
+    assert done.exit_code == 0, done.output
+    result = json.loads(done.stdout)
+    assert "ablation" in result["metrics"] and "units.html" in done.output
+    page = (tmp_path / "run" / "units.html").read_text()
+    assert page.count('<article class="unit">') == 3
+    (tmp_path / "run" / "units.html").unlink()
+    assert json.loads(run(*given).stdout) == result and (tmp_path / "run" / "units.html").read_text() == page
+
+
 def test_units_of_a_tuned_classifier_are_taken_and_read_back(run: Run, tuned: Path, here: Path) -> None:
     given = (
         "neurons",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from tracemend.concepts import LabelOdds, Sasc, SascResult, UnitOfSite
 from tracemend.concepts.modules import checked, module_of
-from tracemend.concepts.sasc import tiny_corpus
+from tracemend.concepts.sasc import _findings, tiny_corpus
 from tracemend.concepts.themes import drivers, grams, held_out, sentences
 from tracemend.errors import ConceptError
 from tracemend.models import capture, tiny
@@ -110,6 +111,7 @@ def test_every_kind_of_number_is_taken(value):
 @pytest.mark.parametrize(
     ("options", "data", "said"),
     [({}, ["too few words"], "6 different n-grams"), ({"texts": 1}, None, "texts is 1"),
+     ({"directions": 0}, None, "directions is 0"),
      ({"grams": 100}, None, "grams is"),
      ({}, "a text", "takes a list of texts, not str")],
     ids=str,
@@ -128,3 +130,23 @@ def test_a_result_says_what_was_tested(tmp_path):
         assert not set(row["drivers"].split(", ")) & set(row["tested"].split(", "))
     assert found.metrics["score"] == found.rows["score"][0]
     assert found.rows["chosen_by"].is_monotonic_decreasing
+
+
+def test_an_explanation_must_beat_shuffles_and_random_directions():
+    first = pd.Series({"explanation": "food", "score": 1.5, "low": 1.1, "high": 1.9})
+    assert _findings(first, [0.1, 0.3], [0.9, 1.4])[0].startswith("The best explanation is 'food'")
+    for lower in ({"score": 0.9}, {"low": -0.1}):
+        assert _findings(pd.Series({**first, **lower}), [0.1], [0.2])[0].startswith("No explanation is shown")
+    for arms in (([0.1, 1.6], [0.2]), ([0.1], [0.2, 1.5])):
+        assert "at most" in _findings(first, *arms)[0] and _findings(first, *arms)[0].startswith("No explanation")
+
+
+def test_random_directions_are_scored_beside_and_do_not_hang_on_the_function():
+    method, module, corpus = Sasc.tiny()
+    found = replace(method, directions=3).run(module, corpus)
+    scores = found.facts["direction_scores"]
+    assert len(set(scores)) == 3 and found.controls["random_direction"]["score"] == pytest.approx(
+        np.mean(scores), abs=1e-4
+    )
+    other = replace(method, directions=3).run(lambda text: len(text), corpus)
+    assert other.facts["direction_scores"] == scores

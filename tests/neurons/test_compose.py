@@ -15,9 +15,9 @@ from tracemend.data import Sentence
 from tracemend.errors import NeuronError
 from tracemend.models import tiny
 from tracemend.neurons import ClassifierComposition, Composition
-from tracemend.neurons.compose_classifier import _atoms, _with
 from tracemend.neurons.features import Features
 from tracemend.neurons.formulas import OPERATORS, Formula, by_chance, iou, search
+from tracemend.neurons.text_features import atoms, is_word, with_word
 
 NAMES = ("a", "b", "c", "d")
 
@@ -158,7 +158,10 @@ def test_a_classifiers_unit_is_put_into_words_and_judged():
     assert found.metrics["iou"] > found.controls["shuffled"]["iou"]
     assert found.metrics["train_iou"] >= found.metrics["iou_1"] and np.isfinite(found.metrics["link"])
     assert found.metrics["edit"] == pytest.approx(rows["edit"].mean())
-    assert found.controls["random_word"]["edit"] == pytest.approx(rows["edit_random"].mean())
+    for figure in ("edit", "fired", "flipped"):
+        random = found.controls["random_word"][figure]
+        assert random == pytest.approx(rows[f"{figure}_random"].mean(), nan_ok=True)
+    assert rows["fired"].dropna().between(0, 1).all() and rows["fired"].notna().any()
     assert found.figure().axes
 
 
@@ -188,6 +191,30 @@ def test_bad_settings_of_texts_are_refused(options):
 
 
 def test_texts_are_words_and_shapes():
-    assert _atoms("STOP it, don't!") == ["word=stop", "word=it", "word=don't", "exclamation", "capitals"]
-    assert _atoms("@you 7?") == ["word=you", "word=7", "question", "digit", "mention"]
-    assert _with(("a b", None), "c") == ("c a b", None) and _with(("a", "b"), "c") == ("a", "c b")
+    assert atoms(("STOP it, don't!", None)) == ["word=stop", "word=it", "word=don't", "exclamation", "capitals"]
+    assert atoms(("@you", "7?")) == ["word=you", "word=7", "question", "digit", "mention"]
+    # A word of no side goes before the reply.
+    assert with_word(("a b", None), "word=c") == ("c a b", None) and with_word(("a", "b"), "word=c") == ("a", "c b")
+
+
+def test_sides_are_features_of_their_own_with_their_overlap():
+    found = atoms(("A dog runs.", "no dog?"), sides=True)
+    assert found == ["text:word=a", "text:word=dog", "text:word=runs", "reply:word=no", "reply:word=dog",
+                     "reply:question", "overlap>=25", "overlap>=50"]  # fmt: skip
+    assert atoms(("a b", None), sides=True) == ["word=a", "word=b"]
+    assert [name for name in atoms(("a b", "B b a"), sides=True) if "overlap" in name][-1] == "overlap>=100"
+    assert not [name for name in atoms(("", ""), sides=True) if "overlap" in name]
+    assert with_word(("a", "b"), "text:word=c") == ("c a", "b")
+    assert with_word(("a", "b"), "reply:word=c") == ("a", "c b")
+    assert [is_word(name) for name in ("word=a", "reply:word=a", "overlap>=50", "reply:question")] == [
+        True, True, False, False,
+    ]  # fmt: skip
+
+
+@given(st.text(max_size=30), st.text(max_size=30))
+@settings(max_examples=50, deadline=None)
+def test_overlap_only_grows_with_its_levels_and_is_whole_with_itself(text, reply):
+    held = [name for name in atoms((text, reply), sides=True) if name.startswith("overlap")]
+    assert held == ["overlap>=25", "overlap>=50", "overlap>=75", "overlap>=100"][: len(held)]
+    itself = atoms((text, text), sides=True)
+    assert ("overlap>=100" in itself) == any(is_word(name) for name in itself)

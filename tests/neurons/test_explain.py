@@ -17,13 +17,13 @@ import torch
 from tests.neurons.planted import SITE, UNIT, planted_unit
 from tracemend.data import Sentence, Treebank
 from tracemend.errors import NeuronError
-from tracemend.models import tiny
+from tracemend.models import load, tiny
 from tracemend.neurons import Explain
 from tracemend.neurons import explain as room
 from tracemend.neurons.answers import Answers
 from tracemend.neurons.chat import Endpoint, LocalChat, explanation_in, question
 from tracemend.neurons.excerpts import Excerpts, correlation, detection, fuzzing
-from tracemend.neurons.lexicon import Lexicon, known_units
+from tracemend.neurons.lexicon import Explanation, Lexicon, known_units
 
 
 def excerpts(seed=0, n=12):
@@ -125,9 +125,26 @@ def test_a_unit_that_never_fires_has_no_score():
     assert found.metrics["defined"] == 0.5 and any("have no score" in said for said in found.findings)
 
 
+def test_a_unit_that_fires_everywhere_and_one_that_fires_in_few_excerpts_are_noted():
+    method, model, bank = Explain.tiny()
+    dense = model.network.encoder.layer[1].intermediate.dense
+    with torch.no_grad():
+        dense.bias[3] = 100.0
+    found = replace(method, units=(3, 4), neurons=2).run(model, bank)
+    row = found.table().set_index("unit").loc[3]
+    assert row["fires"] == 1.0 and row["note"] == "active on more than half of the words"
+    assert any("above zero on more than half" in said for said in found.findings)
+    rare = excerpts(n=30)
+    rare.x[:, 0] = 0.0
+    rare.x[:18:6, 0] = 1.0
+    assert room._note(rare, 0, Explanation("colours")) == "active in fewer than 20 excerpts"
+    assert room._note(rare, 0, Explanation("")) == "no explanation"
+
+
 @pytest.mark.parametrize(
     "options",
-    [{"units": (64,)}, {"neurons": 0}, {"explainer": "oracle"}, {"explainer": "endpoint", "url": "localhost"},
+    [{"units": (64,)}, {"neurons": 0}, {"ablated": -1},
+     {"site": "blocks.0.attn.hook_pattern"}, {"explainer": "oracle"}, {"explainer": "endpoint", "url": "localhost"},
      {"explainer": "endpoint", "url": "http://localhost:1/v1", "timeout": 0}],
     ids=str,
 )  # fmt: skip
@@ -142,6 +159,20 @@ def test_bad_settings_are_refused(options):
 def test_a_local_model_must_chat(architecture):
     with pytest.raises(NeuronError, match="chat template"):
         LocalChat(tiny(architecture))
+
+
+def test_a_question_must_fit_the_local_models_window():
+    model = tiny("llama")
+    model.tokenizer.chat_template = "{% for turn in messages %}{{ turn.content }}{% endfor %}"
+    with pytest.raises(NeuronError, match="fewer or shorter excerpts"):
+        LocalChat(model).answer(question([(("the", "red", "door"), np.array([0.0, 2.0, 1.0]))]))
+
+
+@pytest.mark.slow
+def test_a_local_model_answers_in_words():
+    asked = question([(("a", "red", "door"), np.array([0.0, 2.0, 0.0])), (("blue", "sky"), np.array([2.0, 0.0]))])
+    answer = LocalChat(load("smollm2")).answer(asked)
+    assert 0 < len(answer) < 500 and any(c.isalpha() for c in explanation_in(answer))
 
 
 def test_a_question_shows_levels_from_nought_to_ten_and_an_answer_is_cleaned():

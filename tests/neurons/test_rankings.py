@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -76,3 +77,21 @@ def test_bad_settings_are_refused(options):
     with pytest.raises(NeuronError) as caught:
         replace(method, **options).run(model, data)
     assert len(str(caught.value)) > 40
+
+
+def test_fewer_words_than_units_are_said():
+    method, model, data = LinearRanking.tiny()
+    assert any("for 32 units: take more words" in said for said in method.run(model, data).findings)
+
+
+def test_a_site_where_nothing_varies_has_nothing_to_rank():
+    constant = torch.full((50, 8), 0.3)
+    with pytest.raises(NeuronError, match="0 of 8 units vary"):
+        Units.of({"train": constant})
+    constant[:, 2] = torch.arange(50.0)
+    with pytest.raises(NeuronError, match="1 of 8 units vary"):
+        Units.of({"train": constant})
+    broken = torch.randn(50, 8)
+    broken[3, 3] = torch.inf
+    with pytest.raises(NeuronError, match="not finite"):
+        Units.of({"train": torch.randn(50, 8), "test": broken})

@@ -147,6 +147,9 @@ def sasc(
     shuffles: Annotated[
         int, typer.Option(min=1, help="Times that answers are dealt anew, as control.", rich_help_panel=_METHOD)
     ] = 5,
+    directions: Annotated[
+        int, typer.Option(min=1, help="Random directions of that space, as control.", rich_help_panel=_METHOD)
+    ] = 10,
     encoder: Annotated[
         str, typer.Option(help="In whose space words are near or far.", rich_help_panel=_METHOD)
     ] = "minilm",
@@ -174,8 +177,8 @@ def sasc(
     from tracemend.tuning.predictor import Predictor
 
     method = Sasc(
-        longest=longest, grams=grams, top=top, candidates=candidates, texts=texts, shuffles=shuffles, encoder=encoder,
-        seed=seed,
+        longest=longest, grams=grams, top=top, candidates=candidates, texts=texts, shuffles=shuffles,
+        directions=directions, encoder=encoder, seed=seed,
     )  # fmt: skip
     corpus = [text for text, _ in read_texts(data, text=text_column)]
     if (run is None) == (model is None) or (model is not None and site is None):

@@ -8,6 +8,7 @@ import typer
 
 from tracemend.cli import options as o
 from tracemend.cli import units as u
+from tracemend.cli.output import person, print_files
 from tracemend.errors import NeuronError
 
 
@@ -124,6 +125,9 @@ def compose(
     near: Annotated[bool, typer.Option(help="Take the neighbours of lemmas as features.")] = True,
     train_items: Annotated[int, typer.Option(min=1, help="Words in which formulas are sought.")] = 10_000,
     test_items: Annotated[int, typer.Option(min=1, help="Words on which they are measured.")] = 5_000,
+    sides: Annotated[
+        bool, typer.Option("--sides", help="With --run: words of text and reply apart, and their overlap.")
+    ] = False,
     edited: Annotated[int, typer.Option(min=1, help="With --run: most texts that a word is added to.")] = 40,
     texts: Annotated[int, typer.Option(min=1, help="With --run: most texts of each part.")] = 1_000,
     batch_size: Annotated[int, typer.Option(min=1, help="With --run: texts of a pass.")] = 32,
@@ -149,7 +153,7 @@ def compose(
     own = {"top": top, "features": features, "fewest": fewest}
     given |= {name: value for name, value in own.items() if value is not None}
     if run is not None:
-        given |= {"edited": edited, "texts": texts, "batch_size": batch_size}
+        given |= {"sides": sides, "edited": edited, "texts": texts, "batch_size": batch_size}
         u.run_classifier("compose-classifier", given, run, data, label, out, json=json, quiet=quiet)
         return
     if data is None:
@@ -176,6 +180,7 @@ def explain(
     excerpts: Annotated[int, typer.Option(min=1, help="Top ones to explain by; and random ones to score on.")] = 5,
     train_items: Annotated[int, typer.Option(min=1, help="Words to explain by.")] = 10_000,
     test_items: Annotated[int, typer.Option(min=1, help="Words to score on.")] = 10_000,
+    ablated: Annotated[int, typer.Option(min=0, help="Units to score by ablation too, the first ones.")] = 10,
     model: o.Model = "minilm",
     out: o.Out = None,
     seed: o.Seed = 0,
@@ -184,15 +189,21 @@ def explain(
 ) -> None:
     """Say in words what units do, simulate them by that, and score it on other text.
 
+    The excerpts on which units are most active are kept as coloured text in units.html.
+
     Example:
 
         tracemend neurons explain --model minilm --data ud_ewt --site blocks.2.mlp.hook_post --out runs/explained
 
         tracemend neurons explain --data ud_ewt --explainer endpoint --url http://localhost:8000/v1 --llm my-model
     """
+    from tracemend.report import write_units
+
     given = {
         "site": site, "pooling": pooling, "units": tuple(units), "neurons": neurons, "explainer": explainer, "llm": llm,
         "url": url, "timeout": timeout, "tries": tries, "parts": parts, "excerpt": excerpt, "excerpts": excerpts,
-        "train_items": train_items, "test_items": test_items, "seed": seed,
+        "train_items": train_items, "test_items": test_items, "ablated": ablated, "seed": seed,
     }  # fmt: skip
-    u.run_words("explain", given, model, data, out, json=json, quiet=quiet)
+    found, folder = u.run_words("explain", given, model, data, out, json=json, quiet=quiet)
+    page = write_units(found, folder / "units.html")
+    print_files(person(json=json), {"coloured": page})

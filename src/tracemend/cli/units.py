@@ -86,8 +86,8 @@ def run_classifier(
 
 def run_words(
     name: str, given: dict[str, Any], model: str, source: Path, out: Path | None, *, json: bool, quiet: bool
-) -> None:
-    """Run a method on a model and a treebank."""
+) -> tuple[Any, Path]:
+    """Run a method on a model and a treebank; the result, and the folder that keeps it."""
     from tracemend.data import read_treebank
     from tracemend.models import load
     from tracemend.neurons.run import named, neurons_run
@@ -101,3 +101,4 @@ def run_words(
             progress=progress,
         )  # fmt: skip
     show_found(found, folder, json=json)
+    return found, folder

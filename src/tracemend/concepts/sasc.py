@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tracemend.concepts.modules import Module, OwnFunction, checked, embedded, module_of
+from tracemend.concepts.modules import Along, Module, OwnFunction, checked, embedded, module_of
 from tracemend.concepts.result import ConceptsResult
 from tracemend.concepts.themes import Grams, drivers, grams, held_out, sentences, themes
 from tracemend.errors import ConceptError
@@ -46,7 +46,8 @@ class SascResult(ConceptsResult):
         axes = figure.subplots()
         error = np.maximum(0, np.stack([rows["score"] - rows["low"], rows["high"] - rows["score"]]))
         axes.barh(range(len(rows)), rows["score"], xerr=error, color="#2f6f8f")
-        axes.axvline(float(self.controls["shuffled"]["score"]), color="#8a8a8a", ls="--", label="shuffled answers")
+        for arm, line, said in (("shuffled", "--", "shuffled answers"), ("random_direction", ":", "random directions")):
+            axes.axvline(float(self.controls[arm]["score"]), color="#8a8a8a", ls=line, label=said)
         axes.set_yticks(range(len(rows)), [str(name).replace("$", r"\$") for name in rows["explanation"]])
         axes.invert_yaxis()
         axes.set_xlabel("score (standard deviations)")
@@ -69,6 +70,11 @@ class Sasc(Method[SascResult]):
     best explanation is chosen and by the other half scored. So an explanation scores only where it says more than the
     words that it was made from, and none scores for having been the luckiest.
 
+    Controls, the score of the best explanation: ``shuffled``, of f with its answers dealt anew; ``random_direction``,
+    of directions drawn at random in the encoder's space, which respond to some themes more than to others, but stand
+    for nothing. An explanation is shown from a score of 1 up, with an interval above zero, above every shuffle and
+    above every random direction.
+
     Attributes:
         longest: words of an n-gram, at most.
         grams: n-grams, at most.
@@ -77,6 +83,8 @@ class Sasc(Method[SascResult]):
         texts: of either side of each explanation's test.
         shuffles: times that f's answers are dealt anew to the n-grams for the control, which then chooses its best
             explanation too.
+        directions: random ones, asked of the single words; a random direction passes for an explained function with a
+            chance of about 1 in ``directions + 1``.
         encoder: an embedded encoder, a folder or a hub id, in whose space words are near or far.
 
     Raises:
@@ -98,6 +106,7 @@ class Sasc(Method[SascResult]):
     candidates: int = 5
     texts: int = 20
     shuffles: int = 5
+    directions: int = 10
     encoder: str = "minilm"
 
     def run(self, model: Any, data: Any, *, progress: Progress = Progress()) -> SascResult:
@@ -120,21 +129,33 @@ class Sasc(Method[SascResult]):
             )
         z = (values - values.mean()) / spread
         hidden = held_out(made.vocabulary, share=_HELD, seed=self.seed)
-        space = embedded(load(self.encoder), made.vocabulary)
-        space = space - space.mean(0)
+        encoder = load(self.encoder)
+        vectors = embedded(encoder, made.vocabulary)
+        space = vectors - vectors.mean(0)
         space /= np.maximum(np.linalg.norm(space, axis=1, keepdims=True), 1e-12)
         rows = self._explained(module, made, z, hidden, space, spread)
         best = []
         for i in progress.track(range(self.shuffles), task="shuffled answers"):
             dealt = np.random.default_rng((self.seed, 3, i)).permutation(z)
             best.append(self._explained(module, made, dealt, hidden, space, spread)["score"].iloc[0])
+        single = Grams(made.vocabulary, made.vocabulary, tuple((i,) for i in range(len(made.vocabulary))))
+        beside = []
+        for i in progress.track(range(self.directions), task="random directions"):
+            direction = Along.at_random(encoder, int(np.random.default_rng((self.seed, 4, i)).integers(2**31)))
+            along = vectors @ direction.direction
+            level = (along - along.mean()) / along.std()
+            scored = self._explained(direction, single, level, hidden, space, float(along.std()))
+            beside.append(float(scored["score"].iloc[0]))
         first = rows.iloc[0]
         return SascResult(
             metrics={"score": float(first["score"]), "low": float(first["low"]), "high": float(first["high"])},
-            controls={"shuffled": {"score": float(np.mean(best))}},
+            controls={
+                "shuffled": {"score": float(np.mean(best))},
+                "random_direction": {"score": float(np.mean(beside))},
+            },
             config=self.config,
             rows=rows,
-            findings=_findings(first, best),
+            findings=_findings(first, best, beside),
             facts={
                 "explanation": first["explanation"],
                 "grams": len(made.texts),
@@ -142,6 +163,7 @@ class Sasc(Method[SascResult]):
                 "kept_aside": int(hidden.sum()),
                 "strongest": [made.texts[i] for i in np.argsort(-z, kind="stable")[:20]],
                 "shuffled_scores": [round(float(score), 4) for score in best],
+                "direction_scores": [round(score, 4) for score in beside],
                 "seconds": round(time.perf_counter() - began, 1),
             },
         )
@@ -149,7 +171,15 @@ class Sasc(Method[SascResult]):
     def _grams(self, data: Any) -> Grams:
         if not isinstance(data, Sequence) or isinstance(data, str) or not all(isinstance(text, str) for text in data):
             raise ConceptError(f"{self.name} takes a list of texts, not {type(data).__name__}; read them first.")
-        least = {"longest": 1, "grams": FEWEST_GRAMS, "top": 4, "candidates": 1, "texts": 2, "shuffles": 1}
+        least = {
+            "longest": 1,
+            "grams": FEWEST_GRAMS,
+            "top": 4,
+            "candidates": 1,
+            "texts": 2,
+            "shuffles": 1,
+            "directions": 1,
+        }
         for name, fewest in least.items():
             if getattr(self, name) < fewest:
                 raise ConceptError(f"{name} is {getattr(self, name)}; it must be at least {fewest}.")
@@ -195,7 +225,7 @@ class Sasc(Method[SascResult]):
     def tiny(cls) -> tuple[Self, Any, Any]:
         """A function that counts words of praise, and made-up texts."""
         praise = ("love", "great", "nice", "happy", "wonderful", "beautiful", "kind", "fine")
-        return cls(grams=400, shuffles=2), OwnFunction(_Counts(praise)), tiny_corpus()
+        return cls(grams=400, shuffles=2, directions=2), OwnFunction(_Counts(praise)), tiny_corpus()
 
 
 @dataclass(frozen=True)
@@ -221,12 +251,15 @@ def tiny_corpus() -> list[str]:
     return [" ".join(rng.choice(words, 5).tolist()) for _ in range(120)]
 
 
-def _findings(first: pd.Series[Any], best: Sequence[float]) -> list[str]:
+def _findings(first: pd.Series[Any], best: Sequence[float], beside: Sequence[float]) -> list[str]:
     score, low = float(first["score"]), float(first["low"])
-    said = f"{score:.2f} ({low:.2f} to {first['high']:.2f}) standard deviations, shuffled answers {np.mean(best):.2f}"
-    if score >= _SIGMA and low > 0 and score > max(best):
+    said = (
+        f"{score:.2f} ({low:.2f} to {first['high']:.2f}) standard deviations, shuffled answers {np.mean(best):.2f}, "
+        f"random directions {np.mean(beside):.2f} and at most {max(beside):.2f}"
+    )
+    if score >= _SIGMA and low > 0 and score > max(best) and score > max(beside):
         return [f"The best explanation is {first['explanation']!r}: {said}."]
     return [
         f"No explanation is shown: the best, {first['explanation']!r}, reaches {said}; one is shown from {_SIGMA:.0f} "
-        "up, with an interval above zero, and above every shuffle."
+        "up, with an interval above zero, and above every shuffle and every random direction."
     ]

@@ -12,7 +12,8 @@ from tracemend.neurons.compose import Composition, CompositionResult
 from tracemend.neurons.compose_classifier import ClassifierComposition, ClassifierCompositionResult
 from tracemend.neurons.correlation import Correlation, CorrelationResult
 from tracemend.neurons.dose import AblationResult
-from tracemend.neurons.explain import Explain, ExplanationResult
+from tracemend.neurons.explain import Explain
+from tracemend.neurons.explanation_result import ExplanationResult
 from tracemend.neurons.gaussian import GaussianRanking, GaussianResult
 from tracemend.neurons.linear import LinearRanking
 from tracemend.neurons.probeless import ProbelessRanking

@@ -182,7 +182,7 @@ class ClassifierAblation(Method[AblationResult]):
 
     def _driving(self, model: TextClassifier, data: Labelled, units: Indices) -> list[dict[str, Any]]:
         """Of each unit the texts that drive it highest, with their labels."""
-        peak = peaks(model, data, self.site, batch_size=self.batch_size)[0][:, units]
+        peak = peaks(model, data.pairs, self.site, batch_size=self.batch_size)[0][:, units]
         frame = data.frame
         found = []
         for j, unit in enumerate(units.tolist()):

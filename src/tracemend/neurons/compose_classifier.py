@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -19,8 +18,10 @@ from tracemend.evaluate import holm, mean_interval
 from tracemend.methods import Method
 from tracemend.models import tiny
 from tracemend.neurons.compose import EXPLAINED, CompositionResult
+from tracemend.neurons.edits import FIGURES, Edits
 from tracemend.neurons.features import Features
-from tracemend.neurons.formulas import Formula, by_chance, iou, search
+from tracemend.neurons.formulas import by_chance, iou, search
+from tracemend.neurons.text_features import atoms, is_word
 from tracemend.neurons.texts import peaks, two_parts
 from tracemend.neurons.units import check_site
 from tracemend.progress import Progress
@@ -30,7 +31,6 @@ Masks = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.floating]
 
 _FEWEST_ACTIVE = 5
-_LONG = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,8 @@ class ClassifierCompositionResult(CompositionResult):
     Further columns: ``right``, accuracy on measured texts where the unit fires (NaN where it does on none), and
     ``right_else`` where not; ``label``, which the training texts where it fires have more often than others;
     ``edit``, the change of that label's probability when a word of the formula is added to texts where the unit is
-    silent, and ``edit_random`` with a random word as frequent.
+    silent; ``fired``, on what share of these it fires then; ``flipped``, what share of those that were rightly given
+    another label gets this one; and each of the three with a random word as frequent (``edit_random`` ...).
     """
 
     def figure(self) -> Any:
@@ -61,18 +62,21 @@ class ClassifierComposition(Method[ClassifierCompositionResult]):
     """Formulas of the words of texts that drive a classifier's units, and whether it is right when they fire.
 
     A unit's activation on a text is its highest over the text's tokens, and it fires on the ``top`` share of training
-    texts; features are the words of a text and its shape. The formula is sought in training and measured on other texts
-    as in :class:`tracemend.neurons.Composition` (Mu and Andreas 2020, arXiv 2006.14032). Three questions follow:
+    texts; features are the words of a text and its shape; with ``sides``, words of the text and of the reply by
+    themselves and how far these overlap, as the paper has them for premise and hypothesis. The formula is sought in
+    training and measured on other texts as in :class:`tracemend.neurons.Composition` (Mu and Andreas 2020, arXiv
+    2006.14032). Three questions follow:
 
     - is the classifier right where the unit fires (``right``)?
     - do units that a formula explains go with right answers? ``link`` is Spearman's correlation over units of IoU and
       accuracy where the unit fires; the paper found it negative in language inference and positive in vision;
-    - does the formula predict errors? Words that speak for the formula are added to texts on which the unit is silent;
-      ``edit`` is how far the probability of the unit's label rises.
+    - does the formula predict errors? The first word that speaks for the formula is copied into texts on which the unit
+      is silent: on how many does it fire then (``fired``), how far does the probability of the unit's label rise
+      (``edit``), and how many right answers turn into that label (``flipped``)?
 
-    Metrics: ``iou``, ``train_iou``, ``iou_1``, ``explained`` (as for words), ``link``, ``edit``. Controls, the same
-    figures: ``shuffled``, units whose firing is dealt out at random; ``random_word``, edits with random words as
-    frequent.
+    Metrics: ``iou``, ``train_iou``, ``iou_1``, ``explained`` (as for words), ``link``, ``edit``, ``fired``,
+    ``flipped``. Controls, the same figures: ``shuffled``, units whose firing is dealt out at random; ``random_word``,
+    edits with random words as frequent.
 
     Attributes:
         site: whose units.
@@ -84,6 +88,7 @@ class ClassifierComposition(Method[ClassifierCompositionResult]):
         top: share of training texts on which a unit fires.
         features: words at most, the most frequent.
         fewest: training texts of which a feature must hold.
+        sides: take words of text and reply for different features, and their overlap for one.
         edited: texts that a word is added to, at most.
         texts: most texts of each part.
         draws: turns for the chance level; with Holm's p over n units fewer than 20 n cannot show anything.
@@ -111,6 +116,7 @@ class ClassifierComposition(Method[ClassifierCompositionResult]):
     top: float = 0.1
     features: int = 500
     fewest: int = 5
+    sides: bool = False
     edited: int = 40
     texts: int = 1_000
     draws: int = 2_000
@@ -129,15 +135,17 @@ class ClassifierComposition(Method[ClassifierCompositionResult]):
         self._check()
         train, test = two_parts(self.name, model, data, texts=self.texts, seed=self.seed)
         check_site(model.network, self.site)
-        atoms = [[_atoms(text) for text in _whole(part)] for part in (train, test)]
-        counts = Counter(name for row in atoms[0] for name in row)
-        words = sorted((n for n in counts if n.startswith("word=")), key=lambda n: (-counts[n], n))[: self.features]
-        shapes = sorted(name for name in counts if not name.startswith("word="))
-        known = Features.of(atoms[0], atoms[1], [*words, *shapes], fewest=self.fewest)
+        said = [[atoms(pair, sides=self.sides) for pair in part.pairs] for part in (train, test)]
+        counts = Counter(name for row in said[0] for name in row)
+        words = sorted((name for name in counts if is_word(name)), key=lambda n: (-counts[n], n))[: self.features]
+        shapes = sorted(name for name in counts if not is_word(name))
+        known = Features.of(said[0], said[1], [*words, *shapes], fewest=self.fewest)
         if not known.names:
             raise NeuronError(f"no word is in {self.fewest} training texts; give more texts, or lower fewest.")
-        seen = [peaks(model, part, self.site, batch_size=self.batch_size, progress=progress) for part in (train, test)]
-        fires, units = self._fires(seen[0][0], seen[1][0])
+        seen = [
+            peaks(model, part.pairs, self.site, batch_size=self.batch_size, progress=progress) for part in (train, test)
+        ]
+        fires, units, threshold = self._fires(seen[0][0], seen[1][0])
         rng = np.random.default_rng(self.seed)
         dealt = [np.stack([rng.permutation(mask) for mask in part]) for part in fires]
         hit = seen[1][1].argmax(1) == test.y
@@ -145,12 +153,12 @@ class ClassifierComposition(Method[ClassifierCompositionResult]):
                  (("found", fires), ("shuffled", dealt))}  # fmt: skip
         rows = found["found"].assign(unit=units)
         rows["p"], rows["chance"] = self._chance(rows, fires[1], known, rng)
-        rows["label"], rows["edit"], rows["edit_random"] = self._edits(
-            model, train, test, rows, fires, known, counts, seen[1][1], rng, progress
-        )
+        edits = Edits(model, self.site, test, seen[1][1], known, counts, self.edited, self.batch_size)
+        rows = rows.join(self._edits(edits, train, rows, fires, threshold, rng, progress))
         figures = {arm: _figures(table) for arm, table in found.items()}
-        figures["found"]["edit"] = float(rows["edit"].mean())
-        controls = {"shuffled": figures["shuffled"], "random_word": {"edit": float(rows["edit_random"].mean())}}
+        figures["found"] |= {name: float(rows[name].mean()) for name in FIGURES}
+        random = {name: float(rows[f"{name}_random"].mean()) for name in FIGURES}
+        controls = {"shuffled": figures["shuffled"], "random_word": random}
         facts = {
             "model": model.language_model.name, "model_fingerprint": model.language_model.fingerprint,
             "site": self.site, "units": seen[0][0].shape[1], "features": len(known.names), "n_train": len(train),
@@ -158,7 +166,7 @@ class ClassifierComposition(Method[ClassifierCompositionResult]):
             "accuracy": float(hit.mean()), "seconds": round(time.perf_counter() - began, 1),
         }  # fmt: skip
         first = ["unit", "formula", "iou", "train_iou", "iou_1", "chance", "p", "fires"]
-        later = ["right", "right_else", "label", "edit", "edit_random"]
+        later = ["right", "right_else", "label", *(name + arm for name in FIGURES for arm in ("", "_random"))]
         table = rows[[*first, *later]].sort_values("iou", ascending=False, kind="stable").reset_index(drop=True)
         return ClassifierCompositionResult(
             metrics=figures["found"], controls=controls, config=self.config, rows=table,
@@ -174,7 +182,8 @@ class ClassifierComposition(Method[ClassifierCompositionResult]):
                 f"top is {self.top} and penalty {self.penalty}; expected 0 < top < 0.5 and 0 < penalty <= 1."
             )
 
-    def _fires(self, train: Floats, test: Floats) -> tuple[list[Masks], npt.NDArray[np.int64]]:
+    def _fires(self, train: Floats, test: Floats) -> tuple[list[Masks], npt.NDArray[np.int64], Floats]:
+        """Where units fire in each part, which units, and above what."""
         threshold = np.quantile(train, 1 - self.top, axis=0)
         masks = [(part > threshold).T for part in (train, test)]
         active = masks[0].sum(1)
@@ -185,14 +194,14 @@ class ClassifierComposition(Method[ClassifierCompositionResult]):
         silent = [unit for unit in self.units if active[unit] < _FEWEST_ACTIVE]
         able = np.flatnonzero(active >= _FEWEST_ACTIVE)
         if silent or not len(able):
-            what = f"unit {silent[0]} fires" if silent else f"no unit of {self.site} fires"
+            who = f"unit {silent[0]} fires on {active[silent[0]]}" if silent else f"no unit fires on {_FEWEST_ACTIVE}"
             raise NeuronError(
-                f"{what} on {_FEWEST_ACTIVE} of {len(train)} training texts; it is dead or constant, or there are too "
-                "few texts: give more, or raise top."
+                f"{who} of {len(train)} training texts, and {_FEWEST_ACTIVE} are needed; it is dead or constant, or "
+                "there are too few texts: give more, or raise top."
             )
         drawn = np.sort(np.random.default_rng(self.seed).permutation(able)[: self.neurons])
         units = np.array(self.units, dtype=np.int64) if self.units else drawn
-        return [mask[units] for mask in masks], units
+        return [mask[units] for mask in masks], units, threshold[units]
 
     def _searched(self, masks: list[Masks], known: Features, hit: Masks, progress: Progress) -> pd.DataFrame:
         rows = []
@@ -219,41 +228,23 @@ class ClassifierComposition(Method[ClassifierCompositionResult]):
 
     def _edits(
         self,
-        model: TextClassifier,
+        edits: Edits,
         train: Labelled,
-        test: Labelled,
         rows: pd.DataFrame,
         fires: list[Masks],
-        known: Features,
-        counts: Counter[str],
-        before: Floats,
+        threshold: Floats,
         rng: np.random.Generator,
         progress: Progress,
-    ) -> tuple[list[str], list[float], list[float]]:
-        """Each unit's label, and how far its probability rises with a word of the formula, and with a random one."""
+    ) -> pd.DataFrame:
+        """Each unit's label, and what becomes of texts with a word of its formula, and with a random one."""
         shares = np.bincount(train.y, minlength=len(train.labels)) / len(train)
-        words = [name for name in known.names if name.startswith("word=")]
-        labels, own, other = [], [], []
-        for i, formula in enumerate(progress.track(rows["made"].tolist(), task="edit texts")):
-            label = int(
-                (np.bincount(train.y[fires[0][i]], minlength=len(shares)) / fires[0][i].sum() - shares).argmax()
-            )
-            labels.append(train.labels[label])
-            added = _word_for(formula, known)
-            silent = rng.permutation(np.flatnonzero(~fires[1][i]))[: self.edited]
-            alike = [name for name in words if name not in {known.names[k] for k, _ in formula.signs()}]
-            if added is None or not len(silent) or not alike:
-                own.append(float("nan"))
-                other.append(float("nan"))
-                continue
-            # Random among the ten that are most nearly as frequent.
-            alike.sort(key=lambda name: (abs(counts[name] - counts[added]), name))
-            random = alike[int(rng.integers(min(10, len(alike))))]
-            for word, kept in ((added, own), (random, other)):
-                pairs = [_with(test.pairs[k], word.removeprefix("word=")) for k in silent]
-                after = model.probabilities(pairs, batch_size=self.batch_size)
-                kept.append(float((after[:, label] - before[silent, label]).mean()))
-        return labels, own, other
+        found = []
+        for i, row in enumerate(progress.track(rows.to_dict("records"), task="edit texts")):
+            own = np.bincount(train.y[fires[0][i]], minlength=len(shares)) / fires[0][i].sum()
+            label = int((own - shares).argmax())
+            measured = edits.measure(int(row["unit"]), float(threshold[i]), fires[1][i], label, row["made"], rng)
+            found.append({"label": train.labels[label], **measured})
+        return pd.DataFrame(found)
 
     def _findings(self, rows: pd.DataFrame, figures: dict[str, dict[str, float]], accuracy: float) -> list[str]:
         own, shuffled = figures["found"], figures["shuffled"]
@@ -284,6 +275,17 @@ class ClassifierComposition(Method[ClassifierCompositionResult]):
                 f"A word of a unit's formula {verb} texts to its label further than a random word: {gap.mean():+.3f} "
                 f"({low:+.3f} to {high:+.3f}) of probability."
             )
+            means = {name: float(edits[name].mean()) for name in ("fired", "fired_random")}
+            said.append(
+                f"With it the unit fires on {means['fired']:.0%} of these texts, with a random word on "
+                f"{means['fired_random']:.0%}."
+            )
+        turned = rows.dropna(subset=["flipped", "flipped_random"])
+        if len(turned):
+            said.append(
+                f"Of the right answers {turned['flipped'].mean():.1%} turn into the unit's label with a word of its "
+                f"formula, {turned['flipped_random'].mean():.1%} with a random one."
+            )
         return said
 
     @classmethod
@@ -295,34 +297,6 @@ class ClassifierComposition(Method[ClassifierCompositionResult]):
         data = Labelled.make(texts, labels)
         method = cls(neurons=5, length=2, top=0.4, fewest=2, edited=4, draws=20)
         return method, TextClassifier(tiny("bert"), data.labels, rank=2), data
-
-
-def _whole(data: Labelled) -> list[str]:
-    return [text if reply is None else f"{text}\n{reply}" for text, reply in data.pairs]
-
-
-def _atoms(text: str) -> list[str]:
-    """The names that hold of a text: its words, and what it looks like."""
-    words = re.findall(r"\w[\w'’]*", text)
-    found = [f"word={word.lower()}" for word in words]
-    shapes = {"question": "?" in text, "exclamation": "!" in text, "digit": any(c.isdigit() for c in text),
-              "capitals": any(len(word) > 2 and word.isupper() for word in words), "mention": "@" in text,
-              "long": len(words) > _LONG}  # fmt: skip
-    return list(dict.fromkeys([*found, *(name for name, holds in shapes.items() if holds)]))
-
-
-def _word_for(formula: Formula, known: Features) -> str | None:
-    """The first word of a formula that speaks for it."""
-    for i, speaks in formula.signs():
-        if speaks and known.names[i].startswith("word="):
-            return known.names[i]
-    return None
-
-
-def _with(pair: tuple[str, str | None], word: str) -> tuple[str, str | None]:
-    """The text, or its reply where there is one, with a word put before it: nothing is cut off there."""
-    text, reply = pair
-    return (f"{word} {text}", None) if reply is None else (text, f"{word} {reply}")
 
 
 def _figures(rows: pd.DataFrame) -> dict[str, float]:

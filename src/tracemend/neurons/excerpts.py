@@ -25,10 +25,17 @@ class Excerpts:
     Attributes:
         words: of each excerpt.
         x: rectified activations, excerpt after excerpt [n, units].
+        measured: the same before they were rectified; where it is not given, ``x``.
     """
 
     words: tuple[tuple[str, ...], ...]
     x: Floats
+    measured: Floats | None = None
+
+    @property
+    def raw(self) -> Floats:
+        """Activations as they are [n, units]."""
+        return self.x if self.measured is None else self.measured
 
     @property
     def bounds(self) -> Indices:

@@ -22,9 +22,10 @@ from tracemend.models.representations import Pooling
 from tracemend.neurons.answers import Answers
 from tracemend.neurons.chat import Chat, Endpoint, LocalChat, explanation_in, question
 from tracemend.neurons.excerpts import Excerpts, correlation, detection, fuzzing
+from tracemend.neurons.explanation_result import ExplanationResult, activations_shown
 from tracemend.neurons.lexicon import Explanation, Lexicon, Table, known_units
-from tracemend.neurons.result import NeuronsResult
 from tracemend.neurons.similarity import SimilaritySimulator
+from tracemend.neurons.substitution import Substitution, calibrated
 from tracemend.neurons.units import vectors
 from tracemend.neurons.words import tiny_treebank
 from tracemend.progress import Progress
@@ -34,36 +35,12 @@ Floats = npt.NDArray[np.floating]
 Explainer = Literal["embedded", "local", "endpoint"]
 Simulate = Callable[[Explanation, Sequence[str]], Floats]
 
-_FIGURES = ("score", "detection", "fuzzing", "defined")
+_FIGURES = ("score", "detection", "fuzzing", "ablation", "defined")
+# What is put in place of a unit, and where a unit's row has the score of it.
+_PUT = {"ablation": "score", "ablation_shuffled": "shuffled", "ablation_other": "other_unit", "ablation_true": "true"}
 # Words of training of which a feature of the embedded explainer must hold.
 _FEWEST = 3
 _OFTEN, _RARELY = 0.5, 20
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExplanationResult(NeuronsResult):
-    """A row a unit, the best explained first.
-
-    Columns: ``unit``; ``explanation``; ``score``, held out; ``shuffled``, the same against activations in random order;
-    ``other_unit``, with the explanation of another unit; ``detection`` and ``fuzzing``; ``fires``, the share of
-    held-out words where the unit is above zero; ``note``, what stands in the way. ``facts["coloured"]`` holds the top
-    excerpts of the best units with their activations, as words and numbers.
-    """
-
-    def figure(self) -> Any:
-        """Scores of units beside those of other units' explanations, of shuffled activations and of the untrained."""
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(7, 4), layout="constrained")
-        axes = figure.subplots()
-        bins = np.linspace(-0.3, 1, 27).tolist()
-        axes.hist(self.rows["score"].dropna(), bins, color="#2f6f8f", label="own explanation")
-        for column, colour in (("other_unit", "#b07d2b"), ("shuffled", "#8a8a8a")):
-            axes.hist(self.rows[column].dropna(), bins, histtype="step", color=colour, label=column.replace("_", " "))
-        axes.axvline(self.controls["competence"]["score"], color="#4f8f5b", ls="--", label="explainer's competence")
-        axes.set(xlabel="correlation of simulated and true activations", ylabel="units")
-        axes.legend(fontsize="small")
-        return figure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,12 +58,20 @@ class Explain(Method[ExplanationResult]):
     the name ``llm``; ``endpoint``, any server with OpenAI's protocol at ``url``. The texts of these two are simulated
     by likeness of meaning (:class:`tracemend.neurons.similarity.SimilaritySimulator`).
 
+    Of the first ``ablated`` units it is measured too what the network makes of the simulation: the simulated
+    activations, on the unit's scale, are put in the unit's place, and
+
+        ablation = 1 - change of the output / change of the output with the unit at its mean
+
+    (:class:`tracemend.neurons.substitution.Substitution`): words on which the network needs the unit count more.
+
     Metrics, means over units where defined: ``score``; ``detection`` (area under the curve of telling excerpts on which
-    the unit fires from others by the simulation) and ``fuzzing`` (of telling the words); ``defined``, the share of
-    units with a score. Controls, the same figures: ``shuffled`` activations; ``other_unit``, the explanation of another
-    unit; ``competence``, of the explainer and simulator on made-up units that are known to answer to a word, a pair, an
-    ending or a class of words; ``random_weights``, units of the untrained network (embedded explainer alone, since each
-    explanation costs).
+    the unit fires from others by the simulation) and ``fuzzing`` (of telling the words); ``ablation``; ``defined``, the
+    share of units with a score. Controls, the same figures: ``shuffled`` activations (of ablation: simulated ones);
+    ``other_unit``, the explanation of another unit; ``competence``, of the explainer and simulator on made-up units
+    that are known to answer to a word, a pair, an ending or a class of words; ``random_weights``, units of the
+    untrained network (embedded explainer alone, since each explanation costs); ``true_activations``, of ablation what
+    the unit's own activations reach, one a word.
 
     Attributes:
         site: whose units; the neurons of an MLP for instance. Activations below zero count as zero.
@@ -103,10 +88,12 @@ class Explain(Method[ExplanationResult]):
         excerpts: top ones to explain by, and of top and random each to score on.
         train_items: words to explain by; whole sentences at random.
         test_items: words to score on.
+        ablated: units that are scored by ablation, the first ones; 0 for none. Each costs five passes over the
+            excerpts.
 
     Raises:
         NeuronError: data or model of another kind, numbers out of range, a unit out of range, no such explainer, an
-            endpoint that gives nothing.
+            endpoint that gives nothing, or, with ``ablated``, a site that can be read only.
 
     Example:
         >>> found = Explain(site="blocks.2.mlp.hook_post").run(load("minilm"), read_treebank("ud_ewt"))
@@ -131,6 +118,7 @@ class Explain(Method[ExplanationResult]):
     excerpts: int = 5
     train_items: int = 10_000
     test_items: int = 10_000
+    ablated: int = 10
 
     def run(
         self, model: Any, data: Any, *, cache: Path | None = None, progress: Progress = Progress()
@@ -145,6 +133,7 @@ class Explain(Method[ExplanationResult]):
         """
         began = time.perf_counter()
         self._check(model, data)
+        put = Substitution(model, self.site) if self.ablated else None
         chat = self._chat()
         parts = data.split(seed=self.seed)
         train, test = (
@@ -166,25 +155,30 @@ class Explain(Method[ExplanationResult]):
         explained: dict[int, Explanation] = {}
         for unit in progress.track(units, task="explain units"):
             explained[unit] = self._explained(seen["train"], unit, table, chat, kept)
-        rows = self._rows(seen["test"], explained, simulate)
+        rows = self._rows(seen, explained, simulate, put, progress)
         made_up = known_units(train, test, lexicon)
         known = {unit: self._explained(made_up["train"], unit, table, chat, kept, of="known")
                  for unit in range(made_up["train"].x.shape[1])}  # fmt: skip
-        competence = self._rows(made_up["test"], known, simulate)
-        arms = {arm: _figures(rows, column) for arm, column in
-                (("shuffled", "shuffled"), ("other_unit", "other_unit"))}  # fmt: skip
+        competence = self._rows(made_up, known, simulate)
+        arms = {column: _figures(rows, column) for column in ("shuffled", "other_unit")}
         arms["competence"] = _figures(competence, "score")
+        if put is not None:
+            arms["true_activations"] = {"ablation": float(rows["ablation_true"].mean())}
         if chat is None:
             fresh = random_weights(model, seed=self.seed + 1)
             untrained = {part: self._excerpts(fresh, of, progress) for part, of in (("train", train), ("test", test))}
             random = {
                 unit: self._explained(untrained["train"], unit, table, None, kept) for unit in drawn[: len(units)]
             }
-            arms["random_weights"] = _figures(self._rows(untrained["test"], random, simulate), "score")
+            put = None if put is None else Substitution(fresh, self.site)
+            arms["random_weights"] = _figures(self._rows(untrained, random, simulate, put, progress), "score")
         facts = {
             "model": model.name, "model_fingerprint": model.fingerprint, "site": self.site, "units": width,
             "n_train": len(seen["train"].x), "n_test": len(seen["test"].x),
-            "explainer": "embedded" if chat is None else self.llm, "coloured": _coloured(seen["test"], rows),
+            "explainer": "embedded" if chat is None else self.llm,
+            "coloured": activations_shown(
+                seen["test"], rows["unit"].tolist(), lambda unit, of: self._simulated(explained[unit], [of], simulate)
+            ),
             "competence": competence[["explanation", "score"]].to_dict("records"),
             "seconds": round(time.perf_counter() - began, 1),
         }  # fmt: skip
@@ -206,8 +200,10 @@ class Explain(Method[ExplanationResult]):
                 f"the explainer {self.explainer!r} is {did_you_mean(self.explainer, get_args(Explainer))}"
             )
         counts = (self.neurons, self.parts, self.excerpt, self.excerpts, self.train_items, self.test_items)
-        if min(counts) < 1:
-            raise NeuronError("neurons, parts, excerpt, excerpts, train_items and test_items must be at least 1.")
+        if min(counts) < 1 or self.ablated < 0:
+            raise NeuronError(
+                "neurons, parts, excerpt, excerpts, train_items and test_items must be at least 1, ablated at least 0."
+            )
 
     def _chat(self) -> Chat | None:
         if self.explainer == "embedded":
@@ -235,7 +231,7 @@ class Explain(Method[ExplanationResult]):
         found = torch.cat(vectors(model, words, self.site, pooling=self.pooling, progress=progress)).numpy()
         if not np.isfinite(found).all():
             raise NeuronError("some activations are not finite; the model has diverged, or the site overflows.")
-        return Excerpts(tuple(words), np.maximum(found, 0))
+        return Excerpts(tuple(words), np.maximum(found, 0), found)
 
     def _explained(
         self, seen: Excerpts, unit: int, table: Table, chat: Chat | None, kept: Answers, *, of: str = "unit"
@@ -258,33 +254,68 @@ class Explain(Method[ExplanationResult]):
             kept.put(of, unit, known)
         return Explanation(known)
 
-    def _rows(self, seen: Excerpts, explained: dict[int, Explanation], simulate: Simulate) -> pd.DataFrame:
-        """A row a unit, the best first."""
-        units = list(explained)
+    def _rows(
+        self,
+        parts: dict[str, Excerpts],
+        explained: dict[int, Explanation],
+        simulate: Simulate,
+        put: Substitution | None = None,
+        progress: Progress = Progress(),
+    ) -> pd.DataFrame:
+        """A row a unit, the best first; with a substitution, the first units are scored by ablation as well."""
+        seen, units = parts["test"], list(explained)
         rows = []
-        for place, unit in enumerate(units):
+        for place, unit in enumerate(progress.track(units, task="score units")):
             rng = np.random.default_rng([self.seed, unit])
             chosen = seen.top_and_random(unit, self.excerpts, rng)
-            at = seen.rows(chosen)
-            true = seen.x[at, unit]
+            words = [seen.words[i] for i in chosen]
+            true = seen.x[seen.rows(chosen), unit]
+            other_one = explained[units[place - 1]] if len(units) > 1 else Explanation("")
+            own, other = (self._simulated(one, words, simulate) for one in (explained[unit], other_one))
             row: dict[str, Any] = {"unit": unit, "explanation": explained[unit].text}
-            own, other = (self._simulated(explained[one], seen, chosen, simulate) for one in (unit, units[place - 1]))
             row["score"] = correlation(true, own)
             row["shuffled"] = correlation(rng.permutation(true), own)
             row["other_unit"] = correlation(true, other) if len(units) > 1 else float("nan")
             row["detection"] = detection(seen, unit, own, chosen) if np.ptp(own) > 0 else float("nan")
             row["fuzzing"] = fuzzing(true, own) if np.ptp(own) > 0 else float("nan")
             row["fires"] = float((seen.x[:, unit] > 0).mean())
+            row |= dict.fromkeys(_PUT, float("nan"))
+            if put is not None and place < self.ablated:
+                row |= self._put(parts, unit, chosen, explained[unit], other_one, simulate, put, rng)
             row["note"] = _note(seen, unit, explained[unit])
             rows.append(row)
         return pd.DataFrame(rows).sort_values("score", ascending=False, kind="stable").reset_index(drop=True)
 
-    def _simulated(
-        self, explanation: Explanation, seen: Excerpts, chosen: npt.NDArray[np.int64], simulate: Simulate
-    ) -> Floats:
+    def _put(
+        self,
+        parts: dict[str, Excerpts],
+        unit: int,
+        chosen: npt.NDArray[np.int64],
+        own: Explanation,
+        other: Explanation,
+        simulate: Simulate,
+        put: Substitution,
+        rng: np.random.Generator,
+    ) -> dict[str, float]:
+        """Ablation scores of one unit, by their columns."""
+        train, test = parts["train"], parts["test"]
+        words = [test.words[i] for i in chosen]
+        known = train.raw[:, unit]
+        values: dict[str, Floats] = {"ablation_true": test.raw[test.rows(chosen), unit]}
+        for column, explanation in (("ablation", own), ("ablation_other", other)):
+            if not explanation.text:
+                continue
+            # The scale comes from the text that was explained: what is measured on has no part in it.
+            scale = self._simulated(explanation, train.words, simulate)
+            values[column] = calibrated(self._simulated(explanation, words, simulate), scale, known)
+        if "ablation" in values:
+            values["ablation_shuffled"] = rng.permutation(values["ablation"])
+        return put.score(words, unit, values, float(known.mean()))
+
+    def _simulated(self, explanation: Explanation, words: Sequence[Sequence[str]], simulate: Simulate) -> Floats:
         if not explanation.text:
-            return np.zeros(sum(len(seen.words[i]) for i in chosen))
-        return np.concatenate([simulate(explanation, seen.words[i]) for i in chosen])
+            return np.zeros(sum(len(of) for of in words))
+        return np.concatenate([simulate(explanation, of) for of in words])
 
     def _findings(self, rows: pd.DataFrame, metrics: dict[str, float], arms: dict[str, dict[str, float]]) -> list[str]:
         said = []
@@ -300,6 +331,16 @@ class Explain(Method[ExplanationResult]):
             said.append(
                 f"Explanations {verb} those of other units: {gap.mean():+.3f} ({low:+.3f} to {high:+.3f}); mean score "
                 f"{metrics['score']:.3f}."
+            )
+        put = rows.dropna(subset=["ablation", "ablation_other"])
+        if len(put):
+            gap = (put["ablation"] - put["ablation_other"]).to_numpy()
+            low, high = mean_interval(gap, seed=self.seed)
+            verb = "keep" if low > 0 else "are not shown to keep"
+            said.append(
+                f"Put in the place of {len(put)} units, simulations {verb} the output nearer to what it was than those "
+                f"by other units' explanations: {gap.mean():+.3f} ({low:+.3f} to {high:+.3f}); mean ablation score "
+                f"{put['ablation'].mean():.3f}, of the true activations {put['ablation_true'].mean():.3f}."
             )
         fresh = arms.get("random_weights")
         beside = "" if fresh is None else f" Units of the untrained network score {fresh['score']:.3f}."
@@ -318,7 +359,8 @@ class Explain(Method[ExplanationResult]):
     @classmethod
     def tiny(cls) -> tuple[Self, Any, Any]:
         """A made-up grammar and a tiny encoder."""
-        return cls(neurons=4, parts=3, excerpts=4, train_items=150, test_items=60), tiny("bert"), tiny_treebank()
+        method = cls(neurons=4, parts=3, excerpts=4, train_items=150, test_items=60, ablated=4)
+        return method, tiny("bert"), tiny_treebank()
 
 
 def _by_likeness() -> Simulate:
@@ -328,8 +370,11 @@ def _by_likeness() -> Simulate:
 
 
 def _figures(rows: pd.DataFrame, column: str) -> dict[str, float]:
-    """Means over units where defined; of the controls by column only the score."""
+    """Means over units where defined; of the controls by column only the score, and ablation."""
     figures = {"score": float(rows[column].mean()), "defined": float(rows[column].notna().mean())}
+    for name, of in _PUT.items():
+        if of == column and rows[name].notna().any():
+            figures["ablation"] = float(rows[name].mean())
     if column == "score":
         figures |= {name: float(rows[name].mean()) for name in ("detection", "fuzzing")}
     return {name: figures[name] for name in _FIGURES if name in figures}
@@ -346,16 +391,3 @@ def _note(seen: Excerpts, unit: int, explanation: Explanation) -> str:
     if int((seen.peaks(unit) > 0).sum()) < _RARELY:
         return f"active in fewer than {_RARELY} excerpts"
     return ""
-
-
-def _coloured(seen: Excerpts, rows: pd.DataFrame, *, units: int = 5, count: int = 3) -> list[dict[str, Any]]:
-    """Top held-out excerpts of the best explained units: words with activations from 0 to 1."""
-    found = []
-    for unit in rows["unit"].head(units).tolist():
-        highest = max(float(seen.x[:, unit].max()), 1e-12)
-        excerpts = [
-            {"words": list(seen.words[i]), "activation": (seen.of(unit, i) / highest).round(3).tolist()}
-            for i in seen.top(unit, count)
-        ]
-        found.append({"unit": unit, "excerpts": excerpts})
-    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -52,10 +53,15 @@ def two_parts(name: str, model: Any, data: Any, *, texts: int, seed: int) -> tup
 
 @torch.no_grad()
 def peaks(
-    classifier: TextClassifier, data: Labelled, site: str, *, batch_size: int = 32, progress: Progress = Progress()
+    classifier: TextClassifier,
+    pairs: Sequence[tuple[str, str | None]],
+    site: str,
+    *,
+    batch_size: int = 32,
+    progress: Progress = Progress(),
 ) -> tuple[Floats, Floats]:
     """The highest activation of each unit on each text [n, d], and the classifier's probabilities [n, C]."""
-    rows, _ = classifier.encode(data.pairs)
+    rows, _ = classifier.encode(pairs)
     found: list[Floats] = [np.zeros(0)] * len(rows)
     said = np.zeros((len(rows), len(classifier.labels)))
     for part in progress.track(classifier.buckets(rows, batch_size), task="read texts"):

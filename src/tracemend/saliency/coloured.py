@@ -65,13 +65,20 @@ def _marked(text: str, words: list[dict[Any, Any]], largest: float) -> Markup:
     made, at = [], 0
     for word in words:
         made.append(Markup.escape(text[at : word["start"]]))
-        made.append(_span(text[word["start"] : word["end"]], float(word["weight"]), largest))
+        made.append(word_span(text[word["start"] : word["end"]], float(word["weight"]), largest))
         at = word["end"]
     made.append(Markup.escape(text[at:]))
     return Markup("").join(made)
 
 
-def _span(string: str, weight: float, largest: float) -> Markup:
+def word_span(string: str, weight: float, largest: float) -> Markup:
+    """One word as a ``span`` of a ``div`` of class ``saliency``: coloured by its weight over the largest, and escaped.
+
+    Args:
+        string: the word as it stands in the text.
+        weight: above zero for, below zero against; NaN where the model does not read the word.
+        largest: the weight of full colour.
+    """
     if math.isnan(weight):
         return Markup('<span class="w unread" title="not read by the model">{}</span>').format(string)
     strength = abs(weight) / largest if largest > 0 else 0.0
