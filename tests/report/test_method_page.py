@@ -75,6 +75,17 @@ def test_every_figure_stands_beside_each_control(tmp_path: Path) -> None:
     )
 
 
+def test_pages_beside_it_are_linked_and_long_facts_left_out(tmp_path: Path) -> None:
+    kept(tmp_path)
+    facts = json.loads((tmp_path / "method.json").read_text(encoding="utf-8"))
+    facts["facts"]["coloured"] = ["word"] * 500
+    (tmp_path / "method.json").write_text(json.dumps(facts), encoding="utf-8")
+    assert "units.html" not in write_report(tmp_path).read_text(encoding="utf-8")
+    (tmp_path / "units.html").write_text("<p>", encoding="utf-8")
+    html = write_report(tmp_path).read_text(encoding="utf-8")
+    assert '<a href="units.html">' in html and "word, word" not in html
+
+
 def test_one_control_is_a_column_too(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path, command="x", config={}, fingerprints={})
     MethodResult(metrics={"a": 1.0}, controls={"a": 0.25}).save(tmp_path)

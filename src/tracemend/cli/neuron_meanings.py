@@ -197,7 +197,7 @@ def explain(
 
         tracemend neurons explain --data ud_ewt --explainer endpoint --url http://localhost:8000/v1 --llm my-model
     """
-    from tracemend.report import write_units
+    from tracemend.report import write_report, write_units
 
     given = {
         "site": site, "pooling": pooling, "units": tuple(units), "neurons": neurons, "explainer": explainer, "llm": llm,
@@ -206,4 +206,5 @@ def explain(
     }  # fmt: skip
     found, folder = u.run_words("explain", given, model, data, out, json=json, quiet=quiet)
     page = write_units(found, folder / "units.html")
+    write_report(folder)  # it names the page now
     print_files(person(json=json), {"coloured": page})

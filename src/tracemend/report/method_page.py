@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -18,6 +18,8 @@ from tracemend.report.method_run import MethodRun
 # Rows of the table that are shown, and shown when it is unfolded.
 SHOWN, UNFOLDED = 15, 200
 _CELL = 400
+# Pages that a method leaves beside its report.
+_PAGES = {"units.html": "What each unit is active on, as coloured text", "words.html": "The texts with coloured words"}
 
 
 def method_page(run: MethodRun) -> str:
@@ -35,9 +37,8 @@ def method_page(run: MethodRun) -> str:
             summary=run.result.get("summary", ""),
             command_line=run.result.get("command_line", ""),
             findings=run.found.get("findings", []),
-            found=facts(
-                {"facts": {}, **run.result, "data": {**run.result.get("data", {}), **run.found.get("facts", {})}}
-            ),
+            found=facts({**run.result, "data": {**run.result.get("data", {}), **_short(run.found.get("facts", {}))}}),
+            pages=[(name, words) for name, words in _PAGES.items() if (run.path / name).is_file()],
             picture=picture,
             names=names,
             shown=cells[:SHOWN],
@@ -48,6 +49,11 @@ def method_page(run: MethodRun) -> str:
             policy=_policy([view.script] if view else []),
         )
     )
+
+
+def _short(known: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the facts that are data of their own, such as texts for a page."""
+    return {name: value for name, value in known.items() if len(str(value)) <= _CELL}
 
 
 def _policy(scripts: Sequence[str]) -> Markup:
