@@ -6,6 +6,7 @@ takes it. Prompts come from :mod:`tracemend.data.prompts`.
 
 from __future__ import annotations
 
+from tracemend.circuits.attention_only import AttentionOnly
 from tracemend.circuits.circuit import Circuit
 from tracemend.circuits.composition import composition
 from tracemend.circuits.edit import Edit, EditResult
@@ -14,7 +15,9 @@ from tracemend.circuits.graph import Graph, GraphResult
 from tracemend.circuits.induction import Induction, InductionResult
 from tracemend.circuits.layers import Layers, LayersResult
 from tracemend.circuits.logits import Logits, LogitsResult
+from tracemend.circuits.markov import MarkovSource
 from tracemend.circuits.memories import Memories, MemoriesResult
+from tracemend.circuits.ngrams import Ngrams, NgramsResult
 from tracemend.circuits.patch import Patch, PatchResult
 from tracemend.circuits.rank_one import RankOne, edited, read_edits, write_edits
 from tracemend.circuits.repeats import Repeats
@@ -24,8 +27,10 @@ from tracemend.circuits.structure import Structure, StructureResult
 from tracemend.circuits.subupdates import Subupdates, SubupdatesResult
 from tracemend.circuits.superposition import Superposition, ToyModel
 from tracemend.circuits.trace_facts import TraceFacts, TraceFactsResult
+from tracemend.circuits.units import Units, UnitsResult
 
 __all__ = [
+    "AttentionOnly",
     "Circuit",
     "Edit",
     "EditResult",
@@ -39,8 +44,11 @@ __all__ = [
     "LayersResult",
     "Logits",
     "LogitsResult",
+    "MarkovSource",
     "Memories",
     "MemoriesResult",
+    "Ngrams",
+    "NgramsResult",
     "Patch",
     "PatchResult",
     "RankOne",
@@ -55,6 +63,8 @@ __all__ = [
     "ToyModel",
     "TraceFacts",
     "TraceFactsResult",
+    "Units",
+    "UnitsResult",
     "composition",
     "edited",
     "read_edits",
