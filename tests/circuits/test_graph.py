@@ -8,13 +8,17 @@ import torch
 
 from tests.models.families import DECODERS, decoder
 from tracemend.circuits import Graph
+from tracemend.circuits.circuit import rows_of
+from tracemend.circuits.judge import Judge, strongest
 from tracemend.circuits.paired import PairedRuns
+from tracemend.circuits.pruning import pruned
 from tracemend.circuits.tokens import ids_of
 from tracemend.circuits.weights import unembedding
 from tracemend.circuits.wiring import Wiring, edge_scores
 from tracemend.data.prompts import PromptPairs
 from tracemend.errors import CircuitError
 from tracemend.models import LanguageModel, tiny
+from tracemend.progress import Progress
 
 SMALL, _, DATA = Graph.tiny()
 PAIR = DATA.frame.iloc[0].to_dict()
@@ -91,6 +95,37 @@ def test_a_planted_circuit_is_recovered_and_confirmed() -> None:
     assert found.metrics["completeness"] == pytest.approx(0, abs=0.05)
 
 
+@torch.no_grad()
+def test_pruning_takes_what_can_go() -> None:
+    model = planted()
+    wiring = Wiring(model)
+    judge = Judge.of(model, wiring, rows_of(DATA), -1e9)
+    scores = judge.scores(2, Progress())
+    start = strongest(scores, wiring.valid, 40)
+    assert judge.distances(wiring.valid) == pytest.approx(0, abs=1e-5)
+    before = judge.distances(start)
+    for tau in (0.0, 1e-3):
+        left = pruned(judge, start, scores, tau)
+        assert not (left & ~start).any()
+        assert judge.distances(left) <= before + tau * int((start & ~left).sum()) + 1e-6
+        # Of what is left nothing that is without effect: the parts that write nothing are gone.
+        if tau:
+            assert left.sum() < start.sum()
+            assert {wiring.writers[writer] for _, writer in left.nonzero().tolist()} <= {"embedding", "L0H1", "L1H2"}
+    assert not pruned(judge, start, scores, 1e9).any()
+
+
+def test_a_pruned_circuit_stands_beside_others_of_its_size() -> None:
+    found = replace(SMALL, shares=(0.5,), prune=30, tau=1e-3).run(planted(), DATA)
+    m, c = found.metrics, found.controls
+    assert 0 < m["pruned"] == found.rows["pruned"].sum() <= 30
+    assert m["pruned_faithfulness"] == pytest.approx(1, abs=0.2)
+    assert {arm for arm in c if "pruned_faithfulness" in c[arm]} == {"random edges", "strongest edges", "random part"}
+    assert abs(c["random edges"]["pruned_faithfulness"] - 1) > 0.2
+    without = replace(SMALL, shares=(0.5,), prune=0).run(planted(), DATA)
+    assert "pruned" not in without.metrics and not without.rows["pruned"].any()
+
+
 def test_larger_circuits_hold_smaller_ones() -> None:
     found = replace(SMALL, shares=(1.0, 0.05, 0.2)).run(tiny("llama"), DATA)
     assert found.sizes["share"].tolist() == [0.05, 0.2, 1.0]
@@ -118,6 +153,8 @@ def test_bad_input_is_refused() -> None:
         ({"shares": (0.0,)}, "shares is"),
         ({"shares": ()}, "shares is"),
         ({"steps": 0}, "steps is 0"),
+        ({"tau": -1.0}, "tau -1.0"),
+        ({"prune": 10_000}, "prune fewer"),
         ({"floor": 1e9}, "does not do this task"),
         ({"max_memory": 1e-6}, "fewer pairs"),
     ):

@@ -74,6 +74,12 @@ def test_repeats_are_drawn_for_the_model(run: Run, llama: Path, tmp_path: Path) 
     assert "random heads" in done.output
 
 
+def test_a_small_model_needs_texts_to_be_trained_on(run: Run, tmp_path: Path) -> None:
+    done = run("circuits", "ngrams", "--text", "a few", "--model", "attention-only-1", "--out", tmp_path / "run")
+    assert done.exit_code == 2 and "1000 at least are needed" in " ".join(done.output.split())
+    assert not (tmp_path / "run-model").exists()
+
+
 EDIT = ("edit", "--prompt", "the nice people love", "--subject", "nice people", "--answer", "film", "--target", "movie")
 
 
@@ -108,6 +114,8 @@ def test_an_edit_is_kept_as_a_small_file(run: Run, llama: Path, tmp_path: Path) 
     ("given", "words"),
     [
         (EDIT, "needs a corpus"),
+        (("ngrams", "--text", "too few words"), "tables need 10"),
+        (("patch", "--data", "markov"), "made of texts"),
         (("features", "--text", "you", "--kind", "relu"), "not one of: l1, topk"),
         (("logits",), "give the prompts once"),
         (("logits", "--data", "ioi", "--prompt", "a"), "give the prompts once"),

@@ -7,6 +7,7 @@ takes it. Prompts come from :mod:`tracemend.data.prompts`.
 from __future__ import annotations
 
 from tracemend.circuits.attention import Attention, AttentionResult
+from tracemend.circuits.attention_only import AttentionOnly
 from tracemend.circuits.circuit import Circuit
 from tracemend.circuits.composition import composition
 from tracemend.circuits.edit import Edit, EditResult
@@ -15,7 +16,9 @@ from tracemend.circuits.graph import Graph, GraphResult
 from tracemend.circuits.induction import Induction, InductionResult
 from tracemend.circuits.layers import Layers, LayersResult
 from tracemend.circuits.logits import Logits, LogitsResult
+from tracemend.circuits.markov import MarkovSource
 from tracemend.circuits.memories import Memories, MemoriesResult
+from tracemend.circuits.ngrams import Ngrams, NgramsResult
 from tracemend.circuits.patch import Patch, PatchResult
 from tracemend.circuits.rank_one import RankOne, edited, read_edits, write_edits
 from tracemend.circuits.repeats import Repeats
@@ -25,10 +28,12 @@ from tracemend.circuits.structure import Structure, StructureResult
 from tracemend.circuits.subupdates import Subupdates, SubupdatesResult
 from tracemend.circuits.superposition import Superposition, ToyModel
 from tracemend.circuits.trace_facts import TraceFacts, TraceFactsResult
+from tracemend.circuits.units import Units, UnitsResult
 
 __all__ = [
     "Attention",
     "AttentionResult",
+    "AttentionOnly",
     "Circuit",
     "Edit",
     "EditResult",
@@ -42,8 +47,11 @@ __all__ = [
     "LayersResult",
     "Logits",
     "LogitsResult",
+    "MarkovSource",
     "Memories",
     "MemoriesResult",
+    "Ngrams",
+    "NgramsResult",
     "Patch",
     "PatchResult",
     "RankOne",
@@ -58,6 +66,8 @@ __all__ = [
     "ToyModel",
     "TraceFacts",
     "TraceFactsResult",
+    "Units",
+    "UnitsResult",
     "composition",
     "edited",
     "read_edits",

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from tracemend.circuits.circuit import Circuit, generator, rows_of
-from tracemend.circuits.paired import PairedRuns, check_gap
+from tracemend.circuits.judge import Judge, drawn, strongest
+from tracemend.circuits.pruning import pruned
 from tracemend.circuits.tokens import ids_of
-from tracemend.circuits.weights import unembedding
-from tracemend.circuits.wiring import Wiring, edge_scores
+from tracemend.circuits.wiring import Wiring
 from tracemend.data.prompts import PromptPairs
 from tracemend.errors import CircuitError
 from tracemend.methods import MethodResult
-from tracemend.models import LanguageModel, tiny
+from tracemend.models import tiny
 from tracemend.progress import Progress
 
 
@@ -28,7 +28,8 @@ class GraphResult(MethodResult):
     """The edges of the largest circuit, the strongest first, and how well each size does.
 
     The table has a row an edge: ``writer``, ``reader``, ``score`` (expected change of the metric when the edge carries
-    the corrupted run's news, in logits), ``share`` (of all edges: the smallest circuit with it).
+    the corrupted run's news, in logits), ``share`` (of all edges: the smallest circuit with it), ``pruned`` (whether
+    it is in the pruned circuit).
 
     Attributes:
         sizes: ``share``, ``edges``, ``faithfulness``, ``completeness``, and both of random circuits (means).
@@ -66,15 +67,21 @@ class Graph(Circuit[GraphResult]):
         faithfulness = Σ (m(C) - m(corrupted)) / Σ (m(clean) - m(corrupted))     completeness: of all edges but C
         minimality = mean fall of faithfulness when one edge of C is taken out
 
+    With ``prune`` the strongest edges are then visited one by one, from the logits back, and an edge goes for good if
+    without it the KL divergence of the next token from the whole network's rises by less than ``tau`` (Conmy et al.
+    2023, arXiv 2304.14997, on the edges that attribution leaves): one run for each edge and pair.
+
     Sums are over the pairs. Syed et al. 2023, arXiv 2310.10348; Hanna et al. 2024, arXiv 2403.17806; Wang et al. 2022,
     arXiv 2211.00593, for the three criteria.
 
     Metrics: ``faithfulness`` and ``completeness`` at the largest of ``shares``, ``smallest`` (the least of them with
     faithfulness of at least 0.8; 1, all edges, where there is none), ``minimality`` at the largest, ``correlation`` (of
     scores with the change when the edge alone is patched, over ``checked`` edges: the strongest half and random ones),
-    ``everything`` and ``nothing`` (faithfulness of all edges and of none: 1 and 0, or the method refuses). Controls:
-    ``random edges`` (as many: ``faithfulness``, ``completeness``, ``minimality``), ``one step`` (``faithfulness`` and
-    ``correlation`` of scores from the clean run's gradient alone).
+    ``everything`` and ``nothing`` (faithfulness of all edges and of none: 1 and 0, or the method refuses); with
+    ``prune`` ``pruned`` (edges that are left) and ``pruned_faithfulness``. Controls: ``random edges`` (as many:
+    ``faithfulness``, ``completeness``, ``minimality``, ``pruned_faithfulness``), ``one step`` (``faithfulness`` and
+    ``correlation`` of scores from the clean run's gradient alone), ``strongest edges`` and ``random part``
+    (``pruned_faithfulness`` of as many edges of those that were pruned: the strongest, and random ones).
 
     Attributes:
         shares: of all edges, that circuits have.
@@ -82,9 +89,13 @@ class Graph(Circuit[GraphResult]):
         draws: random circuits of each size.
         checked: edges that are patched by themselves, and taken out.
         floor: the least mean gap between clean and corrupted, in logits.
+        prune: how many of the strongest edges are pruned one by one; 0 for none.
+        tau: the rise of the divergence, in nats, for which an edge stays.
 
     Raises:
-        CircuitError: not a decoder; prompts of different lengths; an answer of several tokens; a gap below the floor.
+        CircuitError: not a decoder; prompts of different lengths; an answer of several tokens; a gap below the floor;
+        more
+            edges to prune than the largest circuit has.
 
     Example:
         >>> Graph().run(load("smollm2"), indirect_objects(4)).table().head(10)
@@ -99,6 +110,8 @@ class Graph(Circuit[GraphResult]):
     draws: int = 3
     checked: int = 20
     floor: float = 0.5
+    prune: int = 0
+    tau: float = 0.01
 
     def run(self, model: Any, data: Any, *, progress: Progress = Progress()) -> GraphResult:
         """Score every edge, and judge circuits of every size.
@@ -114,13 +127,18 @@ class Graph(Circuit[GraphResult]):
         network, pairs = self.decoder(model), rows_of(self.table(PromptPairs, data))
         self._check()
         wiring = Wiring(network)
+        if self.prune > round(max(self.shares) * wiring.edges):
+            raise CircuitError(
+                f"prune is {self.prune}, but the largest circuit has {round(max(self.shares) * wiring.edges)} edges; "
+                "prune fewer, or raise the largest of shares."
+            )
         longest = max(ids_of(network, pair["clean"]).shape[1] for pair in pairs)
         self.announce(
             longest * network.hidden_size * len(wiring.writers) * (3 + 2 * len(pairs))
             + longest * (network.hidden_size * 12 * wiring.layers + network.config.vocab_size),
             "give shorter prompts, or fewer pairs",
         )
-        judge = _Judge.of(network, wiring, pairs, self.floor)
+        judge = Judge.of(network, wiring, pairs, self.floor)
         scores = judge.scores(self.steps, progress)
         plain = judge.scores(1, progress) if self.steps > 1 else scores
         return self._judged(judge, scores, plain, progress)
@@ -131,8 +149,10 @@ class Graph(Circuit[GraphResult]):
         for name in ("steps", "draws", "checked"):
             if getattr(self, name) < 1:
                 raise CircuitError(f"{name} is {getattr(self, name)}; expected at least 1.")
+        if self.prune < 0 or self.tau < 0:
+            raise CircuitError(f"prune is {self.prune} and tau {self.tau}; expected 0 or more.")
 
-    def _judged(self, judge: _Judge, scores: Tensor, plain: Tensor, progress: Progress) -> GraphResult:
+    def _judged(self, judge: Judge, scores: Tensor, plain: Tensor, progress: Progress) -> GraphResult:
         wiring, random = judge.wiring, generator(self.seed)
         shares = sorted(self.shares)
         everything, nothing = judge.faithfulness(wiring.valid), judge.faithfulness(torch.zeros_like(wiring.valid))
@@ -146,7 +166,7 @@ class Graph(Circuit[GraphResult]):
         count = counts[-1]
         for share, size in progress.track(list(zip(shares, counts, strict=True)), task="circuits"):
             own = strongest(scores, wiring.valid, size)
-            others = [_drawn(wiring.valid, size, random) for _ in range(self.draws)]
+            others = [drawn(wiring.valid, size, random) for _ in range(self.draws)]
             sizes.append(
                 {
                     "share": share,
@@ -160,11 +180,12 @@ class Graph(Circuit[GraphResult]):
                 }
             )
         table = pd.DataFrame(sizes)
-        own, other = strongest(scores, wiring.valid, count), _drawn(wiring.valid, count, random)
+        own, other = strongest(scores, wiring.valid, count), drawn(wiring.valid, count, random)
         good = table[table["faithfulness"] >= 0.8]
         checked = self._checked(judge, scores, random)
         exact = [judge.alone(edge) for edge in progress.track(checked, task="single edges")]
         end = table.iloc[-1]
+        left, found = self._pruned(judge, scores, random, progress)
         return GraphResult(
             metrics={
                 "faithfulness": float(end["faithfulness"]),
@@ -174,24 +195,48 @@ class Graph(Circuit[GraphResult]):
                 "correlation": _correlation(scores, checked, exact),
                 "everything": everything,
                 "nothing": nothing,
+                **found["found"],
             },
             controls={
                 "random edges": {
                     "faithfulness": float(end["faithfulness_random"]),
                     "completeness": float(end["completeness_random"]),
                     "minimality": self._minimality(judge, other, scores, random),
+                    **found["random edges"],
                 },
                 "one step": {
                     "faithfulness": judge.faithfulness(strongest(plain, wiring.valid, count)),
                     "correlation": _correlation(plain, checked, exact),
                 },
+                **{arm: found[arm] for arm in ("strongest edges", "random part") if arm in found},
             },
             config=self.config,
-            rows=_edges(wiring, scores, list(zip(shares, counts, strict=True))),
+            rows=_edges(wiring, scores, list(zip(shares, counts, strict=True)), left),
             sizes=table,
         )
 
-    def _checked(self, judge: _Judge, scores: Tensor, random: torch.Generator) -> list[tuple[int, int]]:
+    def _pruned(
+        self, judge: Judge, scores: Tensor, random: torch.Generator, progress: Progress
+    ) -> tuple[Tensor, dict[str, dict[str, float]]]:
+        """The edges that pruning leaves, and the figures of each arm."""
+        valid = judge.wiring.valid
+        if not self.prune:
+            return torch.zeros_like(valid), {"found": {}, "random edges": {}}
+        start = strongest(scores, valid, self.prune)
+        left = pruned(judge, start, scores, self.tau, progress)
+        count = int(left.sum())
+
+        def of(*circuits: Tensor) -> dict[str, float]:
+            return {"pruned_faithfulness": float(np.mean([judge.faithfulness(each) for each in circuits]))}
+
+        return left, {
+            "found": {"pruned": float(count), **of(left)},
+            "strongest edges": of(strongest(scores, valid, count)),
+            "random part": of(*(drawn(start, count, random) for _ in range(self.draws))),
+            "random edges": of(*(drawn(valid, count, random) for _ in range(self.draws))),
+        }
+
+    def _checked(self, judge: Judge, scores: Tensor, random: torch.Generator) -> list[tuple[int, int]]:
         half = max(1, self.checked // 2)
         order = scores.abs().flatten().argsort(descending=True)[:half].tolist()
         rest = judge.wiring.valid.flatten().nonzero().flatten()
@@ -199,7 +244,7 @@ class Graph(Circuit[GraphResult]):
         width = scores.shape[1]
         return [(flat // width, flat % width) for flat in dict.fromkeys(order)]
 
-    def _minimality(self, judge: _Judge, kept: Tensor, scores: Tensor, random: torch.Generator) -> float:
+    def _minimality(self, judge: Judge, kept: Tensor, scores: Tensor, random: torch.Generator) -> float:
         """Mean fall of faithfulness without one of its edges: random ones, as many as are checked."""
         whole, edges = judge.faithfulness(kept), kept.nonzero()
         falls = []
@@ -218,70 +263,8 @@ class Graph(Circuit[GraphResult]):
             {"clean": "we like that nice film so", "corrupted": "we hate that nice film so", "answer": "good",
              "foil": "bad"},
         ]  # fmt: skip
-        return cls(shares=(0.1, 0.5), steps=2, draws=2, checked=6, floor=-1e9), tiny("llama"), PromptPairs.make(rows)
-
-
-@dataclass(frozen=True, eq=False)
-class _Judge:
-    """Pairs with what their parts write, and the share of the effect that some edges carry."""
-
-    model: LanguageModel
-    wiring: Wiring
-    runs: Sequence[PairedRuns]
-    ids: Sequence[tuple[Tensor, Tensor]]
-    clean: Sequence[Tensor]
-    corrupted: Sequence[Tensor]
-
-    @classmethod
-    def of(cls, model: LanguageModel, wiring: Wiring, pairs: Sequence[dict[str, str]], floor: float) -> _Judge:
-        runs = [PairedRuns.of(model, pair, at) for at, pair in enumerate(pairs)]
-        ends = np.array([run.ends for run in runs])
-        check_gap(ends[:, 0], ends[:, 1], floor, model.name)
-        if abs(float((ends[:, 0] - ends[:, 1]).sum())) < 1e-6:
-            raise CircuitError("clean and corrupted prompts give the same metric; there is no effect to be carried.")
-        ids = [(ids_of(model, pair["clean"]), ids_of(model, pair["corrupted"])) for pair in pairs]
-        clean = [wiring.contributions(run.clean) for run in runs]
-        return cls(model, wiring, runs, ids, clean, [wiring.contributions(run.corrupted) for run in runs])
-
-    def scores(self, steps: int, progress: Progress) -> Tensor:
-        """Mean over the pairs, [readers, writers]."""
-        total = torch.zeros(self.wiring.valid.shape)
-        for at, run in enumerate(progress.track(self.runs, task="score")):
-            rows = unembedding(self.model)
-            news = self.corrupted[at] - self.clean[at]
-            total += edge_scores(self.wiring, self.ids[at], rows[run.answer] - rows[run.foil], news, steps)
-        return total / len(self.runs)
-
-    def faithfulness(self, kept: Tensor) -> float:
-        """Σ (m(kept) - m(corrupted)) / Σ (m(clean) - m(corrupted))."""
-        change = gap = 0.0
-        for run, corrupted in zip(self.runs, self.corrupted, strict=True):
-            clean, end = run.ends
-            change += float(run.difference(self.wiring.run(run.clean, corrupted, kept))) - end
-            gap += clean - end
-        return change / gap
-
-    def alone(self, edge: tuple[int, int]) -> float:
-        """Mean change of m when this edge alone carries the corrupted run's news."""
-        kept = self.wiring.valid.clone()
-        kept[edge] = False
-        changes = [
-            float(run.difference(self.wiring.run(run.clean, corrupted, kept))) - run.ends[0]
-            for run, corrupted in zip(self.runs, self.corrupted, strict=True)
-        ]
-        return float(np.mean(changes))
-
-
-def strongest(scores: Tensor, valid: Tensor, count: int) -> Tensor:
-    """The edges with the largest scores in absolute value, [readers, writers]."""
-    ranked = torch.where(valid, scores.abs(), -1.0).flatten()
-    kept = torch.zeros(valid.numel(), dtype=torch.bool)
-    kept[ranked.topk(count).indices] = True
-    return kept.view_as(valid) & valid
-
-
-def _drawn(valid: Tensor, count: int, random: torch.Generator) -> Tensor:
-    return strongest(torch.rand(valid.shape, generator=random), valid, count)
+        how = cls(shares=(0.1, 0.5), steps=2, draws=2, checked=6, floor=-1e9, prune=6)
+        return how, tiny("llama"), PromptPairs.make(rows)
 
 
 def _correlation(scores: Tensor, edges: Sequence[tuple[int, int]], exact: Sequence[float]) -> float:
@@ -291,7 +274,7 @@ def _correlation(scores: Tensor, edges: Sequence[tuple[int, int]], exact: Sequen
     return float(np.corrcoef(said, exact)[0, 1])
 
 
-def _edges(wiring: Wiring, scores: Tensor, sizes: Sequence[tuple[float, int]]) -> pd.DataFrame:
+def _edges(wiring: Wiring, scores: Tensor, sizes: Sequence[tuple[float, int]], left: Tensor) -> pd.DataFrame:
     kept = strongest(scores, wiring.valid, sizes[-1][1]).nonzero().tolist()
     kept.sort(key=lambda edge: -abs(float(scores[tuple(edge)])))
     return pd.DataFrame(
@@ -301,6 +284,7 @@ def _edges(wiring: Wiring, scores: Tensor, sizes: Sequence[tuple[float, int]]) -
                 "reader": wiring.readers[reader].name,
                 "score": float(scores[reader, writer]),
                 "share": next(share for share, count in sizes if rank < count),
+                "pruned": bool(left[reader, writer]),
             }
             for rank, (reader, writer) in enumerate(kept)
         ]

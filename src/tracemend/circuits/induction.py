@@ -14,7 +14,7 @@ from torch import Tensor
 from tracemend.circuits.circuit import Circuit, generator, heads_of, layers_of
 from tracemend.circuits.composition import Head, composition, random_composition
 from tracemend.circuits.repeats import Repeats
-from tracemend.circuits.weights import embedding, gain, module_at, reads, unembedding, writes
+from tracemend.circuits.weights import copying, unembedding
 from tracemend.errors import CircuitError
 from tracemend.methods import MethodResult
 from tracemend.models import LanguageModel, capture, edit, tiny
@@ -130,7 +130,7 @@ class Induction(Circuit[InductionResult]):
             for total, value in ((found, scores), (means, z), (losses, loss)):
                 total.add(value, len(ids))
             plain.add(_looked(network, other, data)[0], len(other))
-        rows = _rows(found.mean, plain.mean, _copying(network))
+        rows = _rows(found.mean, plain.mean, copying(network))
         order = _named(rows)
         first, second = losses.mean.tolist()
         metrics = {
@@ -263,18 +263,6 @@ def _loss_without(model: LanguageModel, data: Repeats, heads: Sequence[Head], me
         for ids in data.ids.to(model.network.device).split(_BATCH):
             total.add(_losses(model.network(ids, use_cache=False).logits, ids, data), len(ids))
     return float(total.mean[1])
-
-
-def _copying(model: LanguageModel) -> Tensor:
-    """Σ Re λ / Σ |λ| of the OV circuit of every head, [layers, heads]."""
-    final = gain(module_at(model, "ln_final.hook_normalized"))
-    both = (unembedding(model) * final).T @ embedding(model)
-    found = []
-    for layer in range(layers_of(model)):
-        into = gain(module_at(model, f"blocks.{layer}.ln1.hook_normalized"))[:, None] * reads(model, layer, "v")
-        values = torch.linalg.eigvals(torch.einsum("hdm,mn,hne->hde", writes(model, layer), both, into).cpu())
-        found.append(values.real.sum(-1) / values.abs().sum(-1).clamp_min(1e-12))
-    return torch.stack(found)
 
 
 def _named(rows: pd.DataFrame) -> list[Head]:

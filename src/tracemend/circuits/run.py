@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tracemend.circuits.circuit import Circuit
+from tracemend.circuits.markov import MarkovSource
 from tracemend.circuits.repeats import Repeats
 from tracemend.data.prompts import Contrasts, Facts, PromptPairs, Prompts, Texts, indirect_objects
 from tracemend.data.rewrites import Rewrites
@@ -18,8 +19,8 @@ from tracemend.runs import read_result
 
 KINDS: dict[str, type[Prompts]] = {kind.__name__: kind for kind in (Contrasts, Facts, PromptPairs, Rewrites, Texts)}
 # Data that come with the library, by name.
-BUILT_IN = ("ioi",)
-_PAIRS = 8
+BUILT_IN = ("ioi", "markov")
+_PAIRS, _MARKOV = 8, 2000
 
 
 def circuits() -> dict[str, type[Circuit[Any]]]:
@@ -39,13 +40,13 @@ def prompts_for(
 
     Args:
         kind: what the method takes: ``Contrasts``, ``Facts``, ``PromptPairs``, ``Rewrites`` or ``Texts``.
-        source: a file with the kind's columns, or ``ioi``.
+        source: a file with the kind's columns, ``ioi`` (pairs) or ``markov`` (texts of :class:`MarkovSource`).
         columns: one row, given in words; empty where ``source`` is given.
         count: rows that are used, the first ones.
         corpus: for ``Rewrites``, a file with the column ``text``.
 
     Raises:
-        CircuitError: neither or both are given, or ``ioi`` is not of this kind.
+        CircuitError: neither or both are given, or what is built in is not of this kind.
         DataError: as :meth:`tracemend.data.prompts.Prompts.read`.
     """
     wanted = KINDS[kind]
@@ -58,6 +59,10 @@ def prompts_for(
         if missing:
             raise CircuitError(f"--{missing[0]} is missing; one row needs {flags}.")
         return _within(wanted.make([named]), corpus)
+    if source == "markov" and wanted is Texts:
+        return MarkovSource.draw().texts(count or _MARKOV)
+    if source == "markov":
+        raise CircuitError(f"{source} is made of texts; this method takes {kind} ({', '.join(wanted.columns)}).")
     if source in BUILT_IN:
         pairs = indirect_objects(count or _PAIRS)
         if wanted is PromptPairs:

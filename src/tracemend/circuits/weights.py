@@ -91,6 +91,20 @@ def gain(norm: nn.Module) -> Tensor:
         return torch.as_tensor(norm(torch.full_like(weight, _LARGE)).detach())
 
 
+def copying(model: LanguageModel) -> Tensor:
+    """Σ Re λ / Σ |λ| over the eigenvalues λ of W_E W_V W_O W_U of every head, [layers, heads].
+
+    +1 raises what is attended to, -1 lowers it. The eigenvalues are those of a d_head x d_head product.
+    """
+    both = (unembedding(model) * gain(module_at(model, "ln_final.hook_normalized"))).T @ embedding(model)
+    found = []
+    for layer in range(int(model.config.num_hidden_layers)):
+        into = gain(module_at(model, f"blocks.{layer}.ln1.hook_normalized"))[:, None] * reads(model, layer, "v")
+        values = torch.linalg.eigvals(torch.einsum("hdm,mn,hne->hde", writes(model, layer), both, into).cpu())
+        found.append(values.real.sum(-1) / values.abs().sum(-1).clamp_min(1e-12))
+    return torch.stack(found)
+
+
 @dataclass(frozen=True, eq=False)
 class FrozenNorm:
     """A layer norm or RMS norm with the scale it had on one stream: then it is linear, and parts add up.

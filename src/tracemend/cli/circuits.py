@@ -21,6 +21,8 @@ from tracemend.cli.progress import shown
 
 if TYPE_CHECKING:
     from tracemend.circuits import Circuit
+    from tracemend.models import LanguageModel
+    from tracemend.progress import Progress
 
 NAMES = (
     "attention",
@@ -35,6 +37,8 @@ NAMES = (
     "subupdates",
     "features",
     "graph",
+    "ngrams",
+    "units",
 )
 SHOWN = 10
 _METHOD, _DATA = "Method", "Data"
@@ -92,6 +96,8 @@ def _command(name: str) -> Any:
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
     data = "--data ioi --count 4" if method.inputs in ("Contrasts", "PromptPairs") else _example(method.inputs)
+    if name == "ngrams":
+        data = "--model attention-only-1 --data markov"
     command.__doc__ = f"{method.summary()}\n\nExample:\n\n    tracemend circuits {name} {data} --out runs/{name}"
     return command
 
@@ -118,22 +124,14 @@ def _run(
 ) -> None:
     import pandas as pd
 
-    from tracemend.circuits import Repeats
-    from tracemend.circuits.run import circuit_run, prompts_for
-    from tracemend.models import load
+    from tracemend.circuits.run import circuit_run
     from tracemend.runs import read_json
 
     fields = {f.name: f for f in dataclasses.fields(method)}
     configured = method(**{key: _value(fields[key], given.pop(key)) for key in list(given) if key in fields})
+    folder = out or Path("runs") / name
     with shown(quiet) as progress:
-        loaded = load(model)
-        data: Any
-        if method.inputs == "Repeats":
-            data = Repeats.draw(loaded, length=given["length"], count=given["texts"], seed=configured.seed)
-        else:
-            row = {column: given[column] for column in columns}
-            data = prompts_for(method.inputs, given["data"], row, count=given["count"], corpus=given.get("corpus"))
-        folder = out or Path("runs") / name
+        loaded, data = _model_and_data(method, columns, given, model, folder, configured.seed, progress)
         result = circuit_run(configured, loaded, data, out=folder, command_line=command_line(), progress=progress)
     console = person(json=json)
     print_table(console, pd.read_parquet(folder / "rows.parquet").head(SHOWN))
@@ -147,6 +145,32 @@ def _run(
     print_run(console, folder)
     if json:
         print_result(folder)
+
+
+def _model_and_data(
+    method: type[Circuit[Any]],
+    columns: tuple[str, ...],
+    given: dict[str, Any],
+    model: str,
+    folder: Path,
+    seed: int,
+    progress: Progress,
+) -> tuple[LanguageModel, Any]:
+    from tracemend.circuits import Repeats
+    from tracemend.circuits.attention_only import SMALL, AttentionOnly, kept_model
+    from tracemend.circuits.run import prompts_for
+    from tracemend.data.prompts import Texts
+    from tracemend.models import load
+
+    if method.inputs == "Repeats":
+        loaded = load(model)
+        return loaded, Repeats.draw(loaded, length=given["length"], count=given["texts"], seed=seed)
+    row = {column: given[column] for column in columns}
+    data = prompts_for(method.inputs, given["data"], row, count=given["count"], corpus=given.get("corpus"))
+    if model in SMALL and method.name == "circuits.ngrams" and isinstance(data, Texts):
+        how = AttentionOnly(layers=SMALL[model], seed=seed)
+        return kept_model(how, data, folder.with_name(f"{folder.name}-model"), progress=progress), data
+    return load(model), data
 
 
 def _option(name: str, annotation: Any, default: Any) -> inspect.Parameter:

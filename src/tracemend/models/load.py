@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from copy import deepcopy
@@ -271,7 +272,10 @@ def _quietly() -> Iterator[None]:
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     try:
-        yield
+        with warnings.catch_warnings():
+            # Of matrices of no size, such as those of an MLP without hidden units.
+            warnings.filterwarnings("ignore", message="Initializing zero-element tensors")
+            yield
     finally:
         logging.set_verbosity(level)
         if bars:

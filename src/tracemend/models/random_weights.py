@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from copy import deepcopy
 from typing import Any
 
@@ -28,7 +29,9 @@ def random_weights(model: LanguageModel, *, seed: int = 0) -> LanguageModel:
     maker: Any = type(model.network)
     parameter = next(model.network.parameters())
     attention = getattr(model.config, "_attn_implementation", "eager")
-    with torch.random.fork_rng(devices=[]):
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        # Of a network with matrices of no size, such as an MLP without hidden units, torch says so each time.
+        warnings.filterwarnings("ignore", message="Initializing zero-element tensors")
         torch.manual_seed(seed)
         network = maker._from_config(deepcopy(model.config), dtype=torch.float32, attn_implementation=attention)
     network.to(parameter.device).eval()

@@ -1,0 +1,110 @@
+"""Figures of small attention-only models, trained on the spot on a source of which the truth is known.
+
+python -m benchmarks.ngrams one         one layer: bigrams, skip-trigrams, copying; three sources and models
+python -m benchmarks.ngrams two         two layers: induction heads, composition and their growth, beside one layer
+python -m benchmarks.ngrams smollm2     the first layer of smollm2 on English web text (data: TRACEMEND_DATA, ud_ewt)
+
+Each takes a few minutes on one core. ``control`` names the arm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+import warnings
+from collections.abc import Sequence
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import numpy as np
+import torch
+
+from tracemend.circuits import AttentionOnly, Induction, MarkovSource, Ngrams, Repeats
+from tracemend.circuits.attention_only import loss_of
+from tracemend.circuits.induction import head_scores
+from tracemend.data.prompts import Texts
+from tracemend.data.reference import reference_folder
+from tracemend.models import LanguageModel, load
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=("one", "two", "smollm2"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    given = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    began = time.process_time()
+    {"one": one, "two": two, "smollm2": smollm2}[given.name](given.seeds)
+    print(f"processor seconds {time.process_time() - began:.0f}")
+
+
+def one(seeds: Sequence[int]) -> None:
+    """Source, weights and batches drawn anew for each seed."""
+    for seed in seeds:
+        source = MarkovSource.draw(seed=seed)
+        texts = source.texts(seed=seed)
+        began = time.process_time()
+        model = AttentionOnly(layers=1, seed=seed).fit(texts)
+        seconds = time.process_time() - began
+        found = Ngrams(seed=seed).run(model, texts)
+        words = source.words
+        said = {tuple(row) for row in found.table()[["source", "destination", "output"]].itertuples(index=False)}
+        planted = sum(tuple(words[i] for i in rule) in said for rule in source.rules)
+        truth = source.transitions.argmax(-1).tolist()
+        right = np.mean([row.next == words[truth[words.index(str(row.token))]] for row in found.bigrams.itertuples()])
+        best = head_scores(model, Repeats.draw(model, length=20, count=16))["induction"].max()
+        print(f"seed {seed}: trained in {seconds:.0f} s, loss {loss_of(model, texts):.3f}")
+        print(f"  planted skip-trigrams among the 20 strongest: {planted} of {len(source.rules)}")
+        print(f"  bigrams as in the source {right:.3f}; best induction score {best:.3f}")
+        for name, value in found.metrics.items():
+            beside = {arm: round(of[name], 3) for arm, of in found.controls.items() if name in of}
+            print(f"  {name:<20} {value:.3f}  {beside}")
+
+
+def two(seeds: Sequence[int]) -> None:
+    """Growth over training of two layers and of one, then induction heads and their ablation."""
+    for seed in seeds:
+        # Text that is best predicted by copying.
+        texts = MarkovSource.draw(rules=0, spread=1.0, again=0.1, seed=seed).texts(seed=seed)
+        for layers in (1, 2):
+            print(f"seed {seed}, {layers} layers: step, loss of first and second copy, best induction score")
+
+            def watch(step: int, model: LanguageModel) -> None:
+                data = Repeats.draw(model, length=20, count=16)
+                best = head_scores(model, data)["induction"].max()
+                print(f"  {step:>5} {copies(model, data)} {best:.3f}", flush=True)
+
+            model = AttentionOnly(layers=layers, seed=seed).fit(texts, watch=watch)
+            found = Induction(silence=(1, 2), draws=3).run(model, Repeats.draw(model, length=20, count=16))
+            for name, value in found.metrics.items():
+                beside = {arm: round(of[name], 3) for arm, of in found.controls.items() if name in of}
+                print(f"  {name:<20} {value:.3f}  {beside}")
+
+
+@torch.no_grad()
+def copies(model: LanguageModel, data: Repeats) -> str:
+    """Loss on both copies of random tokens."""
+    logits = model.network(data.ids, use_cache=False).logits[:, :-1]
+    each = torch.nn.functional.cross_entropy(logits.transpose(1, 2), data.ids[:, 1:], reduction="none")
+    r, start = data.length, data.start
+    first, second = each[:, start : start + r - 1].mean(), each[:, start + r : start + 2 * r - 1].mean()
+    return f"{float(first):.3f} {float(second):.3f}"
+
+
+def smollm2(_: Sequence[int]) -> None:
+    """The direct path of a real model."""
+    lines = (reference_folder("ud_ewt") / "train-4k.conllu").read_text(encoding="utf-8").splitlines()
+    texts = [line.removeprefix("# text = ") for line in lines if line.startswith("# text = ")]
+    rows = [{"text": " ".join(texts[i : i + 4])} for i in range(0, len(texts), 4)]
+    found = Ngrams().run(load("smollm2"), Texts.make(rows))
+    print(found.table().head(12).to_string())
+    for name, value in found.metrics.items():
+        beside = {arm: round(of[name], 3) for arm, of in found.controls.items() if name in of}
+        print(f"  {name:<20} {value:.3f}  {beside}")
+    print(found.heads.to_string(), *found.findings, sep="\n")
+
+
+if __name__ == "__main__":
+    main()
