@@ -32,8 +32,8 @@ from tracemend.circuits.units import Units, UnitsResult
 
 __all__ = [
     "Attention",
-    "AttentionResult",
     "AttentionOnly",
+    "AttentionResult",
     "Circuit",
     "Edit",
     "EditResult",

@@ -94,8 +94,7 @@ class Graph(Circuit[GraphResult]):
 
     Raises:
         CircuitError: not a decoder; prompts of different lengths; an answer of several tokens; a gap below the floor;
-        more
-            edges to prune than the largest circuit has.
+            more edges to prune than the largest circuit has.
 
     Example:
         >>> Graph().run(load("smollm2"), indirect_objects(4)).table().head(10)

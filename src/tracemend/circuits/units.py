@@ -42,7 +42,7 @@ class UnitsResult(MethodResult):
 
     Attributes:
         pairs: ``a``, ``b`` (units as ``L3.17``), R² of ``linear``, ``and``, ``or`` on the other half of the texts,
-        ``best``.
+            and ``best``.
     """
 
     tables: ClassVar[tuple[str, ...]] = ("pairs",)
@@ -102,8 +102,7 @@ class Units(Circuit[UnitsResult]):
 
     Raises:
         CircuitError: not a decoder; the first layer, no such neuron, or fewer than two edges; too few tokens; a
-        neuron whose
-            input never changes.
+            neuron whose input never changes.
 
     Example:
         >>> Units(layer=20, neuron=7).run(load("smollm2"), texts).table().head(10)
