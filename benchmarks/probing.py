@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
-from benchmarks.probes import lines, measures, of_attention
+from benchmarks.probes import lines, measures, of_attention, of_codes
 from tracemend.data import available_folder
 from tracemend.runs import versions, write_json
 
@@ -64,6 +64,7 @@ def _print(line: lines.Line, values: list[float]) -> None:
 
 BENCHES: dict[str, tuple[Callable[[argparse.Namespace, int], measures.Figures], list[lines.Line], str | None]] = {
     "upos": (measures.upos, lines.UPOS, "ud_ewt"),
+    "codes": (of_codes.codes, lines.CODES, "ud_ewt"),
     "mlp": (measures.mlp, lines.MLP, "ud_ewt"),
     "neighbour": (measures.neighbour, lines.NEIGHBOUR, "ud_ewt"),
     "sentences": (measures.sentences, lines.SENTENCES, "ud_ewt"),
@@ -92,6 +93,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--pairs", type=int, default=2, help="minimal pairs of each paradigm")
     parser.add_argument("--texts", type=int, default=50, help="texts that prompts are tested on")
+    parser.add_argument("--pruned", type=int, default=500, help="texts that pruned heads are tested on")
     parser.add_argument("--patterns", type=int, default=1, help="patterns of each relation")
     parser.add_argument("--cache", type=Path, help="folder of representations")
     parser.add_argument("--out", type=Path, help="JSON file")

@@ -97,7 +97,7 @@ TASKS = [
 GAP = [
     Line("layer 0", ".517", 0.44, 0.56), Line("layer 2", ".677"), Line("layer 3", ".723", 0.65),
     Line("layer 4", ".708"), Line("layer 6", ".693"), Line("zero-shot, least", ".46"),
-    Line("zero-shot, most", ".54", None, 0.56), Line("nearest", ".485"),
+    Line("zero-shot, most", ".54", None, 0.56), Line("nearest", ".485"), Line("places", "not measured"),
     Line("random weights, least", ".47", 0.44, 0.56), Line("random weights, most", ".49", 0.44, 0.56),
     Line("seconds", "73", None, 146),
 ]  # fmt: skip
@@ -109,6 +109,11 @@ EXTRACTION = [Line("plain seconds", ""), Line("read seconds", ""), Line("read / 
 SOLVER = [
     Line("seconds, all at once", ""), Line("seconds, scikit-learn", ""), Line("times faster", "", 5.0),
     Line("largest loss of accuracy", "", None, 0.005), Line("largest gain of accuracy", ""),
+]  # fmt: skip
+CODES = [
+    Line("ours, task", "7.78"), Line("ours, control", "1.23", None, 1.5), Line("C = 10, task", ""),
+    Line("C = 10, control", ""), Line("150 full-batch steps, task", "7.78"),
+    Line("150 full-batch steps, control", "1.23"), Line("frequencies, control", ""), Line("word types, control", ""),
 ]  # fmt: skip
 HEADS = [
     Line("obj", ".763", 0.65), Line("obj, offset", ".342"), Line("obj - offset", ".421", 0.25),

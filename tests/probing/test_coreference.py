@@ -35,7 +35,9 @@ def found():
 
 
 def test_every_control_is_there_and_the_rules_do_not_know(found):
-    assert set(found.controls) == {"random_weights", "zero_shot", "recency", "first_mention", "layer_0"}
+    assert set(found.controls) == {
+        "random_weights", "zero_shot", "recency", "first_mention", "places", "layer_0",
+    }  # fmt: skip
     assert found.controls["recency"]["accuracy"] == found.controls["first_mention"]["accuracy"] == 0.5
     assert list(found.table()["layer"]) == [0, 1, 2]
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tracemend.data import SpanExamples, available_folder, read_conllu
-from tracemend.errors import DataError, ProbeError
+from tracemend.errors import DataError, ModelError, ProbeError
 from tracemend.models import load, tiny
 from tracemend.probing import EdgeProbe
 from tracemend.probing.edge import _means
@@ -76,6 +76,28 @@ def test_other_tasks_and_other_data_are_refused():
     _, model, data = EdgeProbe.tiny()
     with pytest.raises(ProbeError, match="'dependency'"):
         EdgeProbe(task="srl").run(model, data)
+
+
+def spans(labels, words=("my", "film", "is", "good")):
+    n = len(labels)
+    return SpanExamples(
+        words=(tuple(words),) * n, sentence=tuple(range(n)), first=((0, 2),) * n, second=None, label=tuple(labels),
+        part=("train", "train", "dev", "test") * (n // 4),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "said"),
+    [
+        (lambda: spans(["x"] * 80), ProbeError, "has 1 label with at least 10 items"),
+        (lambda: spans([f"l{i % 20}" for i in range(80)]), ProbeError, "has 0 label with at least 10 items"),
+        (lambda: spans(["x", "y"] * 40, words=("my", "\u200b", "film")), ModelError, "no token"),
+        (lambda: spans(["x", "y"] * 40, words=["my"] * 90), ModelError, "window"),
+    ],
+)
+def test_one_label_rare_labels_and_words_that_the_model_cannot_read_are_refused(data, error, said):
+    with pytest.raises(error, match=said):
+        EdgeProbe().run(tiny("bert"), data())
 
 
 @pytest.mark.slow

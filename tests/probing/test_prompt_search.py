@@ -185,6 +185,10 @@ def test_what_cannot_be_searched_is_refused(changes, data, said):
 def test_models_and_windows_that_do_not_fit_are_refused():
     with pytest.raises(ModelError, match="without a language model head"):
         PromptSearch().run(tiny("bert"), facts())
+    made = facts()
+    strange = replace(made, facts=(*made.facts[:-1], made.facts[-1]._replace(object="电影")))
+    with pytest.raises(ProbeError, match="cannot make the candidate"):
+        PromptSearch().run(masked_bert(), strange)
     model = tiny("gpt2")
     with pytest.raises(ProbeError, match="take a shorter prompt"):
         Slotted.make(model, ["my"], [_tokens(model, "film")], model.window)

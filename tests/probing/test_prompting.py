@@ -13,6 +13,7 @@ from tracemend.errors import ModelError, ProbeError
 from tracemend.models import tiny
 from tracemend.probing import PromptingProbe
 from tracemend.probing.prompted import Prompter, check_template
+from tracemend.probing.tuned_prefix import prefix_hits
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama"])
@@ -87,6 +88,36 @@ def test_wrong_labels_are_wrong():
         assert sorted(y for _, y in right) == [0, 1]
 
 
+def test_a_tuned_prefix_stands_beside_the_probe_and_its_control(found):
+    assert {"prefix", "diagnostic"} <= set(found.metrics) & set(found.controls["random_weights"])
+    assert found.controls["majority"]["prefix"] == found.controls["majority"]["zero_shot"]
+    assert sum(s.startswith("the tuned prefix") for s in found.findings) == 4
+    method, model, data = PromptingProbe.tiny()
+    without = replace(method, prefix=0).run(model, data)
+    assert "prefix" not in without.metrics and without.metrics["diagnostic"] == found.metrics["diagnostic"]
+
+
+def test_a_prefix_learns_and_leaves_the_network_alone():
+    method, model, data = PromptingProbe.tiny()
+    parts, words = method._parts(data), {"good": "good", "bad": "bad"}
+    before = {name: p.clone() for name, p in model.network.named_parameters()}
+
+    def tuned(train, epochs):
+        told = {**parts, "train": train, "dev": train}
+        return prefix_hits(model, told, words, tokens=4, epochs=epochs, learning_rate=0.1, batch_size=8)
+
+    y = np.array(data.labels)[data.y]
+    where = {label: np.flatnonzero(y == label) for label in words}
+    # The network knows nothing: from few texts of the other label only the frequent one is learnt.
+    for often, seldom in (("good", "bad"), ("bad", "good")):
+        few = data.take(np.concatenate([where[often][:24], where[seldom][:1]]))
+        assert tuned(few, 2).tolist() == [float(label == often) for label in np.array(data.labels)[parts["test"].y]]
+    # Its vectors hold the words, so enough tuning finds them: a prefix is a probe, and needs its control.
+    both = data.take(np.concatenate([where["good"][:24], where["bad"][:24]]))
+    assert tuned(both, 15).mean() > 0.8
+    assert all(torch.equal(p, before[name]) and p.requires_grad for name, p in model.network.named_parameters())
+
+
 def test_bad_input():
     method, model, data = PromptingProbe.tiny()
     for template in ("[X] is", "is it [Y]", "[Y] is [X]"):
@@ -98,6 +129,8 @@ def test_bad_input():
         replace(method, shots=5).run(model, data)
     with pytest.raises(ProbeError, match="do not all differ"):
         replace(method, words=("good=xa", "bad=xb")).run(model, data)
+    with pytest.raises(ProbeError, match="prefix at least 0"):
+        replace(method, prefix=-1).run(model, data)
     with pytest.raises(ProbeError, match="words are given for worse"):
         replace(method, words=("worse=bad",)).run(model, data)
     good = data.take(np.flatnonzero(data.y == data.labels.index("good")))

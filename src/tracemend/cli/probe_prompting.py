@@ -26,6 +26,10 @@ def prompting(
     orders: Annotated[int, typer.Option(min=1, help="Of the examples.")] = 3,
     dev_texts: Annotated[int, typer.Option(min=1, help="Most texts to choose a prompt on.")] = 50,
     test_texts: Annotated[int, typer.Option(min=1, help="Most texts to test on.")] = 100,
+    train_texts: Annotated[int, typer.Option(min=1, help="Most texts for the probe and the prefix.")] = 200,
+    prefix: Annotated[int, typer.Option(min=0, help="Virtual tokens of a prefix to tune; 0: none.")] = 0,
+    prefix_epochs: Annotated[int, typer.Option(min=1, help="Of its tuning.")] = 5,
+    prefix_rate: Annotated[float, typer.Option(help="Highest learning rate of its tuning.")] = 0.01,
     model: o.Model = "smollm2",
     out: o.Out = None,
     seed: o.Seed = 0,
@@ -44,7 +48,8 @@ def prompting(
 
     method = PromptingProbe(
         templates=tuple(template or TEMPLATES), words=tuple(word or ()), shots=shots, orders=orders,
-        dev_texts=dev_texts, test_texts=test_texts, seed=seed,
+        train_texts=train_texts, dev_texts=dev_texts, test_texts=test_texts, prefix=prefix, prefix_epochs=prefix_epochs,
+        prefix_rate=prefix_rate, seed=seed,
     )  # fmt: skip
     probed(method, model, read(str(data), text=text, label=label), data, out, json=json, quiet=quiet)
 

@@ -20,6 +20,7 @@ from tracemend.errors import ProbeError
 from tracemend.evaluate import mean_interval
 from tracemend.methods import Method
 from tracemend.models import LanguageModel, random_weights, represent, tiny
+from tracemend.probing.mention_places import by_place
 from tracemend.probing.result import ProbeResult, compared
 from tracemend.progress import Progress
 
@@ -39,7 +40,9 @@ class CoreferenceProbe(Method[ProbeResult]):
 
     Controls: ``zero_shot``, cosine of the vectors themselves at the same layer, which the naive version of this probe
     measures; ``recency``, the candidate nearest to the pronoun; ``first_mention``, the earliest one, as subjects often
-    are; ``random_weights``, the same network untrained at its best layer; ``layer_0``.
+    are; ``places``, a regression on where the candidates stand and on nothing else, see
+    :func:`tracemend.probing.mention_places.by_place`; ``random_weights``, the same network untrained at its best layer;
+    ``layer_0``.
 
     Attributes:
         rank: of F and G.
@@ -90,7 +93,8 @@ class CoreferenceProbe(Method[ProbeResult]):
         layers = list(self.layers) or list(range(len(hits["test"])))
         best, its = (int(of["dev"].mean(1).argmax()) for of in (hits, fresh))
         test = parts["test"]
-        rules = {"recency": by_recency(test), "first_mention": by_first_mention(test)}
+        rules = {"recency": by_recency(test), "first_mention": by_first_mention(test),
+                 "places": by_place(parts["train"], test)}  # fmt: skip
         arms: dict[str, Floats] = {"random_weights": fresh["test"][its], "zero_shot": zero[best], **rules}
         if 0 in layers:
             arms["layer_0"] = hits["test"][layers.index(0)]

@@ -19,6 +19,7 @@ from tracemend.methods import Method
 from tracemend.models import LanguageModel, random_weights
 from tracemend.probing.coreference import CoreferenceProbe, by_first_mention, by_recency, usable
 from tracemend.probing.head_maps import head_name, word_attention
+from tracemend.probing.mention_places import by_place
 from tracemend.probing.result import ProbeResult, compared
 from tracemend.progress import Progress
 
@@ -40,7 +41,8 @@ class HeadCoreference(Method[ProbeResult]):
 
     Metrics, shares of pronouns: ``best_head``, the chosen one; ``median_head``, what half of all heads and ways reach.
     Controls in the same units: ``random_weights``, the same network untrained, with its own best head; ``recency``, the
-    candidate nearest to the pronoun; ``first_mention``, the earliest one.
+    candidate nearest to the pronoun; ``first_mention``, the earliest one; ``places``, a regression on where the
+    candidates stand, learnt from the examples that the head is chosen on.
 
     Attributes:
         choosing_examples: at most, at random.
@@ -89,7 +91,8 @@ class HeadCoreference(Method[ProbeResult]):
         fresh = [self._hits(untrained, of, progress) for of in (choosing, test)]
         best, its = (int(of[0].mean(1).argmax()) for of in (own, fresh))
         hits = own[1][best]
-        arms = {"random_weights": fresh[1][its], "recency": by_recency(test), "first_mention": by_first_mention(test)}
+        arms = {"random_weights": fresh[1][its], "recency": by_recency(test), "first_mention": by_first_mention(test),
+                "places": by_place(choosing, test)}  # fmt: skip
         heads, number = int(model.config.num_attention_heads), len(own[1]) // 2
         table = pd.DataFrame(
             {"head": [head_name(k % number, heads) for k in range(2 * number)],

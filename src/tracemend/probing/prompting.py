@@ -20,6 +20,7 @@ from tracemend.models.likelihood import check_likelihood
 from tracemend.probing.prompted import Prompter, check_template
 from tracemend.probing.result import ProbeResult, compared
 from tracemend.probing.solver import Solver
+from tracemend.probing.tuned_prefix import prefix_hits
 from tracemend.progress import Progress
 
 Floats = npt.NDArray[np.floating]
@@ -41,7 +42,7 @@ class PromptingResult(ProbeResult):
     """A row a template and order of examples, zero-shot ones (order -1) first."""
 
     def figure(self) -> Any:
-        """Accuracy of every template: zero-shot, and with examples in each order."""
+        """Accuracy of every template: zero-shot, and with examples in each order; lines for what needs no template."""
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(7, 3.5), layout="constrained")
@@ -52,9 +53,10 @@ class PromptingResult(ProbeResult):
             own = (self.rows["order"] >= 0) == few
             label = "with examples, each order" if few else "zero-shot"
             axes.plot(self.rows["accuracy"][own], places[own], mark, color=colour, label=label)
-        for arm, style in (("majority", ":"), ("diagnostic", "--")):
-            value = self.metrics["diagnostic"] if arm == "diagnostic" else self.controls["majority"]["zero_shot"]
-            axes.axvline(value, color="#8a8a8a", ls=style, lw=1, label=arm)
+        lines = {"majority": self.controls["majority"]["zero_shot"]}
+        lines |= {name: self.metrics[name] for name in ("diagnostic", "prefix") if name in self.metrics}
+        for (name, value), style in zip(lines.items(), (":", "--", "-."), strict=False):
+            axes.axvline(value, color="#8a8a8a", ls=style, lw=1, label=name)
         axes.set_yticks(range(len(names)), [name.replace("\n", " / ")[:50] for name in names], fontsize="small")
         axes.invert_yaxis()
         axes.set(xlabel="accuracy")
@@ -73,10 +75,11 @@ class PromptingProbe(Method[PromptingResult]):
 
     Metrics, accuracies on test: ``zero_shot`` and ``few_shot`` (means), ``..._chosen`` (chosen on dev), ``..._least``,
     ``..._most``; ``diagnostic``: a linear probe of the mean vectors, trained on ``train_texts`` texts, layer chosen on
-    dev (probing via prompting against the diagnostic probe, after Li et al. 2022, arXiv 2207.01736, without tuning a
-    prefix). Controls in the same units:
+    dev; ``prefix``, where one is asked for: a prefix tuned on the same texts until the frozen model says the labels'
+    words, see :func:`tracemend.probing.tuned_prefix.prefix_hits` (probing via prompting against the diagnostic probe;
+    Li et al. 2022, arXiv 2207.01736). Controls in the same units:
 
-    - ``random_weights``: the same network untrained;
+    - ``random_weights``: the same network untrained, with a prefix and a probe of its own;
     - ``nonsense``: a template that asks for nothing;
     - ``wrong_labels``: the same examples, each with another label's word (after Min et al. 2022, arXiv 2202.12837);
     - ``same_examples``: the linear probe, trained on the examples of the prompt alone;
@@ -88,6 +91,9 @@ class PromptingProbe(Method[PromptingResult]):
         shots: examples of every label.
         orders: of the examples, at random.
         train_texts, dev_texts, test_texts: at most, at random.
+        prefix: virtual tokens of a tuned prefix; 0 tunes none, as it costs more than all the rest.
+        prefix_epochs: over the texts of train.
+        prefix_rate: the highest learning rate of its tuning.
         batch_size: texts of a forward pass.
 
     Raises:
@@ -110,6 +116,9 @@ class PromptingProbe(Method[PromptingResult]):
     train_texts: int = 200
     dev_texts: int = 50
     test_texts: int = 100
+    prefix: int = 0
+    prefix_epochs: int = 5
+    prefix_rate: float = 1e-2
     batch_size: int = 16
 
     def run(self, model: Any, data: Any, *, progress: Progress = Progress()) -> PromptingResult:
@@ -157,6 +166,11 @@ class PromptingProbe(Method[PromptingResult]):
             "model_fingerprint": model.fingerprint,
             "seconds": round(time.perf_counter() - began, 1),
         }
+        told: list[Floats] = []
+        if self.prefix:
+            told = [self._prefixed(one, parts, progress) for one in (model, fresh)]
+            metrics["prefix"], arms["random_weights"]["prefix"] = (float(of.mean()) for of in told)
+            arms["majority"]["prefix"] = float(majority.mean())
         versus = {
             "the most frequent label": majority,
             "a nonsense template": right["nonsense"][0],
@@ -164,6 +178,12 @@ class PromptingProbe(Method[PromptingResult]):
             "the diagnostic probe": probe[0],
         }
         said = self._findings(table, hits, chosen, versus, right["wrong_labels"], probe[1])
+        if told:
+            others_of = (("the same on random weights", told[1]), ("the most frequent label", majority),
+                         ("the diagnostic probe", probe[0]), ("the zero-shot prompt chosen on dev",
+                                                              hits[chosen["zero_shot"]]))  # fmt: skip
+            said += [self._said("the tuned prefix", name, told[0] - of) for name, of in others_of]
+            said.append(self._said("the diagnostic probe", "the same on random weights", probe[0] - its[0]))
         return PromptingResult(
             metrics=metrics, controls=arms, config=self.config, rows=table, findings=said, facts=facts
         )
@@ -176,8 +196,11 @@ class PromptingProbe(Method[PromptingResult]):
         for template in self.templates:
             check_template(template)
         sizes = (self.shots, self.orders, self.train_texts, self.dev_texts, self.test_texts, self.batch_size)
-        if not self.templates or min(sizes) < 1:
-            raise ProbeError("templates must be named; shots, orders, texts and batch_size must be at least 1.")
+        if not self.templates or min(*sizes, self.prefix_epochs) < 1 or self.prefix < 0 or self.prefix_rate <= 0:
+            raise ProbeError(
+                "templates must be named; shots, orders, texts, prefix_epochs and batch_size must be at least 1, "
+                "prefix at least 0, prefix_rate above 0."
+            )
         given = {"train": data.train, "dev": data.validation, "test": data.test or data.verdict}
         most = {"train": self.train_texts, "dev": self.dev_texts, "test": self.test_texts}
         rng = np.random.default_rng(self.seed)
@@ -185,6 +208,10 @@ class PromptingProbe(Method[PromptingResult]):
 
     def _prompter(self, model: LanguageModel, parts: dict[str, Labelled]) -> Prompter:
         labels = parts["train"].labels
+        return Prompter.make(model, list(self._words(labels).values()))
+
+    def _words(self, labels: Sequence[str]) -> dict[str, str]:
+        """A word for each label."""
         given = dict(pair.partition("=")[::2] for pair in self.words)
         unknown = sorted(set(given) - set(labels))
         if unknown or not all(given.values()):
@@ -192,7 +219,14 @@ class PromptingProbe(Method[PromptingResult]):
                 f"words are given for {', '.join(unknown) or 'no word'}; expected label=word for labels among: "
                 f"{', '.join(labels)}."
             )
-        return Prompter.make(model, [given.get(label, label) for label in labels])
+        return {label: given.get(label, label) for label in labels}
+
+    def _prefixed(self, model: LanguageModel, parts: dict[str, Labelled], progress: Progress) -> Floats:
+        """Hits of a tuned prefix [n]."""
+        return prefix_hits(
+            model, parts, self._words(parts["train"].labels), tokens=self.prefix, epochs=self.prefix_epochs,
+            learning_rate=self.prefix_rate, batch_size=self.batch_size, seed=self.seed, progress=progress,
+        )  # fmt: skip
 
     def _examples(self, parts: dict[str, Labelled]) -> list[int]:
         """Places in train of the first texts of every label."""
@@ -241,12 +275,15 @@ class PromptingProbe(Method[PromptingResult]):
             ("the prompt with examples chosen on dev", "a probe of the same examples", shown - same),
         ]
         for what, control, gap in pairs:
-            low, high = mean_interval(gap, seed=self.seed)
-            said.append(compared(what, control, float(gap.mean()), float(low), float(high)))
+            said.append(self._said(what, control, gap))
         stuck = table[table["one_answer"] >= 0.95]
         if len(stuck):
             said.append(f"{len(stuck)} of {len(table)} prompts give one answer to nearly every text.")
         return said
+
+    def _said(self, what: str, control: str, gap: Floats) -> str:
+        low, high = mean_interval(gap, seed=self.seed)
+        return compared(what, control, float(gap.mean()), float(low), float(high))
 
     @classmethod
     def tiny(cls) -> tuple[Self, Any, Any]:
@@ -258,7 +295,8 @@ class PromptingProbe(Method[PromptingResult]):
             label = ("good", "bad")[i % 2]
             texts.append(f"{rng.choice(kinds[label])} {rng.choice(['movie', 'film', 'people'])} {i}")
             labels.append(label)
-        config = cls(templates=("[X] is [Y]", "my [X] . [Y]"), shots=1, orders=2, dev_texts=8, test_texts=12)
+        config = cls(templates=("[X] is [Y]", "my [X] . [Y]"), shots=1, orders=2, dev_texts=8, test_texts=12, prefix=2,
+                     prefix_epochs=1)  # fmt: skip
         return config, tiny("gpt2"), Labelled.make(texts, labels)
 
 

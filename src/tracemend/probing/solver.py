@@ -38,7 +38,7 @@ class Solver:
 
     c: float = 0.1
     hidden: int = 0
-    epochs: int = 10
+    epochs: int = 8
     batch_size: int = 512
     lr: float = 0.01
     seed: int = 0
