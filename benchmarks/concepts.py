@@ -27,7 +27,7 @@ from tracemend.concepts import Along, ConceptsResult, Sasc, Tcav
 from tracemend.data import Concepts, Labelled, read_conllu, reference, sample
 from tracemend.data.concepts import plain
 from tracemend.data.reference import reference_folder
-from tracemend.models import load
+from tracemend.models import LanguageModel, load
 from tracemend.runs import versions, write_json
 from tracemend.tuning import TextClassifier, Tuning, tune
 
@@ -96,17 +96,22 @@ def of_adjectives(seed: int) -> dict[str, Any]:
     return _kept(found) | {"classifier_accuracy": accuracy}
 
 
+def of_module(name: str, encoder: LanguageModel, corpus: list[str], seed: int) -> tuple[ConceptsResult, bool]:
+    """SASC of one module: similarity to a concept of the list, or "random 0"; whether it was named."""
+    made_up = name in _MODULES
+    module = Along.towards(encoder, name) if made_up else Along.at_random(encoder, 100 * seed + int(name.split()[-1]))
+    found = Sasc(seed=seed).run(module, corpus)
+    return found, made_up and re.search(_MODULES[name], found.facts["explanation"]) is not None
+
+
 def of_modules(seed: int) -> dict[str, Any]:
     """SASC of similarities to a concept, which should be named, and of random directions, which should not."""
     encoder = load("minilm")
     bank = read_conllu(reference_folder("ud_ewt") / "train-4k.conllu")
     corpus = [" ".join(sentence.words) for sentence in bank.sentences]
-    modules = {concept: Along.towards(encoder, concept) for concept in _MODULES}
-    modules |= {f"random {i}": Along.at_random(encoder, 100 * seed + i) for i in range(3)}
     kept = {}
-    for name, module in modules.items():
-        found = Sasc(seed=seed).run(module, corpus)
-        named = re.search(_MODULES.get(name, "$^"), found.facts["explanation"]) is not None
+    for name in (*_MODULES, *(f"random {i}" for i in range(3))):
+        found, named = of_module(name, encoder, corpus, seed)
         print(f"{name}{' (named)' if named else ''}: {found.findings[0]}", flush=True)
         kept[name] = _kept(found) | {"named": named}
     return kept

@@ -50,14 +50,14 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
     if given.only == ["puzzles"]:
-        puzzles()
+        show_puzzles()
         return
     model, bank = load(given.model), read_conllu(reference_folder("ud_ewt"))
     shared = {name: getattr(given, name) for name in ("task", "among", "site", "train_items", "test_items")}
     kept: dict[str, Any] = {"versions": versions()}
     for name in given.only or list(known):
         if name == "puzzles":
-            puzzles()
+            show_puzzles()
             continue
         own = {field.name for field in dataclasses.fields(known[name])}
         for seed in range(given.seeds):
@@ -79,11 +79,11 @@ def main() -> None:
         write_json(given.out, kept)
 
 
-def puzzles() -> None:
+def puzzles() -> dict[str, float]:
     """Hand-made units: where the true explanation stands among all nineteen, and against three false ones."""
     found = json.loads((reference_folder("neuron_puzzles") / "puzzles.json").read_text("utf-8"))
-    simulator = SimilaritySimulator()
-    places, won, scores = [], [], []
+    simulator, rng = SimilaritySimulator(), np.random.default_rng(0)
+    places, won, scores, itself, shuffled, constant = [], [], [], [], [], []
     for puzzle in found.values():
         cells = [cell if isinstance(cell, list) else [cell, 0] for text in puzzle["sentences"] for cell in text]
         words, true = [cell[0] for cell in cells], np.array([float(cell[1]) for cell in cells])
@@ -95,11 +95,25 @@ def puzzles() -> None:
         places.append(1 + sum(other > own for other in others))
         won.append(own > max(false))
         scores.append(own)
+        itself.append(correlation(true, true))
+        shuffled.append(correlation(rng.permutation(true), simulator.simulate(puzzle["explanation"], words)))
+        constant.append(correlation(true, np.ones(len(true))))
     place = np.array(places)
+    return {
+        "first": float((place == 1).mean()), "third": float((place <= 3).mean()), "above_false": float(np.mean(won)),
+        "score": float(np.mean(scores)), "true": float(np.mean(itself)), "shuffled": float(np.mean(shuffled)),
+        # NaN, undefined, for all of them.
+        "constant": float(np.mean(constant)),
+    }  # fmt: skip
+
+
+def show_puzzles() -> None:
+    """Print them beside chance."""
+    found = puzzles()
     print(
-        f"\npuzzles: first of {len(found)} in {(place == 1).mean():.3f} (chance {1 / len(found):.3f}), among three in "
-        f"{(place <= 3).mean():.3f}; above its false ones in {np.mean(won):.3f} (chance 0.25 to 0.33); mean score "
-        f"{np.mean(scores):.3f}"
+        f"\npuzzles: first of 19 in {found['first']:.3f} (chance {1 / 19:.3f}), among three in {found['third']:.3f}; "
+        f"above its false ones in {found['above_false']:.3f} (chance 0.25 to 0.33); mean score {found['score']:.3f}, "
+        f"shuffled {found['shuffled']:.3f}"
     )
 
 
