@@ -1,20 +1,21 @@
 """Figures of the circuits room on smollm2, beside the reference figures they were designed with.
 
-python benchmarks/circuits.py hooks
-python benchmarks/circuits.py logits
-python benchmarks/circuits.py induction
-python benchmarks/circuits.py patch        (data: TRACEMEND_DATA, ioi_prompts)
-python benchmarks/circuits.py trace-facts  (data: TRACEMEND_DATA, known_1000)
-python benchmarks/circuits.py layers       (data: TRACEMEND_DATA, sst2)
-python benchmarks/circuits.py structure
-python benchmarks/circuits.py edit         (data: TRACEMEND_DATA, pararel, ud_ewt)
-python benchmarks/circuits.py memories     (data: TRACEMEND_DATA, ud_ewt)
-python benchmarks/circuits.py subupdates   (data: TRACEMEND_DATA, ud_ewt)
-python benchmarks/circuits.py superposition
-python benchmarks/circuits.py graph        (data: TRACEMEND_DATA, ioi_prompts)
+python -m benchmarks.circuits hooks
+python -m benchmarks.circuits logits
+python -m benchmarks.circuits induction
+python -m benchmarks.circuits patch        (data: TRACEMEND_DATA, ioi_prompts)
+python -m benchmarks.circuits trace-facts  (data: TRACEMEND_DATA, known_1000)
+python -m benchmarks.circuits layers       (data: TRACEMEND_DATA, sst2)
+python -m benchmarks.circuits structure
+python -m benchmarks.circuits edit         (data: TRACEMEND_DATA, pararel, ud_ewt)
+python -m benchmarks.circuits memories     (data: TRACEMEND_DATA, ud_ewt)
+python -m benchmarks.circuits subupdates   (data: TRACEMEND_DATA, ud_ewt)
+python -m benchmarks.circuits superposition
+python -m benchmarks.circuits graph        (data: TRACEMEND_DATA, ioi_prompts)
 
-Each takes less than four minutes on one core. ``expected`` are figures measured once with other code on the same
-weights; ``found`` are ours, ``control`` those of the control arm. ``--json`` prints them as JSON.
+``trace-facts-short`` and ``layers-short`` take fewer facts and tokens. Each takes less than four minutes on one core.
+``expected`` are figures measured once with other code on the same weights; ``found`` are ours, ``control`` those of the
+control arm. ``--json`` prints them as JSON.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ import json
 import os
 import time
 import warnings
-from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -33,32 +35,13 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import numpy as np
 import torch
 
-from tracemend.circuits import (
-    Edit,
-    Graph,
-    Induction,
-    Layers,
-    Logits,
-    Memories,
-    Patch,
-    Repeats,
-    Structure,
-    Subupdates,
-    TraceFacts,
-)
-from tracemend.circuits.sae_training import SaeTraining
-from tracemend.circuits.superposition import Superposition, principal_directions, random_directions
+from benchmarks.circuits_neurons import Line, edit, memories, subupdates, superposition
+from tracemend.circuits import Graph, Induction, Layers, Logits, Patch, Repeats, Structure, TraceFacts
 from tracemend.data import available, reference
 from tracemend.data.prompts import Contrasts, PromptPairs, Texts, reference_facts, reference_indirect_objects
-from tracemend.data.reference import reference_folder
-from tracemend.data.rewrites import Rewrites, reference_rewrites
 from tracemend.errors import CircuitError
 from tracemend.models import LanguageModel, capture, load, sites
 
-# name, expected (None: no reference), found, control (None: none)
-Line = tuple[str, Any, Any, Any]
-# Native and spoken languages, languages of works, continents, countries, makers, owners.
-_RELATIONS = ("P103", "P1412", "P364", "P407", "P30", "P17", "P495", "P176", "P127", "P178")
 PROMPT = "Then, Mary and John went to the store. John gave a drink to"
 
 
@@ -192,10 +175,12 @@ def patch(model: LanguageModel) -> list[Line]:
     ]  # fmt: skip
 
 
-def trace_facts(model: LanguageModel) -> list[Line]:
-    """Ten known facts, every third layer, the state alone (as the reference was taken); then windows on four."""
-    facts = reference_facts()
-    found = TraceFacts(kinds=("state",), stride=3).run(model, facts)
+def trace_facts(model: LanguageModel, *, short: bool = False) -> list[Line]:
+    """Ten known facts, every third layer, the state alone (as the reference was taken); short: three facts, draws."""
+    method = TraceFacts(kinds=("state",), stride=3)
+    if short:
+        method = replace(method, most=3, draws=3)
+    found = method.run(model, reference_facts())
     rows = found.table().set_index(["layer", "place"])["effect"]
     m, c = found.metrics, found.controls
     lines: list[Line] = [
@@ -215,11 +200,11 @@ def trace_facts(model: LanguageModel) -> list[Line]:
     return lines
 
 
-def layers(model: LanguageModel) -> list[Line]:
-    """Sentences of film reviews, joined to texts of 256 tokens."""
+def layers(model: LanguageModel, *, short: bool = False) -> list[Line]:
+    """Sentences of film reviews, joined to texts of 256 tokens; short: of 64."""
     frame = reference("sst2").frame
     joined = [" ".join(frame["text"][i : i + 14]) for i in (0, 14)]
-    found = Layers(tokens=256).run(model, Texts.make([{"text": text} for text in joined]))
+    found = Layers(tokens=64 if short else 256).run(model, Texts.make([{"text": text} for text in joined]))
     m, placebo, rows = found.metrics, found.controls["placebo"], found.table().set_index("layer")
     expected = {0: 7.5, 1: 3.2, 11: 1.8, 28: 1.3, 29: 2.6}
     return [
@@ -254,79 +239,6 @@ def structure(model: LanguageModel) -> list[Line]:
     return lines
 
 
-def edit(model: LanguageModel) -> list[Line]:
-    """Ten facts that the model knows, two of a relation at most, each given another object of its relation."""
-    method = Edit(tokens=4096, held_out=256, prefixes=4, prefix=5)
-    found = method.run(model, _known_facts(model, 10).within(_plain_texts()))
-    m, before, other = found.metrics, found.controls["before"], found.controls["other key"]
-    rows = found.table()
-    rows = rows[rows["arm"] == "edited"]
-    lines: list[Line] = [("facts edited", 10, m["facts"], None)]
-    for name, expected in (("efficacy", ">= 0.8"), ("p_target", None), ("paraphrases", None), ("neighbours", ">= 0.9"),
-                           ("preferred", None), ("nll", "< 0.01"), ("nll_largest", None)):  # fmt: skip
-        lines.append((name, expected, m[name], f"{other[name]:.3f}, before {before[name]:.3f}"))
-    lines += [
-        (f"  {row['prompt'][:28]} {row['target']}", None, f"p {row['p_target']:.2f}", f"nll {row['nll']:+.4f}")
-        for row in rows.to_dict("records")
-    ]
-    return lines
-
-
-def memories(model: LanguageModel) -> list[Line]:
-    """Every seventh layer, three keys of each, on 2,048 tokens of English web text."""
-    method = Memories(tokens=2048, stride=7, keys=3, removals=2, positions=32)
-    found = method.run(model, Texts.make([{"text": text} for text in _plain_texts()]))
-    m, c, lines = found.metrics, found.controls, list[Line]()
-    for end in ("lower", "upper"):
-        first, other = (c[arm][f"kept_{end}"] for arm in ("first token", "random token"))
-        lines.append((f"kept without the last token, {end}", None, m[f"kept_{end}"], f"{first:.3f} {other:.3f}"))
-    for end in ("lower", "upper"):
-        chance = c["shuffled values"][f"agreement_{end}"]
-        lines.append((f"agreement, {end}", ">= 10 x control" if end == "upper" else None,
-                      f"{m[f'agreement_{end}']:.5f}", f"{chance:.5f}"))  # fmt: skip
-    lines.append(("composed", ">= 0.68", m["composed"], c["shuffled coefficients"]["composed"]))
-    for row in found.table().to_dict("records"):
-        kept = " ".join(f"{row[f'kept_{part}']:.2f}" for part in ("last", "first", "random"))
-        agreed = f"{row['agreement']:.4f} / {row['agreement_shuffled']:.4f}"
-        lines.append((f"layer {row['layer']}: kept (last, first, random)", None, kept, agreed))
-    for row in found.examples.query("rank == 1").to_dict("records"):
-        lines.append((f"L{row['layer']} {row['key']}: ...{row['text'][-30:]!r}", None, row["next"], row["value"][:60]))
-    return lines
-
-
-def subupdates(model: LanguageModel) -> list[Line]:
-    """Every seventh layer, 60 value vectors of each."""
-    method = Subupdates(stride=7, neurons=60, steered=12, tokens=256)
-    found = method.run(model, Texts.make([{"text": text} for text in _plain_texts()]))
-    m, c, lines = found.metrics, found.controls, list[Line]()
-    for name in m:
-        chance = " ".join(f"{arm[name]:.3f}" for arm in c.values() if name in arm)
-        lines.append((name, None, m[name], chance))
-    for row in found.layers.to_dict("records"):
-        pairs = [f"{row[name]:.3f} / {row[f'{name}_random']:.3f}" for name in ("coherence", "above", "raw")]
-        lines.append((f"layer {row['layer']}: coherence, above, raw", None, f"{pairs[0]} {pairs[1]}", pairs[2]))
-    for row in found.table().head(8).to_dict("records"):
-        lines.append((f"L{row['layer']} {row['neuron']} {row['tokens'][:70]}", None, row["coherence"], row["own"]))
-    return lines
-
-
-def superposition(model: LanguageModel) -> list[Line]:
-    """128 planted features, 4 at once, in 32 dimensions; 256 latents."""
-    truth = Superposition.draw(features=128, width=32, active=4)
-    x, _ = truth.sample(200_000)
-    lines: list[Line] = []
-    for kind, l1 in (("topk", 0.0), ("l1", 1.5), ("l1", 0.15)):
-        how = SaeTraining(kind=kind, latents=256, k=6, l1=l1, steps=1500, batch=512, rate=3e-3)  # type: ignore[arg-type]
-        share, cosine = truth.recovered(how.fit(x).w_dec)
-        lines.append(
-            (f"{kind} {l1 or ''}: share with cosine > 0.9; mean", ">= 0.95", f"{share:.3f}; {cosine:.3f}", None)
-        )
-    for name, control in (("pca", principal_directions(x, 256)), ("random", random_directions(32, 256))):
-        share, cosine = truth.recovered(control)
-        lines.append((f"{name}: share; mean", "mean < 0.5", None, f"{share:.3f}; {cosine:.3f}"))
-    return lines
-
-
 def graph(model: LanguageModel) -> list[Line]:
     """Two pairs of the reference set of indirect objects."""
     found = Graph(checked=8, draws=1, shares=(0.01, 0.05, 0.1)).run(model, _known_pairs(model, 2))
@@ -348,39 +260,6 @@ def graph(model: LanguageModel) -> list[Line]:
     ]  # fmt: skip
     top = found.table().head(8).to_dict("records")
     return lines + [(f"{row['writer']} -> {row['reader']}", None, row["score"], None) for row in top]
-
-
-def _known_facts(model: LanguageModel, count: int, *, skip: int = 0) -> Rewrites:
-    """Facts with p >= 0.3 and objects of one token each."""
-    from tracemend.circuits.edit import next_logits
-    from tracemend.circuits.tokens import token_of
-
-    kept: list[Any] = []
-    relations = Counter[str]()
-    usable = []
-    for row in reference_rewrites(_RELATIONS, neighbours=3).frame.to_dict("records"):
-        try:
-            answer, _ = (token_of(model, row["prompt"], row[column]) for column in ("answer", "target"))
-        except CircuitError:
-            continue
-        usable.append((row, answer))
-    for begin in range(0, len(usable), 32):
-        batch = usable[begin : begin + 32]
-        said = next_logits(model, [row["prompt"] for row, _ in batch]).softmax(-1)
-        for (row, answer), p in zip(batch, said, strict=True):
-            if p[answer] >= 0.3 and relations[row["relation"]] < 2:
-                kept.append(row)
-                relations[row["relation"]] += 1
-        if len(kept) >= count + skip:
-            break
-    return Rewrites.make(kept[skip : skip + count])
-
-
-def _plain_texts(part: str = "train-4k") -> list[str]:
-    """Sentences of English web text, four to a text."""
-    lines = (reference_folder("ud_ewt") / f"{part}.conllu").read_text(encoding="utf-8").splitlines()
-    texts = [line.removeprefix("# text = ") for line in lines if line.startswith("# text = ")]
-    return [" ".join(texts[i : i + 4]) for i in range(0, len(texts), 4)]
 
 
 def _known_pairs(model: LanguageModel, count: int) -> PromptPairs:
@@ -412,7 +291,9 @@ BENCHMARKS: dict[str, Callable[[LanguageModel], list[Line]]] = {
     "induction": induction,
     "patch": patch,
     "trace-facts": trace_facts,
+    "trace-facts-short": partial(trace_facts, short=True),
     "layers": layers,
+    "layers-short": partial(layers, short=True),
     "structure": structure,
     "edit": edit,
     "memories": memories,

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.models.families import DECODERS, decoder
-from tracemend.circuits import Units
+from tracemend.circuits import AttentionOnly, MarkovSource, Units
 from tracemend.circuits.planted import planted
 from tracemend.circuits.units import KINDS, combined
 from tracemend.circuits.weights import FrozenNorm, matrix, module_at
@@ -89,3 +89,6 @@ def test_bad_data() -> None:
         METHOD.run(tiny("bert"), TEXTS)
     with pytest.raises(CircuitError, match="not one of"):
         planted("xor")
+    texts = MarkovSource.draw(symbols=24, rules=0).texts(20)
+    with pytest.raises(CircuitError, match="no feed-forward neurons"):
+        METHOD.run(AttentionOnly(layers=2, width=16, heads=2, steps=1, batch=2).fit(texts), texts)

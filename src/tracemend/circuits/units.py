@@ -177,6 +177,8 @@ class Units(Circuit[UnitsResult]):
         if not 1 <= layer < layers:
             raise CircuitError(f"layer is {self.layer}; expected 1 to {layers - 1}: before it must be neurons.")
         width = matrix(module_at(model, f"blocks.{layer}.mlp.hook_post")).shape[0]
+        if not width:
+            raise CircuitError(f"{model.name} has no feed-forward neurons; give a model with them.")
         if not 0 <= self.neuron < width:
             raise CircuitError(f"neuron is {self.neuron}; layer {layer} of {model.name} has 0 to {width - 1}.")
         if min(self.draws, self.tokens) < 1 or not 2 <= self.combined <= self.edges <= layer * width // 2:
