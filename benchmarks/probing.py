@@ -2,7 +2,7 @@
 
     python benchmarks/probing.py --only upos solver --seeds 1
 
-Every acceptance line is printed with the sheet's figure, ours (mean and range over seeds), the bounds and whether it
+Every acceptance line is printed with the prototype's figure, ours (mean and range over seeds), the bounds and whether it
 holds. The data are those that TRACEMEND_DATA names (ud_ewt, gum, blimp, gap, pararel, sst2). Representations are kept
 in --cache, so that a second run with the same seeds reads them; timings never do.
 """
@@ -30,7 +30,7 @@ from tracemend.runs import versions, write_json
 
 
 def main() -> None:
-    """Measure what is asked for, and print it beside the sheet."""
+    """Measure what is asked for, and print it beside the prototype."""
     given = _arguments()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
     found: dict[str, Any] = {"versions": versions()}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Line:
-    """One acceptance line: what the sheet measured, and between which bounds ours must lie."""
+    """One acceptance line: what the prototype measured, and between which bounds ours must lie."""
 
     name: str
     sheet: str
@@ -87,7 +87,7 @@ ENTITIES = [
     Line("mixture, random weights", ""), Line("centre of gravity", "not measured"),
     Line("centre, random weights", ""),
 ]  # fmt: skip
-# Van Aken's tasks: the sheet has none of them.
+# Van Aken's tasks: the prototype had none of them.
 TASKS = [
     Line(f"{task}{what}", "not measured" if not what else "")
     for task in ("relation", "question-type", "evidence")
