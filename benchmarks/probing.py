@@ -3,8 +3,8 @@
     python benchmarks/probing.py --only upos solver --seeds 1
 
 Every acceptance line is printed with the prototype's figure, ours (mean and range over seeds), the bounds and whether
-it holds. The data are those that TRACEMEND_DATA names (ud_ewt, gum, blimp, gap, pararel, sst2). Representations are kept
-in --cache, so that a second run with the same seeds reads them; timings never do.
+it holds. The data are those that TRACEMEND_DATA names (ud_ewt, gum, blimp, gap, pararel, sst2). Representations are
+kept in --cache, so that a second run with the same seeds reads them; timings never do.
 """
 
 from __future__ import annotations

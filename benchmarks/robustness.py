@@ -11,15 +11,15 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.seeds import each_seed
 from tracemend.data import Splits, make_splits, reference, sample
 from tracemend.evaluate import mean_interval
 from tracemend.mend import Robustness
-from tracemend.models import LanguageModel, load
+from tracemend.models import LanguageModel
 from tracemend.tuning import Tuning
 
 FIGURES = ("accuracy", "after_attack", "kept", "tau", "top", "attacks", "tau_attacked", "top_attacked")
@@ -68,21 +68,7 @@ def main() -> None:
     parser.add_argument("--strength", type=float, default=10.0)
     parser.add_argument("--tied", choices=["replaced", "all"], default="replaced")
     parser.add_argument("--share", type=float, default=0.3)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--judge", choices=["validation", "test"], default="test", help="validation to choose settings")
-    parser.add_argument("--out", type=Path)
-    given = parser.parse_args()
-    model, found = load("minilm"), {}
-    if given.out is not None and given.out.exists():
-        found = json.loads(given.out.read_text(encoding="utf-8"))["seeds"]
-    for seed in given.seeds:
-        if str(seed) not in found:
-            found[str(seed)] = seed_of(seed, model, given)
-        if given.out is not None:
-            settings = {name: value for name, value in vars(given).items() if name != "out"}
-            made = {"settings": settings, "seeds": found, "summary": summary(found)}
-            given.out.write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(summary(found), indent=2))
+    each_seed(parser, seed_of, summary)
 
 
 if __name__ == "__main__":

@@ -14,18 +14,18 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.saliency import WORD, planted
+from benchmarks.seeds import each_seed
 from tracemend.data import Labelled, Splits, make_splits, reference, sample
 from tracemend.evaluate import mean_interval
 from tracemend.mend.distil import distil, softened
 from tracemend.mend.head_words import head_of, local_mutual_information
 from tracemend.mend.shortcuts import Shortcuts
-from tracemend.models import LanguageModel, load
+from tracemend.models import LanguageModel
 from tracemend.tuning import TextClassifier, Tuning, tune
 
 SETS = ("kept", "reversed", "clean")
@@ -65,7 +65,7 @@ def seed_of(seed: int, model: LanguageModel, given: argparse.Namespace) -> dict[
     even = {positive: 0.5, negative: 0.5}
     sets = {"kept": planted(test, kept, seed), "reversed": planted(test, reversed_, seed), "clean": test}
     tuning = Tuning(epochs=given.epochs, batch_size=32, max_length=64, seed=seed, patience=0, precision="fp32")
-    method = Shortcuts(tuning=tuning, alpha=given.alpha, seed=seed)
+    method = Shortcuts(tuning=tuning, alpha=given.alpha, max_steps=given.max_steps, seed=seed)
     arms: dict[str, Any] = {}
     for arm, share in (("planted", kept), ("even", even)):
         train = planted(splits.train, share, seed)
@@ -98,8 +98,9 @@ def summary(found: dict[str, Any]) -> dict[str, Any]:
     for arm in ("student", "shuffled degrees"):
         for name in SETS:
             differences = [found[seed][arm][name] - found[seed]["planted"][name] for seed in found]
-            low, high = mean_interval(differences)
-            made[arm][f"{name} - teacher"] = [round(float(v), 3) for v in (np.mean(differences), low, high)]
+            # One draw or two give no interval.
+            ends = mean_interval(differences) if len(differences) > 2 else ()
+            made[arm][f"{name} - teacher"] = [round(float(v), 3) for v in (np.mean(differences), *ends)]
     return made
 
 
@@ -110,21 +111,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--texts", type=int, default=100, help="training sentences with the word that are looked at")
     parser.add_argument("--alpha", type=float, default=0.8)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--judge", choices=["validation", "test"], default="test", help="validation to choose settings")
-    parser.add_argument("--out", type=Path)
-    given = parser.parse_args()
-    model, found = load("minilm"), {}
-    if given.out is not None and given.out.exists():
-        found = json.loads(given.out.read_text(encoding="utf-8"))["seeds"]
-    for seed in given.seeds:
-        if str(seed) not in found:
-            found[str(seed)] = seed_of(seed, model, given)
-        if given.out is not None:
-            settings = {name: value for name, value in vars(given).items() if name != "out"}
-            made = {"settings": settings, "seeds": found, "summary": summary(found)}
-            given.out.write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(summary(found), indent=2))
+    parser.add_argument("--max-steps", type=int, default=64, help="of integrated gradients, where they do not add up")
+    each_seed(parser, seed_of, summary)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,40 @@
+"""Benchmarks whose draws are told apart by their seed alone: one after another, each kept as soon as it is there."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tracemend.models import LanguageModel, load
+
+Seed = Callable[[int, LanguageModel, argparse.Namespace], dict[str, Any]]
+Summary = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+def each_seed(parser: argparse.ArgumentParser, seed_of: Seed, summary: Summary) -> None:
+    """Print the figures as JSON, and write them where ``--out`` says; what is there already is not done again.
+
+    Args:
+        parser: of the benchmark's own options; ``--seeds``, ``--judge`` and ``--out`` are added.
+        seed_of: figures of one seed on minilm.
+        summary: of all seeds.
+    """
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--judge", choices=["validation", "test"], default="test", help="validation to choose settings")
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    model, found = load("minilm"), {}
+    if given.out is not None and given.out.exists():
+        found = json.loads(given.out.read_text(encoding="utf-8"))["seeds"]
+    for seed in given.seeds:
+        if str(seed) not in found:
+            found[str(seed)] = seed_of(seed, model, given)
+        if given.out is not None:
+            settings = {name: value for name, value in vars(given).items() if name != "out"}
+            made = {"settings": settings, "seeds": found, "summary": summary(found)}
+            given.out.parent.mkdir(parents=True, exist_ok=True)
+            given.out.write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(summary(found), indent=2))
