@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -11,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.neurons.planted import SITE, UNIT, planted_unit
-from tracemend.data import Sentence
+from tracemend.data import Labelled, Sentence
 from tracemend.errors import NeuronError
 from tracemend.models import tiny
 from tracemend.neurons import ClassifierComposition, Composition
+from tracemend.neurons import edits as room
 from tracemend.neurons.features import Features
 from tracemend.neurons.formulas import OPERATORS, Formula, by_chance, iou, search
 from tracemend.neurons.text_features import atoms, is_word, with_word
@@ -218,3 +220,39 @@ def test_overlap_only_grows_with_its_levels_and_is_whole_with_itself(text, reply
     assert held == ["overlap>=25", "overlap>=50", "overlap>=75", "overlap>=100"][: len(held)]
     itself = atoms((text, text), sides=True)
     assert ("overlap>=100" in itself) == any(is_word(name) for name in itself)
+
+
+def test_edits_put_the_formulas_word_on_its_side_and_count_what_changes(monkeypatch):
+    """A stand-in for a classifier that answers to one word of the reply, and whose unit 1 fires on it."""
+    seen: list[tuple[str, str | None]] = []
+
+    def peaks(classifier, pairs, site, *, batch_size):
+        seen.extend(pairs)
+        said = np.array([float("hate" in (reply or "").split()) for _, reply in pairs])
+        return np.stack([np.zeros(len(pairs)), said], axis=1), np.stack([0.9 - 0.7 * said, 0.1 + 0.7 * said], axis=1)
+
+    monkeypatch.setattr(room, "peaks", peaks)
+    # The last of them is wrong before anything is added, and the first two are where the unit fires already.
+    texts, replies = [f"text {i}" for i in range(6)], ["hate this", "I hate it", "go", "stop", "go on", "no"]
+    data = Labelled.make(
+        texts, ["bad", "bad", "good", "good", "good", "bad"], replies=replies, label_names=["good", "bad"]
+    )
+    names = ("reply:word=hate", "reply:word=go", "overlap>=50")
+    known = Features(names, np.zeros((3, 6), dtype=bool), np.zeros((3, 6), dtype=bool))
+    before = peaks(None, data.pairs, "", batch_size=1)[1]
+    seen.clear()
+    edits = room.Edits(None, "", data, before, known, Counter(dict.fromkeys(names, 2)), 10, 4)
+    fires = np.array([True, True, False, False, False, False])
+    found = edits.measure(1, 0.5, fires, 1, Formula((0,)), np.random.default_rng(0))
+    assert {pair for pair in seen if "hate" in pair[1]} == {(f"text {i}", f"hate {replies[i]}") for i in range(2, 6)}
+    assert found["edit"] == pytest.approx(0.7) and found["edit_random"] == 0.0
+    assert (found["fired"], found["fired_random"]) == (1.0, 0.0)
+    assert (found["flipped"], found["flipped_random"]) == (1.0, 0.0)
+    # The label that the wrong one has is no error to be made.
+    other = edits.measure(1, 0.5, fires, 0, Formula((0,)), np.random.default_rng(0))
+    assert np.isnan(other["flipped"]) and other["edit"] == pytest.approx(-0.7)
+    for formula in (Formula((2,)), Formula((2, 0), ("AND NOT",))):
+        assert all(
+            np.isnan(value) for value in edits.measure(1, 0.5, fires, 1, formula, np.random.default_rng(0)).values()
+        )
+    assert np.isnan(edits.measure(1, 0.5, ~fires | fires, 1, Formula((0,)), np.random.default_rng(0))["edit"])
