@@ -155,6 +155,11 @@ class PromptingProbe(Method[PromptingResult]):
             "same_examples": {"few_shot": float(probe[1].mean())},
             "majority": dict.fromkeys(("zero_shot", "few_shot", "diagnostic"), float(majority.mean())),
         }  # fmt: skip
+        told: list[Floats] = []
+        if self.prefix:
+            told = [self._prefixed(one, parts, progress) for one in (model, fresh)]
+            metrics["prefix"], arms["random_weights"]["prefix"] = (float(of.mean()) for of in told)
+            arms["majority"]["prefix"] = float(majority.mean())
         facts = {
             "labels": list(parts["test"].labels),
             "examples": [parts["train"].pairs[i][0] for i in self._examples(parts)],
@@ -166,11 +171,6 @@ class PromptingProbe(Method[PromptingResult]):
             "model_fingerprint": model.fingerprint,
             "seconds": round(time.perf_counter() - began, 1),
         }
-        told: list[Floats] = []
-        if self.prefix:
-            told = [self._prefixed(one, parts, progress) for one in (model, fresh)]
-            metrics["prefix"], arms["random_weights"]["prefix"] = (float(of.mean()) for of in told)
-            arms["majority"]["prefix"] = float(majority.mean())
         versus = {
             "the most frequent label": majority,
             "a nonsense template": right["nonsense"][0],
