@@ -244,7 +244,9 @@ def test_edits_put_the_formulas_word_on_its_side_and_count_what_changes(monkeypa
     edits = room.Edits(None, "", data, before, known, Counter(dict.fromkeys(names, 2)), 10, 4)
     fires = np.array([True, True, False, False, False, False])
     found = edits.measure(1, 0.5, fires, 1, Formula((0,)), np.random.default_rng(0))
-    assert {pair for pair in seen if "hate" in pair[1]} == {(f"text {i}", f"hate {replies[i]}") for i in range(2, 6)}
+    assert {pair for pair in seen if "hate" in (pair[1] or "")} == {
+        (f"text {i}", f"hate {replies[i]}") for i in range(2, 6)
+    }
     assert found["edit"] == pytest.approx(0.7) and found["edit_random"] == 0.0
     assert (found["fired"], found["fired_random"]) == (1.0, 0.0)
     assert (found["flipped"], found["flipped_random"]) == (1.0, 0.0)
