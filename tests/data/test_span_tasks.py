@@ -104,6 +104,8 @@ def test_evidence_is_balanced_and_documents_do_not_cross_parts(save):
     assert len(where) == 20 and all(len(parts) == 1 for parts in where.values())
     assert {part for parts in where.values() for part in parts} == {"train", "dev", "test"}
     assert len(read_evidence(path, documents=10)) == 40
+    empty = save("b.jsonl", "\n".join(document(i, ((2, 3), (7, 8), (5, 5))) for i in range(20)))
+    assert sorted(read_evidence(empty).label) == sorted(found.label)
 
 
 @pytest.mark.parametrize(
