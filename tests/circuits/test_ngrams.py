@@ -118,7 +118,10 @@ def test_training_is_the_same_again_and_leaves_torch_alone() -> None:
 def test_a_model_is_kept_and_read_back(tmp_path: Path) -> None:
     one = kept_model(SMALL, TEXTS, tmp_path / "small")
     assert kept_model(SMALL, TEXTS, tmp_path / "small").fingerprint == one.fingerprint
-    assert load(tmp_path / "small" / "model").fingerprint == one.fingerprint
+    again = load(tmp_path / "small" / "model")
+    assert again.fingerprint == one.fingerprint
+    text = TEXTS.frame["text"][0]
+    assert again.tokenizer(text).input_ids == SMALL.fit(TEXTS).tokenizer(text).input_ids
     with pytest.raises(RunError, match="belongs to another run"):
         kept_model(replace(SMALL, seed=1), TEXTS, tmp_path / "small")
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Config
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
 from tracemend.circuits.circuit import generator
 from tracemend.data.prompts import Texts
@@ -41,7 +41,7 @@ _EMPTY = "Initializing zero-element tensors"
 class AttentionOnly:
     """A decoder of one or two layers of attention, without feed-forward layers (Elhage et al. 2021).
 
-    Qwen2's blocks with no hidden units in the MLP: positions enter queries and keys alone, by rotation, so that the
+    Llama's blocks with no hidden units in the MLP: positions enter queries and keys alone, by rotation, so that the
     stream holds tokens and nothing else. Its words are the most frequent of the texts. It is trained with AdamW on
     windows of the texts, at a rate that rises for 50 steps and then falls to 0.
 
@@ -123,9 +123,9 @@ class AttentionOnly:
             )
 
     def _config(self, tokenizer: PreTrainedTokenizerFast) -> Any:
-        return Qwen2Config(
+        return LlamaConfig(
             vocab_size=len(tokenizer), hidden_size=self.width, num_hidden_layers=self.layers,
-            num_attention_heads=self.heads, num_key_value_heads=self.heads, intermediate_size=0,
+            num_attention_heads=self.heads, num_key_value_heads=self.heads, intermediate_size=0, attention_bias=True,
             max_position_embeddings=self.window, initializer_range=self.width**-0.5, pad_token_id=0, bos_token_id=1,
             eos_token_id=None, rope_parameters={"rope_type": "default", "rope_theta": _THETA},
         )  # fmt: skip
@@ -146,7 +146,11 @@ class AttentionOnly:
                 network.train()
 
         random = generator(self.seed)
-        adam = torch.optim.AdamW(network.parameters(), lr=self.rate, betas=(0.9, 0.98), weight_decay=0.01)
+        for block in network.model.layers:
+            # Biases of queries and keys let a head look by distance alone; one of the output would be in no table.
+            block.self_attn.o_proj.bias.requires_grad_(False).zero_()
+        trained = [p for p in network.parameters() if p.requires_grad]
+        adam = torch.optim.AdamW(trained, lr=self.rate, betas=(0.9, 0.98), weight_decay=0.01)
         network.train()
         with torch.enable_grad():
             for step in progress.track(range(self.steps), task="train"):
