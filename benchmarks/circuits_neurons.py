@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 from tracemend.circuits import Edit, Memories, Subupdates
+from tracemend.circuits.sae import Kind
 from tracemend.circuits.sae_training import SaeTraining
 from tracemend.circuits.superposition import Superposition, principal_directions, random_directions
 from tracemend.data.prompts import Texts
@@ -81,8 +82,9 @@ def superposition(model: LanguageModel) -> list[Line]:
     truth = Superposition.draw(features=128, width=32, active=4)
     x, _ = truth.sample(200_000)
     lines: list[Line] = []
-    for kind, l1 in (("topk", 0.0), ("l1", 1.5), ("l1", 0.15)):
-        how = SaeTraining(kind=kind, latents=256, k=6, l1=l1, steps=1500, batch=512, rate=3e-3)  # type: ignore[arg-type]
+    cases: tuple[tuple[Kind, float], ...] = (("topk", 0.0), ("l1", 1.5), ("l1", 0.15))
+    for kind, l1 in cases:
+        how = SaeTraining(kind=kind, latents=256, k=6, l1=l1, steps=1500, batch=512, rate=3e-3)
         share, cosine = truth.recovered(how.fit(x).w_dec)
         lines.append(
             (f"{kind} {l1 or ''}: share with cosine > 0.9; mean", ">= 0.95", f"{share:.3f}; {cosine:.3f}", None)
