@@ -59,7 +59,12 @@ def repair(
     table: Annotated[
         bool, typer.Option("--table", help="Only print the tables, from the rows that are there.")
     ] = False,
-    pack: Annotated[bool, typer.Option("--pack", help="Put the rows of finished cells into one file a part.")] = False,
+    pack: Annotated[
+        bool,
+        typer.Option(
+            "--pack", help="Run nothing: put the rows that are there into one file a part, and print the tables."
+        ),
+    ] = False,
     rows: Annotated[Path, typer.Option(metavar="DIR", help="Where the rows are kept.")] = Path("bench/rows"),
     out: Annotated[Path, typer.Option(metavar="DIR", help="Everything else: checkpoints, logs, errors.")] = Path(
         "bench/out"
@@ -85,6 +90,7 @@ def repair(
         "sets": _names(sets), "arms": _names(arms), "noises": _names(noise), "rates": _shares(rates),
     }  # fmt: skip
     console, began = person(json=True), time.monotonic()
+    table = table or pack
     for one in PARTS if part is None else (part,):
         cells = planned(one, seeds=seeds, settings=settings, other=other, **narrowed)
         results = results_of(one, rows, out)
