@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from tracemend.data.facts import Fact, Facts
-from tracemend.data.spans import Span, SpanExamples
+from tracemend.data.spans import Span, SpanExamples, spans_of
 from tracemend.data.treebanks import PARTS, Sentence, Treebank
 from tracemend.errors import DataError
 
@@ -108,15 +108,7 @@ def question_spans(bank: Treebank, *, whole: bool = False) -> SpanExamples:
             rows.append((at, (0 if whole else begin, len(sentence)), label))
     if not rows:
         raise DataError(f"{bank.name} holds no question of a known kind (a sentence that ends in a question mark).")
-    return SpanExamples(
-        words=tuple(bank.words),
-        sentence=tuple(row[0] for row in rows),
-        first=tuple(row[1] for row in rows),
-        second=None,
-        label=tuple(row[2] for row in rows),
-        part=tuple(sentence.part for sentence in bank.sentences),
-        name=bank.name,
-    )
+    return spans_of(bank, rows)
 
 
 def read_evidence(source: Path | str, *, documents: int = 100, longest: int = 100, seed: int = 0) -> SpanExamples:

@@ -151,7 +151,7 @@ def entity_spans(bank: Treebank, tag: str = "ner") -> SpanExamples:
         if tag not in sentence.tags:
             raise DataError(f"sentence {sentence.id} has no tags {tag!r}; read a BIO file, or name another tag.")
         rows += [(at, span, kind) for span, kind in _bio_spans(sentence.tags[tag])]
-    return _spans_of(bank, rows)
+    return spans_of(bank, rows)
 
 
 def gum_entities(bank: Treebank) -> SpanExamples:
@@ -183,10 +183,10 @@ def gum_entities(bank: Treebank) -> SpanExamples:
                 rows.append((at, (begin, i + 1), kind))
         if open_mentions:
             raise DataError(f"sentence {sentence.id} does not close the mention {open_mentions[0][0]}.")
-    return _spans_of(bank, rows)
+    return spans_of(bank, rows)
 
 
-def _spans_of(bank: Treebank, rows: list[tuple[int, Span, str]]) -> SpanExamples:
+def spans_of(bank: Treebank, rows: list[tuple[int, Span, str]]) -> SpanExamples:
     """Single spans: (sentence, span, label) of each."""
     return SpanExamples(
         words=tuple(bank.words),

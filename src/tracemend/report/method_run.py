@@ -94,7 +94,7 @@ def table_of(path: Path, name: str) -> pd.DataFrame:
     """
     try:
         return pd.read_parquet(path / f"{name}.parquet")
-    except Exception as error:
+    except (OSError, ValueError) as error:
         raise RunError(
             f"{path / name}.parquet cannot be read ({error}); give the run's command again with another --out."
         ) from error

@@ -77,8 +77,8 @@ def write_units(result: ExplanationResult, path: Path) -> Path:
     Example:
         >>> write_units(Explain().run(model, bank), Path("units.html"))
     """
-    records: list[dict[str, Any]] = result.table().to_dict("records")  # type: ignore[assignment]
-    rows = {int(row["unit"]): row for row in records}
+    records = result.table().to_dict("records")
+    rows = {int(row["unit"]): {str(name): value for name, value in row.items()} for row in records}
     units = [Unit(rows[int(of["unit"])], float(of["highest"]), of["excerpts"]) for of in result.facts["coloured"]]
     page = (
         environment()
