@@ -23,7 +23,7 @@ SETS = ("uci_sentiment_sentences", "hatecheck")
 # Noise, rate, and the sets that carry it.
 NOISES = (
     ("none", 0.0, SETS), ("symmetric", 0.1, SETS), ("symmetric", 0.3, SETS), ("confusable", 0.3, SETS),
-    ("trolls", 0.3, ("hatecheck",)),
+    ("trolls", 0.3, SETS),
 )  # fmt: skip
 # Rates of false discoveries that a person might ask for.
 FDR = (0.05, 0.1, 0.2)

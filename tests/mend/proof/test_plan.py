@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 
 from tracemend.errors import DataError, TracemendError
 from tracemend.evaluate.grid import Unit
-from tracemend.mend.proof import DEVELOPMENT, JUDGED, planned, selected
+from tracemend.mend.proof import DEVELOPMENT, JUDGED, planned, selected, sets
 from tracemend.mend.proof.plan import ARMS, CEILING
 from tracemend.mend.proof.sets import draw
 from tracemend.trace.run import detectors
@@ -34,7 +35,7 @@ def test_detection_has_every_registered_detector_and_the_ceiling():
     assert all(found[row] == 3 for row in kinds)
     assert found["convabuse", "annotator", 0.0] == 10 and found["convabuse", "trolls", 0.2] == 3
     assert not any(noise == "none" for _, noise, _ in found)  # nothing to find
-    assert not any(noise == "trolls" for name, noise, _ in found if name != "convabuse")
+    assert all(found[name, "trolls", 0.3] == 3 for name in JUDGED)
     assert not {name for name, _, _ in found} & set(DEVELOPMENT)
 
 
@@ -109,9 +110,21 @@ def test_a_draw_has_its_sizes_noise_in_training_only_and_nothing_twice(job, nois
     assert again.fingerprints == splits.fingerprints
 
 
+def test_a_set_without_groups_gets_users_of_ten_some_of_them_trolls(job, monkeypatch):
+    whole = vars(sets)["reference"]("sst2")
+    monkeypatch.setattr(sets, "reference", lambda name: replace(whole, frame=whole.frame.assign(group=None)))
+    drawn = draw(Unit("sst2", "trolls", 0.3, 1), **SIZES)
+    frame = drawn.train.frame.assign(wrong=drawn.train.wrong)
+    assert set(frame["group"].value_counts()) == {10}
+    assert not set(frame["group"]) & set(drawn.validation.frame["group"])
+    share = frame.groupby("group")["wrong"].mean()
+    assert set(share[share > 0]) == {0.8} and (share == 0).sum() > (share > 0).sum()
+    assert draw(Unit("sst2", "symmetric", 0.3, 1), **SIZES).train.frame["group"].isna().all()
+
+
 def test_noise_that_a_set_cannot_carry_and_sets_that_are_too_small(job):
-    with pytest.raises(DataError, match="sst2 carries no noise of kind 'trolls'; sets that do: convabuse"):
-        draw(Unit("sst2", "trolls", 0.3, 0), **SIZES)
+    with pytest.raises(DataError, match="sst2 carries no noise of kind 'annotator'; sets that do: convabuse"):
+        draw(Unit("sst2", "annotator", 0.3, 0), **SIZES)
     with pytest.raises(DataError, match="not one of: none, symmetric"):
         draw(Unit("sst2", "symetric", 0.3, 0), **SIZES)
     with pytest.raises(DataError, match="has 168 rows; 500"):

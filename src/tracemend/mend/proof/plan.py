@@ -10,7 +10,7 @@ import pandas as pd
 
 from tracemend.errors import TracemendError, did_you_mean
 from tracemend.evaluate.grid import Cell, Grid
-from tracemend.mend.proof.sets import JUDGED, VOTED, WITH_GROUPS, WITH_VOTES
+from tracemend.mend.proof.sets import JUDGED, VOTED, WITH_VOTES
 from tracemend.trace.run import detectors
 
 PARTS = ("detection", "repair")
@@ -38,9 +38,8 @@ def planned(
 ) -> list[Cell]:
     """The cells of a part of the proof, the headline row first.
 
-    30 % symmetric flips with 10 seeds; then symmetric and confusable noise at 10, 20, 30 and 40 % with 3, trolls at the
-    same rates where a set has groups, and one annotator's vote where it has votes. Repair also at 0 % with 5;
-    detection has nothing to find there.
+    30 % symmetric flips with 10 seeds; then symmetric and confusable noise and trolls at 10, 20, 30 and 40 % with 3,
+    and one annotator's vote where a set has votes. Repair also at 0 % with 5; detection has nothing to find there.
 
     Args:
         part: ``detection`` or ``repair``.
@@ -66,18 +65,18 @@ def planned(
     names = tuple(sets) or (*JUDGED, *VOTED)
     # The influence of one takes most of the time of the other with it.
     chosen = tuple(sorted(arms or known, key=lambda arm: arm == "trace.self-influence"))
-    grouped = tuple(n for n in names if n in WITH_GROUPS)
     voted = tuple(n for n in names if n in WITH_VOTES)
-    # The voted set stands for real noise; the flips are made on the others, unless it was asked for by name.
+    # The voted set stands for real noise, and its groups for real users; flips at random are made on the others,
+    # unless it was asked for by name.
     flipped = tuple(sets) or JUDGED
     rows: list[tuple[tuple[str, ...], str, float, int]] = [(flipped, "symmetric", 0.3, HEADLINE_SEEDS)]
     if part == "repair":
         rows += [(names, "none", 0.0, CLEAN_SEEDS)]
     rows += [(voted, "annotator", 0.0, HEADLINE_SEEDS)]
-    rows += [(flipped, "confusable", 0.3, SEEDS), (grouped, "trolls", 0.3, SEEDS)]
+    rows += [(flipped, "confusable", 0.3, SEEDS), (names, "trolls", 0.3, SEEDS)]
     for rate in (r for r in RATES if r != 0.3):
         rows += [(flipped, kind, rate, SEEDS) for kind in ("symmetric", "confusable")] + [
-            (grouped, "trolls", rate, SEEDS)
+            (names, "trolls", rate, SEEDS)
         ]
     cells: list[Cell] = []
     for datasets, noise, rate, most in rows:

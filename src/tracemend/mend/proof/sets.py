@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 
 from tracemend.data import Labelled, Splits, corrupt, make_splits, reference, sample
 from tracemend.errors import DataError, did_you_mean
 from tracemend.evaluate.grid import Unit
+from tracemend.trace.groups import groups_of
 
 # What is published. No setting was chosen on these.
 JUDGED = ("surge-toxicity", "hate_stormfront", "openai-moderation", "sst2")
@@ -16,7 +18,6 @@ JUDGED = ("surge-toxicity", "hate_stormfront", "openai-moderation", "sst2")
 VOTED = ("convabuse",)
 # Settings may be chosen on these, and figures of them are never published as results.
 DEVELOPMENT = ("uci_sentiment_sentences", "hatecheck")
-WITH_GROUPS = ("convabuse", "hatecheck", "hatemoji", "diasafety")
 WITH_VOTES = ("convabuse", "hatecheck")
 NOISES = ("none", "symmetric", "confusable", "trolls", "annotator")
 
@@ -24,19 +25,19 @@ VALIDATION, TEST = 300, 500
 # A set of 1,000 rows: its test part is what training and validation leave.
 _SMALL_TEST = {"surge-toxicity": 200}
 _FLIP = 0.8  # share of its labels that a troll flips (SafetyMix)
+_OF_A_USER = 10  # examples, where a set does not say who labelled what
 
 
 def check(name: str, noise: str) -> None:
     """Refuse noise that the set cannot carry.
 
     Raises:
-        DataError: no such kind of noise, or the set has no groups or votes.
+        DataError: no such kind of noise, or the set has no votes.
     """
     if noise not in NOISES:
         raise DataError(f"noise {noise!r} is {did_you_mean(noise, NOISES)}")
-    for kind, sets in (("trolls", WITH_GROUPS), ("annotator", WITH_VOTES)):
-        if noise == kind and name not in sets:
-            raise DataError(f"{name} carries no noise of kind {kind!r}; sets that do: {', '.join(sets)}.")
+    if noise == "annotator" and name not in WITH_VOTES:
+        raise DataError(f"{name} carries no noise of kind {noise!r}; sets that do: {', '.join(WITH_VOTES)}.")
 
 
 def draw(unit: Unit, *, train: int = 500, validation: int = VALIDATION, test: int | None = None) -> Splits:
@@ -46,7 +47,8 @@ def draw(unit: Unit, *, train: int = 500, validation: int = VALIDATION, test: in
 
     Args:
         unit: set, noise, rate and seed. With ``trolls`` the rate is the expected share of wrong labels: a share
-            of rate / 0.8 of the groups flips 0.8 of its labels. ``annotator`` has the rate it has.
+            of rate / 0.8 of the groups flips 0.8 of its labels; a set without groups gets users of ten examples
+            each, drawn at random. ``annotator`` has the rate it has.
         train: examples to tune on.
         validation: examples with trusted labels.
         test: examples to measure on; by default 500, of surge-toxicity 200.
@@ -63,8 +65,9 @@ def draw(unit: Unit, *, train: int = 500, validation: int = VALIDATION, test: in
     total = train + validation + measured
     if total > len(whole):
         raise DataError(f"{unit.dataset} has {len(whole)} rows; {train} + {validation} + {measured} were asked for.")
+    drawn = sample(whole, total, seed=unit.seed)
     parts = make_splits(
-        sample(whole, total, seed=unit.seed),
+        _with_users(drawn, unit.seed) if unit.noise == "trolls" else drawn,
         seed=unit.seed,
         validation_share=validation / total,
         test_share=measured / total,
@@ -81,6 +84,14 @@ def _noisy(train: Labelled, unit: Unit, votes: tuple[str, ...]) -> Labelled:
         return corrupt(train, kind="trolls", troll_share=min(1.0, unit.rate / _FLIP), flip_share=_FLIP, seed=unit.seed)
     kind = "symmetric" if unit.noise == "none" else unit.noise
     return corrupt(train, kind=kind, rate=0.0 if unit.noise == "none" else unit.rate, seed=unit.seed)
+
+
+def _with_users(data: Labelled, seed: int) -> Labelled:
+    """Groups of ten examples at random, where there are none."""
+    if groups_of(data) is not None:
+        return data
+    user = np.random.default_rng([seed, _OF_A_USER]).permutation(len(data)) // _OF_A_USER
+    return replace(data, frame=data.frame.assign(group=[f"user {number}" for number in user]))
 
 
 def joined(first: Labelled, second: Labelled) -> Labelled:
