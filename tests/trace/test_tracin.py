@@ -53,6 +53,26 @@ def test_scores_are_the_formula(tuned: Tuned, data: Labelled, adam: bool, cosine
     assert len(tuned.checkpoints) == 3
 
 
+def test_projected_gradients_give_the_scores_on_average_and_need_no_room_for_the_whole(
+    make: Make, data: Labelled
+) -> None:
+    classifier = make("bert", "full")
+    whole = TracIn(normalise_train=False).influence(classifier, data, data.take([1, 2, 4]))
+    close, far = (
+        TracIn(normalise_train=False, project=width).influence(classifier, data, data.take([1, 2, 4]))
+        for width in (16, 1)
+    )
+    assert np.corrcoef(whole.scores.ravel(), close.scores.ravel())[0, 1] > 0.95
+    assert np.abs(close.scores - whole.scores).mean() < np.abs(far.scores - whole.scores).mean()
+    assert per_example_gradients(classifier, data, project=4).grads.shape[1] < whole_width(classifier, data) / 2
+    with pytest.raises(TraceError, match="projected gradients have none"):
+        TracIn(project=4, optimizer="adam").influence(classifier, data, data)
+
+
+def whole_width(classifier: TextClassifier, data: Labelled) -> int:
+    return int(per_example_gradients(classifier, data).grads.shape[1])
+
+
 def test_each_side_is_normalised_on_its_own(make: Make, data: Labelled) -> None:
     classifier = make("bert", "lora")
     norms = per_example_gradients(classifier, data).norms

@@ -16,7 +16,7 @@ from tracemend.data import Examples
 from tracemend.errors import TraceError
 from tracemend.progress import Progress
 from tracemend.trace.gradients import Gradients, Layout, gradient_batches, per_example_gradients
-from tracemend.trace.gradients.collect import Precision, Way
+from tracemend.trace.gradients.collect import Precision, Way, reduced
 from tracemend.trace.gradients.layout import groups
 from tracemend.trace.influence import Influence
 from tracemend.trace.scores import Aggregate, adam_metric, aggregate, inner, norms
@@ -57,6 +57,8 @@ class TracIn:
         aggregate: ``whole`` takes the product over all parameters; ``mean``, ``rank`` and ``vote`` take one a group and
             join them, see :func:`tracemend.trace.scores.aggregate`.
         top: examples a group votes for, of either sign.
+        project: numbers kept of a matrix's long side, see :class:`tracemend.trace.gradients.Projection`: products
+            and norms then hold on average, in a fraction of the memory. None keeps the gradients whole.
         method, batch_size, precision: of the gradients.
 
     Example:
@@ -70,6 +72,7 @@ class TracIn:
     parts: tuple[str, ...] = ()
     aggregate: Aggregate = "whole"
     top: int = 20
+    project: int | None = None
     method: Way = "auto"
     batch_size: int = 16
     precision: Precision = "fp32"
@@ -91,7 +94,7 @@ class TracIn:
             checkpoints: none takes the classifier as it is, with weight one.
 
         Raises:
-            TraceError: the gradients cannot be had, or ``optimizer="adam"`` without checkpoints.
+            TraceError: the gradients cannot be had, or ``optimizer="adam"`` without checkpoints or with ``project``.
         """
         # One checkpoint is loaded at a time. The matrix of scores is held in any case, so the training examples'
         # gradients need not be: they are used batch by batch.
@@ -156,7 +159,7 @@ class TracIn:
             progress=progress,
             task=task,
         ):
-            part = batch.only(self.parts) if self.parts else batch
+            part = reduced(batch, self.parts, self.project)
             if part.layout != query.layout:
                 raise TraceError("training examples and queries were traced in different ways; use method='loop'.")
             where = torch.as_tensor(rows)
@@ -173,12 +176,18 @@ class TracIn:
             batch_size=self.batch_size,
             precision=self.precision,
             parts=self.parts,
+            project=self.project,
             progress=progress,
         )
 
     def _metric(self, layout: Layout, checkpoint: Checkpoint | None) -> Tensor | None:
         if self.optimizer == "sgd":
             return None
+        if self.project is not None:
+            raise TraceError(
+                "optimizer='adam' weighs every parameter by a number of its own, and projected gradients have none; "
+                "take optimizer='sgd', or no projection."
+            )
         if checkpoint is None:
             raise TraceError("optimizer='adam' needs the second moments of a checkpoint; give checkpoints.")
         return adam_metric(layout, checkpoint.second_moments(), step=checkpoint.step)

@@ -22,12 +22,14 @@ class Gbair(Detector):
 
     Attributes:
         top: opponents an error may vote for.
+        project: numbers kept of a matrix's long side, see :class:`tracemend.trace.TracIn`; what full tuning needs.
     """
 
     name = "trace.gbair"
     capabilities: ClassVar[frozenset[str]] = Detector.capabilities | {"gradients", "validation"}
 
     top: int = 20
+    project: int | None = None
 
     def suspicion(self, subject: Subject, progress: Progress) -> Suspicion:
         """Votes; the fraction after the point breaks ties by the summed score.
@@ -39,9 +41,8 @@ class Gbair(Detector):
         prompt = subject.classifier.kind in ("prompt", "p-tuning")
         logits = subject.classifier.predict(validation.pairs, precision=subject.precision, progress=progress)
         weights = driver_weights(logits, validation.y, "misclassified")
-        found = TracIn(parts=("prompt",) if prompt else (), precision=subject.precision).influence(
-            subject.classifier, subject.splits.train, validation, progress=progress
-        )
+        tracin = TracIn(parts=("prompt",) if prompt else (), project=self.project, precision=subject.precision)
+        found = tracin.influence(subject.classifier, subject.splits.train, validation, progress=progress)
         ranked = candidates(found.scores, weights=weights, top=self.top)
         position = np.empty(len(ranked.order))
         position[ranked.order] = np.arange(len(ranked.order))

@@ -39,6 +39,7 @@ class MeanInfluence(Detector):
         driver: validation examples that count, see :func:`tracemend.trace.driver_weights`.
         kernel: ``cosine`` divides both gradients by their norms; ``renormalised`` the training example's alone, so that
             a validation example counts the more, the more wrong the model is on it; ``dot`` neither.
+        project: numbers kept of a matrix's long side, see :class:`tracemend.trace.TracIn`; what full tuning needs.
 
     Example:
         >>> MeanInfluence(kernel="renormalised").run(tuned, splits).table().head()
@@ -49,6 +50,7 @@ class MeanInfluence(Detector):
 
     driver: Drivers = "all"
     kernel: Kernel = "cosine"
+    project: int | None = None
 
     def suspicion(self, subject: Subject, progress: Progress) -> Suspicion:
         """Minus the weighted mean of the scores.
@@ -60,7 +62,8 @@ class MeanInfluence(Detector):
             raise TraceError(f"the kernel {self.kernel!r} is {did_you_mean(self.kernel, get_args(Kernel))}")
         of_train, of_query = _NORMALISED[self.kernel]
         validation = subject.splits.validation
-        found = subject.influence(TracIn(normalise_train=of_train, normalise_query=of_query), progress)
+        tracin = TracIn(normalise_train=of_train, normalise_query=of_query, project=self.project)
+        found = subject.influence(tracin, progress)
         weights = driver_weights(found.query_logits, validation.y, self.driver)
         ranked = candidates(found.scores, weights=weights, rule="weighted")
         return Suspicion(ranked.harm / max(float(np.sum(weights)), 1e-12), opposed(found.scores, validation))

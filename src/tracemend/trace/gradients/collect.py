@@ -16,6 +16,7 @@ from tracemend.errors import TraceError, did_you_mean
 from tracemend.progress import Progress
 from tracemend.trace.gradients.engine import Batched, Engine, Loop, Pass, evaluation
 from tracemend.trace.gradients.layout import Block, Layout, Part, expand, lay_out, squared_norms
+from tracemend.trace.gradients.projection import Projection
 from tracemend.trace.gradients.room import check_room
 from tracemend.trace.gradients.selftest import agreement
 from tracemend.trace.gradients.traced import Traced
@@ -24,7 +25,7 @@ from tracemend.trace.gradients.vmap import Vmap
 Way = Literal["auto", "fast", "vmap", "loop"]
 Precision = Literal["fp32", "bf16"]
 _REMEDY = (
-    "keep them on disk, projected (tracemend store build --project 64), look at some layers alone "
+    "project them (project=64; on disk: tracemend store build --project 64), look at some layers alone "
     "(parts=('layer.5', 'head')), trace fewer examples, or tune with --adapter lora"
 )
 
@@ -109,6 +110,7 @@ def per_example_gradients(
     check: bool = True,
     compact: bool = False,
     parts: Iterable[str] = (),
+    project: int | None = None,
     progress: Progress = Progress(),
 ) -> Gradients:
     """The gradient of each example's loss with respect to the adapter and the head, all in memory.
@@ -126,6 +128,7 @@ def per_example_gradients(
         compact: keep the gradient of a pooled head as its two factors, see
             :class:`~tracemend.trace.gradients.layout.Block`.
         parts: groups of parameters to keep, as :meth:`Gradients.only` names them; none keeps all.
+        project: numbers kept of a matrix's long side, see :class:`Projection`; None keeps them whole.
 
     Returns:
         Rows in the order of ``data``.
@@ -154,13 +157,19 @@ def per_example_gradients(
     losses = np.zeros(len(data), dtype=np.float32)
     logits = np.zeros((len(data), len(classifier.labels)), dtype=np.float32)
     for rows, whole in batches:
-        part = whole.only(groups) if groups else whole
+        part = reduced(whole, groups, project)
         if not layout:
             check_room(len(data), part.grads.shape[1], remedy=_REMEDY)
             grads, layout = torch.zeros(len(data), part.grads.shape[1]), part.layout
         grads[torch.as_tensor(rows)] = part.grads
         losses[rows], logits[rows] = part.losses, part.logits
     return Gradients(grads, losses, logits, data.y, tuple(data.uid), layout)
+
+
+def reduced(found: Gradients, parts: tuple[str, ...], project: int | None) -> Gradients:
+    """These groups of parameters alone, and their matrices projected; neither leaves the gradients as they are."""
+    kept = found.only(parts) if parts else found
+    return kept if project is None else Projection(width=project).gradients(kept)
 
 
 def gradient_batches(
