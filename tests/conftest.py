@@ -15,6 +15,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 import pytest
 
+from tests.chat_server import server as server  # a fixture of several rooms
+
 # A test run in the background of a shell inherits that Ctrl-C is ignored, and so would the processes it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

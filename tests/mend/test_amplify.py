@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,12 +11,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.chat_server import Server, said
 from tracemend.data import Labelled
 from tracemend.errors import DataError, ModelError, TuningError
 from tracemend.mend import Amplify, AmplifyResult
 from tracemend.mend.amplify import KEY, LABELS, MAJORITY, OTHERS, RANDOM, ZERO_SHOT, key_words, random_words
+from tracemend.mend.chat_asked import label_in
 from tracemend.mend.rationales import Asked, Shot, Wording, fitting
 from tracemend.models import tiny
+from tracemend.models.endpoint import Endpoint
 from tracemend.models.likelihood import likelihoods
 from tracemend.tuning import TextClassifier
 
@@ -144,10 +148,10 @@ def test_bad_input_is_told() -> None:
         method.run(tiny("bert"), splits)
     with pytest.raises(ModelError, match="not str"):
         method.run("smollm2", splits)
-    for words, said in (
+    for words, why in (
         (("awful=bad",), "for awful"), (("safe=",), "gets none"), (("safe=fine", "unsafe=fine"), "begins with"),
     ):  # fmt: skip
-        with pytest.raises(DataError, match=said):
+        with pytest.raises(DataError, match=why):
             replace(method, words=words).run(model, splits)
     for bad in ({"shots": 1}, {"top": 0}, {"checked": 0}, {"attribution": "lime"}):
         with pytest.raises(TuningError, match=next(iter(bad))):
@@ -167,3 +171,74 @@ def test_a_reply_stands_on_a_line_of_its_own() -> None:
     assert Wording("{words}: {label}.", "So").prompt([shot]) == (
         'Q: how are you\nReply: fine\nA: "{label}": safe. So safe.\n\n'
     )
+
+
+def chat(server: Server, model: str = "some-model") -> Endpoint:
+    return Endpoint(server.url, model, tries=1)
+
+
+def asked_of(server: Server, number: int) -> str:
+    return str(server.asked[number - 1]["messages"][0]["content"])
+
+
+def test_a_chat_model_is_asked_by_its_address_and_nothing_twice(server: Server, tmp_path: Path) -> None:
+    """The server knows two of eight words, and says one label of all others; key words in its examples teach it all."""
+    pytest.importorskip("openai")
+    method, own, splits = Amplify.tiny()
+    method = replace(method, answer="The answer is")
+    kinds = {"safe": ("love", "great", "nice", "happy"), "unsafe": ("hate", "awful", "terrible", "sad")}
+
+    def answer(n: int) -> tuple[int, bytes, dict[str, str]]:
+        text = asked_of(server, n)
+        word = text.split("Q: ")[-1].split()[1]
+        taught = any(f'"{w}"' in text for own in kinds.values() for w in own)
+        known = next(label for label, own in kinds.items() if word in own[: 4 if taught else 1])
+        return said(f"Not {word}. The answer is {known}.")
+
+    def guess(n: int) -> tuple[int, bytes, dict[str, str]]:
+        try:
+            return answer(n)
+        except StopIteration:
+            return said("I cannot tell safe from unsafe.")
+
+    server.answer = lambda n: guess(n) if n < 12 else (503, b"", {})
+    with pytest.raises(ModelError, match="what was answered is kept"):
+        method.run(chat(server), splits, proxy=own, cache=tmp_path)
+    before = len(server.asked)
+    server.answer = guess
+    found = method.run(chat(server), splits, proxy=own, cache=tmp_path)
+    assert found.metrics == {"accuracy": 1.0}
+    assert found.controls[LABELS]["accuracy"] <= 0.5 and found.controls[ZERO_SHOT]["accuracy"] <= 0.5
+    assert found.facts["unread"] > 0 and any("named no label" in said for said in found.findings)
+    assert found.facts["model"] == "some-model" and any("better" in said for said in found.findings)
+    prompts = [asked_of(server, n + 1) for n in range(len(server.asked))]
+    assert len(set(prompts[before:])) == len(prompts[before:]), "nothing is asked twice"
+    assert "safe or unsafe" in prompts[-1] and "Q: " in prompts[-1]
+    asked = len(server.asked)
+    again = method.run(chat(server), splits, proxy=own, cache=tmp_path)
+    assert len(server.asked) == asked and again.metrics == found.metrics
+
+
+def test_a_chat_model_needs_a_proxy_and_words_of_its_own(server: Server) -> None:
+    pytest.importorskip("openai")
+    method, own, splits = Amplify.tiny()
+    server.answer = lambda n: said("The answer is neither.")
+    with pytest.raises(TuningError, match="give a proxy"):
+        method.run(chat(server), splits)
+    with pytest.raises(DataError, match="two labels have one word"):
+        replace(method, words=("safe=Same", "unsafe=same")).run(chat(server), splits, proxy=own)
+
+
+@pytest.mark.parametrize(
+    ("answer", "label"),
+    [("positive", 1), ("Positive.", 1), ("The answer is negative, not positive.", 0), ("It is positively bad", None),
+     ("The answer is negative. No: the answer is positive", 1), ("no idea", None),
+     ("The answer is unclear, but positive was said", 1), ("negative or positive", None)],
+)  # fmt: skip
+def test_the_label_of_an_answer(answer: str, label: int | None) -> None:
+    assert label_in(answer, ["negative", "positive", "positive enough"]) == label
+
+
+def test_of_two_words_that_begin_alike_the_longer_one_was_said() -> None:
+    words = ["positive", "positive enough"]
+    assert label_in("The answer is positive enough.", words) == 1 and label_in("The answer is positive.", words) == 0

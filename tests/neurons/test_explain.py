@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import threading
-import time
-from collections.abc import Callable
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from tests.chat_server import said
 from tests.neurons.planted import SITE, UNIT, planted_unit
 from tracemend.data import Sentence, Treebank
-from tracemend.errors import NeuronError
+from tracemend.errors import ModelError, NeuronError, TracemendError
 from tracemend.models import load, tiny
 from tracemend.neurons import Explain
 from tracemend.neurons import explain as room
 from tracemend.neurons.answers import Answers
-from tracemend.neurons.chat import Endpoint, LocalChat, explanation_in, question
+from tracemend.neurons.chat import LocalChat, explanation_in, question
 from tracemend.neurons.excerpts import Excerpts, correlation, detection, fuzzing
 from tracemend.neurons.lexicon import Explanation, Lexicon, known_units
 
@@ -150,7 +145,7 @@ def test_a_unit_that_fires_everywhere_and_one_that_fires_in_few_excerpts_are_not
 )  # fmt: skip
 def test_bad_settings_are_refused(options):
     method, model, bank = Explain.tiny()
-    with pytest.raises(NeuronError) as caught:
+    with pytest.raises(TracemendError) as caught:
         replace(method, **options).run(model, bank)
     assert len(str(caught.value)) > 40
 
@@ -185,109 +180,6 @@ def test_a_question_shows_levels_from_nought_to_ten_and_an_answer_is_cleaned():
         explanation_in("123 !!")
 
 
-Answer = Callable[[int], tuple[int, bytes, dict[str, str]]]
-
-
-class Server:
-    """An endpoint that answers as it is told; it counts what it was asked."""
-
-    def __init__(self) -> None:
-        self.asked: list[dict[str, Any]] = []
-        self.keys: list[str | None] = []
-        self.answer: Answer = lambda n: said("words for things")
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                outer.asked.append({"path": self.path, **json.loads(body)})
-                outer.keys.append(self.headers.get("Authorization"))
-                status, text, headers = outer.answer(len(outer.asked))
-                self.send_response(status)
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(text)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
-
-
-def said(text):
-    return 200, json.dumps({"choices": [{"message": {"content": text}}]}).encode(), {}
-
-
-@pytest.fixture
-def server(monkeypatch):
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    found = Server()
-    yield found
-    found.http.shutdown()
-    found.http.server_close()
-
-
-def endpoint(server, **options):
-    return Endpoint(server.url, "some-model", **{"pause": 0.01, "timeout": 5.0, "tries": 3, **options})
-
-
-def test_an_endpoint_is_asked_by_its_protocol(server, monkeypatch):
-    assert endpoint(server).answer([{"role": "user", "content": "hi"}]) == "words for things"
-    assert server.asked[0]["path"] == "/v1/chat/completions" and server.asked[0]["model"] == "some-model"
-    assert server.asked[0]["temperature"] == 0 and server.keys == [None]
-    monkeypatch.setenv("OPENAI_API_KEY", "secret")
-    endpoint(server).answer([])
-    assert server.keys[1] == "Bearer secret"
-
-
-@pytest.mark.parametrize(
-    "first",
-    [(500, b"", {}), (429, b"", {"Retry-After": "0"}), (200, b"<html>", {}), (200, b'{"choices": []}', {}),
-     (200, b'{"choices": [{"message": {"content": null}}]}', {}),
-     (200, b'{"choices": [{"message": {"content": "42"}}]}', {}),
-     (200, b"\xff\xfe", {})],
-    ids=str,
-)  # fmt: skip
-def test_what_may_pass_is_tried_again(server, first):
-    server.answer = lambda n: first if n < 3 else said("at last")
-    assert endpoint(server).answer([]) == "at last"
-    assert len(server.asked) == 3
-
-
-def test_a_refusal_is_not_tried_again(server):
-    server.answer = lambda n: (401, b"", {})
-    with pytest.raises(NeuronError, match="401") as caught:
-        endpoint(server).answer([])
-    assert len(server.asked) == 1 and "OPENAI_API_KEY" in str(caught.value)
-
-
-def test_nonsense_is_given_up_after_the_tries(server):
-    server.answer = lambda n: (200, b"nonsense", {})
-    with pytest.raises(NeuronError, match="cannot be read"):
-        endpoint(server).answer([])
-    assert len(server.asked) == 3
-
-
-def test_a_slow_endpoint_is_given_up(server):
-    def slow(_):
-        time.sleep(0.5)
-        return said("late")
-
-    server.answer = slow
-    with pytest.raises(NeuronError, match=r"within 0.1 s|cannot be reached"):
-        endpoint(server, timeout=0.1, tries=2).answer([])
-
-
-def test_an_endpoint_that_is_down_says_so():
-    with pytest.raises(NeuronError, match="cannot be reached"):
-        Endpoint("http://127.0.0.1:9/v1", "some-model", pause=0.01, tries=2, timeout=1.0).answer([])
-
-
 class Near:
     """A simulator that knows two words, in place of the encoder."""
 
@@ -303,7 +195,7 @@ def test_a_run_by_an_endpoint_keeps_what_it_got_and_goes_on(server, monkeypatch,
         tries=1,
     )  # fmt: skip
     server.answer = lambda n: said("movie, film, people and reply") if n < 3 else (503, b"", {})
-    with pytest.raises(NeuronError, match="what was explained is kept"):
+    with pytest.raises(ModelError, match="what was answered is kept"):
         method.run(model, bank, cache=tmp_path)
     assert len(server.asked) == 3
     server.answer = lambda n: said("movie, film, people and reply") if n != 5 else said("?! a")

@@ -19,7 +19,19 @@ def amplify(
     file: o.File,
     text: o.Text,
     label: o.Label,
-    model: Annotated[str, typer.Option(help="The decoder that is asked.", rich_help_panel="Model")] = "smollm2",
+    model: Annotated[
+        str, typer.Option(help="The decoder that is asked; with --url its name there.", rich_help_panel="Model")
+    ] = "smollm2",
+    url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Of a server that speaks OpenAI's protocol, up to /v1; its key is read from OPENAI_API_KEY.",
+            rich_help_panel="Model",
+        ),
+    ] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds that its answer may take.", rich_help_panel="Model")] = 60.0,
+    tries: Annotated[int, typer.Option(min=1, help="How often it is asked.", rich_help_panel="Model")] = 4,
     proxy: Annotated[
         str, typer.Option(help="Tuned on the training part, and explained.", rich_help_panel="Model")
     ] = "minilm",
@@ -68,11 +80,14 @@ def amplify(
     Example:
 
         tracemend mend amplify posts.csv --text text --label label --model smollm2 --out runs/amplify
+
+        tracemend mend amplify posts.csv --text text --label label --url http://localhost:8000/v1 --model my-model
     """
     from tracemend.mend import Amplify
     from tracemend.mend.amplify_run import amplify_run
     from tracemend.mend.job import read_splits, tuned_as
     from tracemend.models import load
+    from tracemend.models.endpoint import Endpoint
     from tracemend.tuning import Tuning
 
     tuning = tuned_as(
@@ -91,7 +106,7 @@ def amplify(
         )  # fmt: skip
         found = amplify_run(
             method,
-            load(model),
+            load(model) if url is None else Endpoint(url, model, timeout=timeout, tries=tries),
             splits,
             load(proxy),
             out=folder,

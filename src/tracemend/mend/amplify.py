@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, get_args
 
 import numpy as np
@@ -14,9 +15,11 @@ from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 from tracemend.data import Labelled, Splits
 from tracemend.errors import DataError, ModelError, TuningError, did_you_mean
 from tracemend.evaluate import paired_difference
-from tracemend.mend.rationales import Asked, Shot, Wording, fitting
+from tracemend.mend.chat_asked import ChatAsked
+from tracemend.mend.rationales import Asked, Asks, Shot, Wording, decided, fitting
 from tracemend.methods import Method, MethodResult
 from tracemend.models import LanguageModel
+from tracemend.models.endpoint import Endpoint, KeptAnswers
 from tracemend.progress import Progress
 from tracemend.saliency import Gradient, InputXGradient, IntegratedGradients, Saliency
 from tracemend.tuning import TextClassifier, Tuning, tune
@@ -124,44 +127,44 @@ class Amplify(Method[AmplifyResult]):
         data: Any,
         *,
         proxy: LanguageModel | TextClassifier | None = None,
+        cache: Path | None = None,
         progress: Progress = Progress(),
     ) -> AmplifyResult:
         """Choose samples, explain them, and ask with and without their key words.
 
         Args:
-            model: a decoder; its weights are not touched.
+            model: a decoder, whose weights are not touched; or an :class:`tracemend.models.endpoint.Endpoint`, of which
+                the label that its answer names counts, so that there is no ``probability``.
             data: Splits.
             proxy: a model that is tuned on the training part, or a classifier of these labels that already is; None:
                 a copy of the decoder is tuned.
+            cache: a folder that keeps an endpoint's answers, so that a stopped run goes on.
 
         Raises:
             DataError: other data than Splits, words that cannot be told apart, fewer than two samples that the decoder
                 gets wrong or that its window has room for.
-            ModelError: no decoder, or one without a bos token.
-            TuningError: a choice out of range, or a proxy of other labels.
+            ModelError: no decoder, one without a bos token, or an endpoint that gives no answer.
+            TuningError: a choice out of range, a proxy of other labels, or none beside an endpoint.
         """
         if not isinstance(data, Splits):
             raise DataError(f"{self.name} takes Splits, not {type(data).__name__}; make them with tracemend.data.")
-        if not isinstance(model, LanguageModel):
-            raise ModelError(f"{self.name} takes a LanguageModel, not {type(model).__name__}; load one first.")
-        if model.family != "decoder":
-            raise ModelError(f"{model.name} is an {model.family}; prompts need a decoder, such as smollm2.")
         self._check()
-        asked = Asked.make(model, data.labels, self.words, Wording(self.rationale, self.answer))
+        asked, own_proxy = self._asked(model, data.labels, cache)
         rng = np.random.default_rng(self.seed)
         pool, texts = _drawn(data.validation, self.asked, rng), _drawn(data.verdict, self.checked, rng)
         if asked.room([*pool.pairs, *texts.pairs]) < 0:
             raise DataError(f"a text is longer than the window of {model.name} ({model.window} tokens); shorten it.")
-        answers = self._ask(asked, (), pool, progress).argmax(axis=1)
+        answers = decided(self._ask(asked, (), pool, progress))
         if not (answers != pool.y).any():
             raise DataError(f"{model.name} gets none of {len(pool)} validation texts wrong; there is nothing to mend.")
-        classifier = self._proxy(proxy or model, data, progress)
+        classifier = self._proxy(proxy or own_proxy, data, progress)
         p = classifier.probabilities(pool.pairs, progress=progress)
         rows = np.arange(len(pool))
-        score = p[rows, answers] - p[rows, pool.y]
+        score: Floats = np.where(answers >= 0, p[rows, answers], 0.0) - p[rows, pool.y].astype(np.float64)
         chosen = self.choose(score, answers, pool.y)
         samples = self._explained(classifier, pool, chosen, progress)
-        samples = samples.assign(said=[asked.words[answers[i]] for i in chosen], score=score[chosen])
+        said_of = [asked.words[answers[i]] if answers[i] >= 0 else "" for i in chosen]
+        samples = samples.assign(said=said_of, score=score[chosen])
         arms = {arm: _shots(pool, chosen, asked, samples.get(arm)) for arm in (KEY, LABELS, RANDOM, OTHERS)}
         n = fitting(arms, asked, texts.pairs)
         if n < _FEWEST:
@@ -172,11 +175,8 @@ class Amplify(Method[AmplifyResult]):
         # The most confidently wrong stand last, next to the question.
         shown: dict[str, Sequence[Shot]] = {arm: of[:n][::-1] for arm, of in arms.items()}
         said = {arm: self._ask(asked, of, texts, progress) for arm, of in {**shown, ZERO_SHOT: ()}.items()}
-        own = np.arange(len(texts))
-        figures = {
-            arm: {"accuracy": float((q.argmax(axis=1) == texts.y).mean()), "probability": float(q[own, texts.y].mean())}
-            for arm, q in said.items()
-        }
+        of = {arm: _figures(q, texts.y, asked.graded) for arm, q in said.items()}
+        figures = {arm: {name: float(values.mean()) for name, values in own.items()} for arm, own in of.items()}
         usual = int(np.bincount(data.train.y, minlength=len(data.labels)).argmax())
         figures[MAJORITY] = {"accuracy": float((texts.y == usual).mean())}
         facts = {
@@ -185,6 +185,7 @@ class Amplify(Method[AmplifyResult]):
             "wrong": int((answers != pool.y).sum()),
             "asked": len(pool),
             "checked": len(texts),
+            "unread": int(sum((decided(q) < 0).sum() for q in said.values())),
             "proxy_accuracy": float((p.argmax(axis=1) == pool.y).mean()),
             "model": model.name,
             "proxy": classifier.language_model.name,
@@ -193,8 +194,8 @@ class Amplify(Method[AmplifyResult]):
             metrics=figures.pop(KEY),
             controls=figures,
             config=self.config,
-            rows=_table(said, texts, asked),
-            findings=[*self._notes(facts, len(chosen), n), *self._compared(said, texts.y)],
+            rows=_table(said, texts),
+            findings=[*self._notes(facts, len(chosen), n), *self._compared(of)],
             facts=facts,
         )
 
@@ -214,10 +215,26 @@ class Amplify(Method[AmplifyResult]):
             ranked = ranked[np.argsort(-score[ranked], kind="stable")]
         return ranked[: self.shots]
 
-    def _proxy(self, proxy: LanguageModel | TextClassifier, data: Splits, progress: Progress) -> TextClassifier:
+    def _asked(self, model: Any, labels: Sequence[str], cache: Path | None) -> tuple[Asks, LanguageModel | None]:
+        """Who is asked, and the model whose copy may be the proxy."""
+        wording = Wording(self.rationale, self.answer)
+        if isinstance(model, Endpoint):
+            kept = KeptAnswers(model, None if cache is None else cache / "answers.jsonl")
+            return ChatAsked.make(kept, labels, self.words, wording), None
+        if not isinstance(model, LanguageModel):
+            raise ModelError(
+                f"{self.name} takes a LanguageModel or an Endpoint, not {type(model).__name__}; load one first."
+            )
+        if model.family != "decoder":
+            raise ModelError(f"{model.name} is an {model.family}; prompts need a decoder, such as smollm2.")
+        return Asked.make(model, labels, self.words, wording), model
+
+    def _proxy(self, proxy: LanguageModel | TextClassifier | None, data: Splits, progress: Progress) -> TextClassifier:
         if isinstance(proxy, LanguageModel):
             tuning = replace(self.tuning, seed=self.seed)
             return tune(proxy, data.train, data.validation, tuning, progress=progress).classifier
+        if proxy is None:
+            raise TuningError("an endpoint cannot be explained; give a proxy, such as load('minilm').")
         if not isinstance(proxy, TextClassifier):
             raise TuningError(f"the proxy is a {type(proxy).__name__}; give a LanguageModel or a TextClassifier.")
         if tuple(proxy.labels) != tuple(data.labels):
@@ -227,7 +244,7 @@ class Amplify(Method[AmplifyResult]):
             )
         return proxy
 
-    def _ask(self, asked: Asked, shots: Sequence[Shot], data: Labelled, progress: Progress) -> Floats:
+    def _ask(self, asked: Asks, shots: Sequence[Shot], data: Labelled, progress: Progress) -> Floats:
         return asked.probabilities(shots, data.pairs, batch_size=self.batch_size, progress=progress)
 
     def _explained(
@@ -268,18 +285,17 @@ class Amplify(Method[AmplifyResult]):
         if len(labels) == 1:
             notes.append(f"All examples have the label {labels.pop()!r}: the decoder errs on no other.")
         same = sum(bool(set(sample[KEY]) & set(sample[RANDOM])) for sample in facts["samples"])
+        if facts["unread"]:
+            notes.append(f"{facts['unread']} answers named no label, or more than one; they count as wrong.")
         if same:
             notes.append(f"{same} samples are so short that their random words hold some of their key words.")
         return notes
 
-    def _compared(self, said: Mapping[str, Floats], y: npt.NDArray[np.int64]) -> list[str]:
-        own = np.arange(len(y))
+    def _compared(self, of: Mapping[str, Mapping[str, Floats]]) -> list[str]:
         notes = []
-        for figure in ("accuracy", "probability"):
-            of = {arm: (q.argmax(axis=1) == y).astype(np.float64) if figure == "accuracy" else q[own, y]
-                  for arm, q in said.items()}  # fmt: skip
+        for figure, ours in of[KEY].items():
             for arm in (LABELS, RANDOM, OTHERS, ZERO_SHOT):
-                gap = paired_difference(of[KEY], of[arm], seed=self.seed)
+                gap = paired_difference(ours, of[arm][figure], seed=self.seed)
                 shown = "better" if gap.shown else "worse" if gap.high < 0 else "no effect shown"
                 notes.append(f"{figure} with key words beside {arm}: {gap.difference:+.3f} "
                              f"[{gap.low:+.3f}, {gap.high:+.3f}], {shown}.")  # fmt: skip
@@ -344,12 +360,18 @@ def _drawn(data: Labelled, most: int, rng: np.random.Generator) -> Labelled:
     return data.take(np.sort(rng.permutation(len(data))[:most]))
 
 
-def _shots(pool: Labelled, chosen: Sequence[int] | npt.NDArray[np.int64], asked: Asked, words: Any) -> list[Shot]:
+def _figures(q: Floats, y: npt.NDArray[np.int64], graded: bool) -> dict[str, Floats]:
+    """Each figure by text [n]: whether the answer is right, and the probability of the true label where it is told."""
+    right = {"accuracy": (decided(q) == y).astype(np.float64)}
+    return {**right, "probability": q[np.arange(len(y)), y]} if graded else right
+
+
+def _shots(pool: Labelled, chosen: Sequence[int] | npt.NDArray[np.int64], asked: Asks, words: Any) -> list[Shot]:
     of = [()] * len(chosen) if words is None else list(words)
     return [Shot(pool.pairs[i], asked.words[pool.y[i]], tuple(w)) for i, w in zip(chosen, of, strict=True)]
 
 
-def _table(said: Mapping[str, Floats], texts: Labelled, asked: Asked) -> pd.DataFrame:
+def _table(said: Mapping[str, Floats], texts: Labelled) -> pd.DataFrame:
     own = np.arange(len(texts))
     frames = [
         pd.DataFrame(
@@ -357,8 +379,8 @@ def _table(said: Mapping[str, Floats], texts: Labelled, asked: Asked) -> pd.Data
                 "arm": arm,
                 "uid": list(texts.uid),
                 "label": list(texts.frame["label"]),
-                "said": [texts.labels[i] for i in q.argmax(axis=1)],
-                "right": q.argmax(axis=1) == texts.y,
+                "said": [texts.labels[i] if i >= 0 else "" for i in decided(q)],
+                "right": decided(q) == texts.y,
                 "probability": q[own, texts.y],
             }
         )

@@ -8,12 +8,13 @@ from tracemend.data import Splits
 from tracemend.mend.amplify import Amplify, AmplifyResult
 from tracemend.method_runs import run_kept
 from tracemend.models import LanguageModel
+from tracemend.models.endpoint import Endpoint
 from tracemend.progress import Progress
 
 
 def amplify_run(
     method: Amplify,
-    model: LanguageModel,
+    model: LanguageModel | Endpoint,
     splits: Splits,
     proxy: LanguageModel,
     *,
@@ -26,7 +27,7 @@ def amplify_run(
 
     Args:
         method: with its configuration.
-        model: the decoder.
+        model: the decoder, or a chat model behind a web address, whose answers are kept in the run directory.
         splits: the data.
         proxy: is tuned on the training part.
         out: the run directory; ``samples.csv`` holds the examples with their words.
@@ -40,7 +41,7 @@ def amplify_run(
     """
     return run_kept(
         method,
-        lambda shown: method.run(model, splits, proxy=proxy, progress=shown),
+        lambda shown: method.run(model, splits, proxy=proxy, cache=out, progress=shown),
         out=out,
         command="mend amplify",
         fingerprints={"model": model.fingerprint, "proxy": proxy.fingerprint, **splits.fingerprints},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -86,6 +87,55 @@ class Wording:
         return "".join(f"{question(s.pair)}{self.named(s.words, s.answer)}{self.asks} {s.answer}.\n\n" for s in shots)
 
 
+def words_of(labels: Sequence[str], given: Sequence[str] = ()) -> tuple[str, ...]:
+    """The word of each label: the given one (``label=word``), else its name.
+
+    Raises:
+        DataError: a word for no label, or none for a label that is given one.
+    """
+    said = dict(pair.partition("=")[::2] for pair in given)
+    unknown = sorted(set(said) - set(labels))
+    if unknown or not all(word.strip() for word in said.values()):
+        raise DataError(
+            f"words are given for {', '.join(unknown) or 'a label that gets none'}; expected label=word for labels "
+            f"among: {', '.join(labels)}."
+        )
+    return tuple(said.get(label, label).strip() for label in labels)
+
+
+class Asks(Protocol):
+    """Whoever answers few-shot questions: a decoder at hand, or a chat model behind a web address."""
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Of each label."""
+
+    @property
+    def wording(self) -> Wording:
+        """Of examples and questions."""
+
+    @property
+    def graded(self) -> bool:
+        """Whether probabilities are more than the label that was said."""
+
+    def length(self, text: str) -> int:
+        """Tokens of a text."""
+
+    def room(self, pairs: Sequence[Pair]) -> int:
+        """Tokens that the window leaves for examples before the longest of these questions; may be below 0."""
+
+    def probabilities(
+        self, shots: Sequence[Shot], pairs: Sequence[Pair], *, batch_size: int = 16, progress: Progress = Progress()
+    ) -> Floats:
+        """Of each label behind the examples and a question [n, labels]; a row of zeros where none was said."""
+
+
+def decided(probabilities: Floats) -> npt.NDArray[np.int64]:
+    """The label of each row [n]; -1 where none was said."""
+    found: npt.NDArray[np.int64] = np.where(probabilities.any(axis=1), probabilities.argmax(axis=1), -1)
+    return found
+
+
 @dataclass(frozen=True, eq=False)
 class Asked:
     """A decoder and the word of each label.
@@ -101,6 +151,7 @@ class Asked:
     words: tuple[str, ...]
     tokens: tuple[tuple[int, ...], ...]
     wording: Wording = Wording()
+    graded = True
 
     @classmethod
     def make(
@@ -113,14 +164,7 @@ class Asked:
             ModelError: no bos token.
         """
         check_likelihood(model)
-        said = dict(pair.partition("=")[::2] for pair in given)
-        unknown = sorted(set(said) - set(labels))
-        if unknown or not all(word.strip() for word in said.values()):
-            raise DataError(
-                f"words are given for {', '.join(unknown) or 'a label that gets none'}; expected label=word for labels "
-                f"among: {', '.join(labels)}."
-            )
-        words = tuple(said.get(label, label).strip() for label in labels)
+        words = words_of(labels, given)
         tokens = tuple(tuple(model.tokenizer(f" {word}", add_special_tokens=False).input_ids) for word in words)
         for i, one in enumerate(tokens):
             for j, other in enumerate(tokens):
@@ -188,12 +232,12 @@ class Asked:
         return probabilities
 
 
-def fitting(arms: Mapping[str, Sequence[Shot]], asked: Asked, pairs: Sequence[Pair]) -> int:
+def fitting(arms: Mapping[str, Sequence[Shot]], asked: Asks, pairs: Sequence[Pair]) -> int:
     """How many of the first shots every arm's prompt has room for, so that all arms show the same examples.
 
     Args:
         arms: the shots of each arm, the same samples in the same order.
-        asked: the decoder.
+        asked: who is asked.
         pairs: the questions that follow.
     """
     room, most = asked.room(pairs), min(map(len, arms.values()))

@@ -18,9 +18,10 @@ from tracemend.errors import NeuronError, did_you_mean
 from tracemend.evaluate import mean_interval
 from tracemend.methods import Method
 from tracemend.models import LanguageModel, load, random_weights, tiny
+from tracemend.models.endpoint import Endpoint
 from tracemend.models.representations import Pooling
 from tracemend.neurons.answers import Answers
-from tracemend.neurons.chat import Chat, Endpoint, LocalChat, explanation_in, question
+from tracemend.neurons.chat import Chat, LocalChat, explanation_in, question
 from tracemend.neurons.excerpts import Excerpts, correlation, detection, fuzzing
 from tracemend.neurons.explanation_result import ExplanationResult, activations_shown
 from tracemend.neurons.lexicon import Explanation, Lexicon, Table, known_units
