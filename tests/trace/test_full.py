@@ -27,6 +27,9 @@ def test_gradients_of_every_parameter_are_those_of_the_loop(make: Make, data: La
     loop = per_example_gradients(classifier, data, method="loop")
     assert found.grads.shape == (len(data), sum(p.numel() for p in classifier.trainable().values()))
     assert [block.name for block in found.layout] == [block.name for block in loop.layout]
+    assert "embeddings" in {block.group for block in found.layout}
+    assert not [block.name for block in found.layout if block.group == "other" and "norm" not in block.name.lower()
+                and "ln_f" not in block.name]  # fmt: skip
     torch.testing.assert_close(found.grads, loop.grads, rtol=1e-3, atol=1e-5 * float(loop.grads.norm(dim=1).max()))
 
 

@@ -104,10 +104,15 @@ def er(
             command_line=command_line(),
         )
     console = person(json=json)
-    print_table(console, pd.read_csv(out / "rows.csv").head(_SHOWN))
+    # What a window is wide enough for: means over the runs of a side, and no bounds of single runs. The files have all.
+    kept = pd.read_csv(out / "rows.csv")
+    kept = kept[kept["run"].isin([str(p) for p in run])]
+    means = kept.groupby(["axis", "set", "figure"], sort=False)[["value", "shuffled", "constant"]].mean().reset_index()
+    print_table(console, means.head(_SHOWN))
     if (out / "compared.csv").exists():
         console.print()
-        print_table(console, pd.read_csv(out / "compared.csv").head(_SHOWN))
+        gap = pd.read_csv(out / "compared.csv").drop(columns=["axis", "sd_first", "sd_second", "p"])
+        print_table(console, gap.head(_SHOWN))
     result = directory.result or {}
     print_notes(console, list(result.get("notes", [])))
     print_files(console, {"table": out / "rows.csv"})

@@ -13,6 +13,8 @@ from torch import Tensor
 
 # Where the architectures keep their layers: BERT `layer.0`, Llama `layers.0`, GPT-2 `h.0`, T5 `block.0`.
 _LAYER = re.compile(r"(?:^|\.)(?:layers?|h|blocks?)\.(\d+)\.")
+# And their embeddings of words and places: `embeddings`, `embed_tokens`, `wte` and `wpe`, `shared`.
+_EMBEDDINGS = re.compile(r"(?:^|\.)(?:embed\w*|wte|wpe|shared)\.")
 
 
 # What a row holds of a block: every number of the gradient, or the two factors whose outer product it is.
@@ -37,7 +39,8 @@ class Block:
             its output; of the layer, weight and bias together, for an outer block.
         shape: of the gradient; (out, in + 1) for an outer block, whose last column is the bias.
         offset: where it begins in the row.
-        group: what it belongs to: ``prompt``, ``prefix``, ``head``, ``layer.3``, ``decoder.layer.3`` or ``other``.
+        group: what it belongs to: ``prompt``, ``prefix``, ``head``, ``layer.3``, ``decoder.layer.3``,
+            ``embeddings`` or ``other``.
         kind: ``dense``: the row holds the gradient itself; ``outer``: the row holds a = [input, 1] and then g, and the
             gradient is :math:`g a^T`.
     """
@@ -75,7 +78,7 @@ def group_of(name: str) -> str:
         return "prompt"
     found = _LAYER.search(name)
     if found is None:
-        return "other"
+        return "embeddings" if _EMBEDDINGS.search(name) else "other"
     side = "decoder." if ".decoder." in name[: found.start() + 1] else ""
     return f"{side}layer.{found.group(1)}"
 
