@@ -2,13 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,121 +9,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from torch import Tensor, nn
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from torch import nn
+from transformers import Trainer
 
-from tests.tuning.conftest import learnable
+from tests.trace.live_training import QUERIES, TRAIN, Spy, check_steps, classify, run, traced
 from tracemend import TraceCallback
-from tracemend.errors import RunError, TraceError, TuningError
-from tracemend.models import tiny
+from tracemend.errors import TraceError
 from tracemend.trace import LiveTrace, per_example_gradients, query_gradients
 from tracemend.trace.gradients.layout import expand
 from tracemend.trace.live import shards
-from tracemend.tuning import TextClassifier
 
 KINDS = ("prompt", "p-tuning", "prefix", "lora", "ia3", "head")
 FAMILIES = [("gpt2", "prompt"), ("gpt2", "lora"), ("llama", "prefix"), ("t5", "prompt"), ("t5", "lora")]
-TRAIN = learnable(22)
-QUERIES = learnable(5, seed=1)
-
-
-def classify(architecture: str = "bert", kind: Any = "lora", *, dropout: bool = True) -> TextClassifier:
-    made = TextClassifier(tiny(architecture), TRAIN.labels, kind=kind, virtual_tokens=2, rank=2, max_length=48)
-    generator = torch.Generator().manual_seed(1)
-    for parameter in made.trainable().values():
-        parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)  # off LoRA's zeros
-    for module in made.network.modules():
-        if isinstance(module, nn.Dropout) and not dropout:
-            module.p = 0.0
-    return made
-
-
-class Spy(TrainerCallback):
-    """The gradient that each step is taken with, and what one wants done at its beginning."""
-
-    def __init__(self, classifier: TextClassifier, before: Callable[[int], None] = lambda step: None) -> None:
-        self.classifier, self.before = classifier, before
-        self.grads: list[dict[str, Tensor]] = []
-
-    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.before(state.global_step)
-
-    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        found = self.classifier.trainable()
-        self.grads.append({name: p.grad.clone() for name, p in found.items() if p.grad is not None})
-
-
-def run(
-    classifier: TextClassifier,
-    trace: TraceCallback,
-    folder: Path,
-    *,
-    spy: TrainerCallback | None = None,
-    kind: Any = Trainer,
-    resume: bool = False,
-    numbered: bool = True,
-    evaluate: bool = False,
-    **options: Any,
-) -> Any:
-    settings: dict[str, Any] = {"num_train_epochs": 2, "learning_rate": 1e-2, "save_strategy": "no"}
-    args = TrainingArguments(
-        output_dir=str(folder / "trainer"), per_device_train_batch_size=4, use_cpu=True, report_to=[],
-        disable_tqdm=True, logging_strategy="no", **{"remove_unused_columns": False, **settings, **options},
-    )  # fmt: skip
-    encoded, _ = classifier.encode(TRAIN.pairs)
-    examples = [
-        {"ids": ids, "label": int(y), **({"row": i} if numbered else {})}
-        for i, (ids, y) in enumerate(zip(encoded, TRAIN.y, strict=True))
-    ]
-
-    def collate(batch: list[dict[str, Any]]) -> dict[str, Tensor]:
-        made = classifier.batch([e["ids"] for e in batch])
-        y = torch.tensor([e["label"] for e in batch])
-        words = classifier.verbaliser
-        if words is None:
-            return {**made, "labels": y}
-        answer = torch.tensor(words.tokens)[y]
-        if classifier.language_model.family == "encoder-decoder":
-            return {**made, "labels": torch.stack([answer, answer.flip(0)], dim=1)}
-        labels = torch.full_like(made["input_ids"], -100)
-        labels[torch.arange(len(y)), made["attention_mask"].sum(1) - 1] = answer
-        return {**made, "labels": labels}
-
-    job = kind(
-        classifier.network, args, train_dataset=examples, eval_dataset=examples if evaluate else None,
-        data_collator=trace.collator(collate) if numbered else collate, callbacks=[trace, *([spy] if spy else [])],
-    )  # fmt: skip
-    job.train(resume_from_checkpoint=resume)
-    return job
-
-
-def traced(classifier: TextClassifier, folder: Path, **options: Any) -> tuple[LiveTrace, Spy]:
-    spy = Spy(classifier)
-    trace = TraceCallback(classifier, folder / "run", gradients=True, uid=TRAIN.uid, dtype="float32")
-    run(classifier, trace, folder, spy=spy, **options)
-    return LiveTrace.open(folder / "run"), spy
-
-
-def check_steps(live: LiveTrace, spy: Spy, *, within: float = 1e-4) -> None:
-    """The rows of each step add up to the gradient that it was taken with."""
-    found = {step: torch.zeros(0) for step in range(len(spy.grads))}
-    layout = live.layout
-    for part, grads in live.shards():
-        dense, layout = expand(grads, live.layout)
-        weights = torch.tensor((part["clip"] * part["share"]).to_numpy()).float()
-        for step in found:
-            mine = torch.tensor((part["step"] == step).to_numpy())
-            added = (dense[mine] * weights[mine, None]).sum(0)
-            found[step] = added if not len(found[step]) else found[step] + added
-    compared = 0
-    for step, taken in enumerate(spy.grads):
-        for block in layout:
-            if block.name in taken:
-                expected = taken[block.name].flatten()[: block.size]
-                error = (found[step][block.columns] - expected).norm()
-                assert error <= within * max(float(expected.norm()), 1e-2), (block.name, step)
-                compared += 1
-    assert compared >= len(spy.grads)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -321,112 +211,3 @@ def test_many_small_shards_and_little_memory(tmp_path: Path, monkeypatch: pytest
     check_steps(live, spy)
     queries = per_example_gradients(classify(), QUERIES)
     pd.testing.assert_frame_equal(live.influence(queries), whole.influence(queries))
-
-
-def test_a_disk_that_fails_stops_with_its_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*args: Any, **kwargs: Any) -> Any:
-        raise RunError("the disk is full")
-
-    classifier = classify()
-    trace = TraceCallback(classifier, tmp_path / "run", gradients=True)
-    monkeypatch.setattr(shards, "atomic", full)
-    monkeypatch.setattr(shards, "SHARD_BYTES", 1)
-    before = threading.active_count()
-    with pytest.raises(RunError, match="disk is full"):
-        run(classifier, trace, tmp_path, spy=Spy(classifier, lambda step: time.sleep(0.02)))
-    assert trace.classifier is classifier and not list((tmp_path / "run" / "live").glob("shard-*"))
-    trace.close()
-    assert threading.active_count() == before
-
-
-def test_another_try_after_an_interruption_takes_the_old_hooks_off(tmp_path: Path) -> None:
-    def cut(step: int) -> None:
-        if step == 2:
-            raise KeyboardInterrupt
-
-    classifier = classify()
-    before = threading.active_count()
-    first = TraceCallback(classifier, tmp_path / "first", gradients=True)
-    with pytest.raises(KeyboardInterrupt):
-        run(classifier, first, tmp_path, spy=Spy(classifier, cut))
-    live, spy = traced(classifier, tmp_path)
-    check_steps(live, spy)
-    assert threading.active_count() == before
-    assert LiveTrace.open(tmp_path / "first").table["step"].max() == 1
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"numbered": False}, r"do not say which examples .*`data_collator=trace.collator"),
-        ({"remove_unused_columns": True}, r"an example has no 'row'.*`remove_unused_columns=False`"),
-        ({"torch_compile": True}, r"cannot be kept while training with torch_compile"),
-    ],
-)
-def test_what_cannot_be_traced_is_refused(options: dict[str, Any], message: str, tmp_path: Path) -> None:
-    classifier = classify()
-    trace = TraceCallback(classifier, tmp_path / "run", gradients=True)
-    with pytest.raises(TraceError, match=message):
-        run(classifier, trace, tmp_path, **options)
-    trace.close()
-
-
-def test_rows_beyond_the_named_examples_and_other_folders_are_refused(tmp_path: Path) -> None:
-    classifier = classify()
-    trace = TraceCallback(classifier, tmp_path / "few", gradients=True, uid=TRAIN.uid[:2])
-    with pytest.raises(TraceError, match=r"holds the row \d+, but only 2 examples"):
-        run(classifier, trace, tmp_path)
-    trace.close()
-    trace = TraceCallback(classifier, tmp_path / "few", gradients=True)
-    with pytest.raises(TraceError, match="gradients of another training; name a new folder"):
-        run(classifier, trace, tmp_path)
-    with pytest.raises(RunError):
-        LiveTrace.open(tmp_path / "nothing")
-
-
-def test_a_resumed_state_of_another_training_is_refused(tmp_path: Path) -> None:
-    options: dict[str, Any] = {"save_strategy": "steps", "save_steps": 4}
-    plain = TraceCallback(classify(), tmp_path / "plain")
-    run(plain.classifier, plain, tmp_path, **options)
-    state = tmp_path / "trainer" / "checkpoint-8" / "trainer_state.json"
-    state.write_text(state.read_text().replace('"tracemend"', '"other"'))
-    for checkpoint in (tmp_path / "trainer").glob("checkpoint-12"):
-        checkpoint.rename(tmp_path / "away")
-    again = TraceCallback(classify(), tmp_path / "plain")
-    with pytest.raises(TuningError, match="learning rates since step 6 are unknown"):
-        run(again.classifier, again, tmp_path, resume=True, **options)
-
-
-ROOT = Path(__file__).parents[2]
-KILLED = """
-import sys
-from pathlib import Path
-from tests.trace.test_live import Spy, classify, killed_at, run, shards, TRAIN
-from tracemend import TraceCallback
-classifier = classify()
-shards.SHARD_BYTES = int(sys.argv[2])
-trace = TraceCallback(classifier, Path(sys.argv[1]) / "run", gradients=True, uid=TRAIN.uid, dtype="float32")
-run(classifier, trace, Path(sys.argv[1]), spy=Spy(classifier, killed_at(9)))
-"""
-
-
-def killed_at(step: int) -> Callable[[int], None]:
-    def kill(now: int) -> None:
-        if now == step:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    return kill
-
-
-@pytest.mark.slow
-def test_a_kill_loses_at_most_a_shard_and_what_was_under_way(tmp_path: Path) -> None:
-    whole, _ = traced(classify(), tmp_path / "whole")
-    size = 4 * 4 * sum(block.size for block in whole.layout)  # a step's batch
-    ended = subprocess.run(
-        [sys.executable, "-c", KILLED, str(tmp_path), str(size)], check=False, capture_output=True, cwd=ROOT
-    )
-    assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
-    live = LiveTrace.open(tmp_path / "run")
-    # Nine steps were taken; the writer may lag behind by its queue.
-    assert 9 - 1 - 5 <= live.table["step"].nunique() <= 9
-    pd.testing.assert_frame_equal(live.table["norm"].to_frame(), whole.table["norm"].iloc[: len(live.table)].to_frame())
