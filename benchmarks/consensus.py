@@ -91,7 +91,7 @@ def measured(name: str, noise: str, rate: float, seed: int) -> dict[str, Any]:
 
     def frozen(layers: int) -> Any:
         ours, theirs = (embed(model, part.pairs, max_length=64, layers=layers) for part in (train, held))
-        return true_labels(ours, y, theirs, held.y, labels, seed=seed)
+        return true_labels(ours, y, theirs, held.y, labels, seed=seed, trusted_groups=groups_of(held))
 
     last, four = frozen(1), frozen(4)
     tuning = Tuning(adapter="lora", epochs=3, max_length=64, seed=seed)
@@ -125,6 +125,7 @@ def tried(name: str, noise: str, rate: float, seed: int) -> dict[str, Any]:
     from tracemend.trace import embed, per_example_gradients, true_labels
     from tracemend.trace.em import settled
     from tracemend.trace.fold_tuned import Judged, fold_tuned, pooled
+    from tracemend.trace.groups import groups_of
     from tracemend.trace.tracin import at
     from tracemend.tuning import Tuning, tune
 
@@ -132,7 +133,8 @@ def tried(name: str, noise: str, rate: float, seed: int) -> dict[str, Any]:
     train, held = splits.train, splits.validation
     rows, y, labels = np.arange(len(train)), train.y, len(train.labels)
     ours, theirs = (embed(model, part.pairs, max_length=64, layers=4) for part in (train, held))
-    four = true_labels(ours, y, theirs, held.y, labels, seed=seed)
+    known = groups_of(held)
+    four = true_labels(ours, y, theirs, held.y, labels, seed=seed, trusted_groups=known)
     lora = Tuning(adapter="lora", epochs=3, max_length=64, seed=seed)
     tuned = fold_tuned(model, train, held, four.posterior, lora, folds=3, seed=seed)
 
@@ -156,7 +158,7 @@ def tried(name: str, noise: str, rate: float, seed: int) -> dict[str, Any]:
                 # With two labels the loss gradient is that of the margin times a residual: its sign is the label's.
                 unit = grads / np.linalg.norm(grads, axis=1, keepdims=True) * np.where(part.y == 1, -1.0, 1.0)[:, None]
                 sides[side] = sides[side] + unit / 3
-    kernel = true_labels(sides[0], y, sides[1], held.y, labels, seed=seed)
+    kernel = true_labels(sides[0], y, sides[1], held.y, labels, seed=seed, trusted_groups=known)
     gradients = Judged(kernel.predicted, kernel.trusted)
 
     base = [Judged(four.predicted, four.trusted), tuned]

@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from tracemend.errors import TraceError
-from tracemend.trace.em import true_labels
+from tracemend.trace.em import folds_of, true_labels
 
 
 def blobs(n, labels, rng, apart=2.2):
@@ -100,3 +100,36 @@ def test_bad_input() -> None:
         true_labels(x, y, x, np.zeros(10, dtype=np.int64), 2)
     with pytest.raises(TraceError, match="give one label a row"):
         true_labels(x, y[:-1], x, y, 2)
+
+
+def test_folds_cut_no_group_where_there_are_enough_of_them() -> None:
+    y = np.arange(60) % 2
+    groups = [f"author {i // 6}" for i in range(60)]
+    for learn, judge in folds_of(y, 5, 0, groups):
+        assert not {groups[i] for i in learn} & {groups[i] for i in judge} and set(y[learn]) == {0, 1}
+    judged = np.concatenate([judge for _, judge in folds_of(y, 5, 0, groups)])
+    assert sorted(judged) == list(range(60))
+    plain = folds_of(y, 5, 0)
+    alone: list[str | None] = [None] * 60
+    few = ["a" if i < 30 else "b" for i in range(60)]  # fewer groups than folds
+    one_label = [f"author {i % 2}-{i // 20}" for i in range(60)]  # a fold could be left without a label
+    for same in (alone, list(range(60)), few):
+        assert all(np.array_equal(a[1], b[1]) for a, b in zip(folds_of(y, 5, 0, same), plain, strict=True))
+    assert all(set(y[learn]) == {0, 1} for learn, _ in folds_of(y, 5, 0, one_label))
+
+
+def test_trusted_examples_are_not_vouched_for_by_their_group() -> None:
+    """Texts of a group are alike, and their label says nothing of other groups: only a fold with mates knows it."""
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(40), 5)
+    centre, label = rng.normal(size=(40, 30)), rng.integers(2, size=40)
+    x = centre[groups] + 0.01 * rng.normal(size=(200, 30))
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    y = label[groups]
+    other, other_y = rng.normal(size=(50, 30)) / 5, rng.integers(2, size=50)
+
+    def right(groups: list[int] | None) -> float:
+        found = true_labels(other, other_y, x, y, 2, trusted_groups=groups)
+        return float((found.trusted.argmax(axis=1) == y).mean())
+
+    assert right(None) > 0.9 and right(groups.tolist()) < 0.75

@@ -84,7 +84,10 @@ def consensus(
         >>> consensus(model, train, validation, both, Tuning(adapter="lora", epochs=3)).posterior.shape
         (500, 2)
     """
-    frozen = true_labels(features[0], train.y, features[1], trusted.y, len(train.labels), folds=folds, seed=seed)
+    known = groups_of(trusted)
+    frozen = true_labels(
+        features[0], train.y, features[1], trusted.y, len(train.labels), folds=folds, seed=seed, trusted_groups=known
+    )
     sources = [Judged(frozen.predicted, frozen.trusted)]
     if tuning is not None:
         believed = frozen.posterior
@@ -95,7 +98,7 @@ def consensus(
     both, weights = pooled(sources, trusted.y)
     posterior, transition = settled(both.train, train.y)
     strength = float("inf")
-    groups, known = groups_of(train), groups_of(trusted)
+    groups = groups_of(train)
     if groups is not None and not (known is not None and errs_by_group(both.trusted, trusted, known)):
         wrong, strength = by_group(1.0 - posterior[np.arange(len(train)), train.y], groups)
         posterior = shifted(posterior, train.y, wrong)

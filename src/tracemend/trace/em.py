@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from tracemend.errors import TraceError
+from tracemend.trace.groups import members
 from tracemend.trace.noise import given_the_label, noise_matrix
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -55,6 +57,7 @@ def true_labels(
     weight: float = 3.0,
     strength: float = 10.0,
     seed: int = 0,
+    trusted_groups: Sequence[Hashable] | None = None,
 ) -> TrueLabels:
     r"""Posterior of the true labels by expectation and maximisation, beginning with what is trusted.
 
@@ -78,6 +81,7 @@ def true_labels(
         weight: of a trusted example beside one in question.
         strength: scikit-learn's C.
         seed: of the folds.
+        trusted_groups: of each trusted example, see :func:`folds_of`; it concerns ``trusted`` of the result alone.
 
     Raises:
         TraceError: the trusted set has one label only, or shapes differ.
@@ -106,7 +110,7 @@ def true_labels(
             predicted[judge] = _fit(x, soft, weights, strength, features[judge])
         believed, transition = settled(predicted, y)
     trusted = np.zeros((len(trusted_y), labels))
-    for learn, judge in folds_of(trusted_y, folds, seed):
+    for learn, judge in folds_of(trusted_y, folds, seed, trusted_groups):
         x, weights, soft = trusted_features[learn], np.full(len(learn), weight), sure[learn]
         if rounds:
             x = np.concatenate([x, features])
@@ -135,8 +139,18 @@ def _fit(x: Floats, soft: Doubles, weights: Doubles, strength: float, asked: Flo
     return found
 
 
-def folds_of(y: Indices, folds: int, seed: int) -> list[tuple[Indices, Indices]]:
-    """Rows to learn from and rows to judge, each row judged once; by label where each label has two examples."""
+def folds_of(
+    y: Indices, folds: int, seed: int, groups: Sequence[Hashable] | None = None
+) -> list[tuple[Indices, Indices]]:
+    """Rows to learn from and rows to judge, each row judged once; by label where each label has two examples.
+
+    Args:
+        y: label indices [n].
+        folds: at most; fewer where a label has fewer examples.
+        seed: of the cut.
+        groups: of each example [n]. No group is cut then, where there are enough of them for every fold to learn every
+            label: texts of one author or template are alike, and one that has seen the others is surer than it may be.
+    """
     counts = np.bincount(y)
     least = int(counts[counts > 0].min())
     number = min(max(2, min(folds, least)), folds)
@@ -146,5 +160,18 @@ def folds_of(y: Indices, folds: int, seed: int) -> list[tuple[Indices, Indices]]
         rng = np.random.default_rng(seed)
         parts = np.array_split(rng.permutation(len(y)), number)
         return [(np.setdiff1d(np.arange(len(y)), part), part) for part in parts]
+    whole = None if groups is None else _uncut(y, number, seed, members(groups))
+    if whole is not None:
+        return whole
     cut = StratifiedKFold(number, shuffle=True, random_state=seed)
     return list(cut.split(np.zeros(len(y)), y))
+
+
+def _uncut(y: Indices, folds: int, seed: int, unit: Indices) -> list[tuple[Indices, Indices]] | None:
+    """Folds that cut no group, or None where groups do not matter or are too few."""
+    if not folds <= len(np.unique(unit)) < len(unit):
+        return None
+    cut = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    found = list(cut.split(np.zeros(len(y)), y, unit))
+    enough = all(len(judge) and len(np.unique(y[learn])) == len(np.unique(y)) for learn, judge in found)
+    return found if enough else None

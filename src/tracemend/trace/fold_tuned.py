@@ -16,6 +16,7 @@ from tracemend.errors import TraceError
 from tracemend.models import LanguageModel
 from tracemend.progress import Progress
 from tracemend.trace.em import folds_of
+from tracemend.trace.groups import groups_of
 from tracemend.tuning import Tuning, tune
 
 Doubles = npt.NDArray[np.float64]
@@ -59,7 +60,8 @@ def fold_tuned(
     """Tune a model for each fold on the others, with the labels that are believed, and let it judge its fold.
 
     Trusted examples are cut into the same number of folds and judged likewise, so that what the models say of them is
-    as far from what they were taught as what they say of the others.
+    as far from what they were taught as what they say of the others. Their groups are not cut: the others' groups have
+    labels that may be wrong, theirs would vouch for them.
 
     Args:
         train: the examples in question; of their labels only ``believed`` is looked at.
@@ -83,8 +85,9 @@ def fold_tuned(
         raise TraceError(f"beliefs have shape {believed.shape}; expected {(len(train), len(train.labels))}.")
     likeliest = believed.argmax(axis=1)
     taught = train.relabelled({uid: train.labels[c] for uid, c in zip(train.uid, likeliest, strict=True)})
-    most = min(len(folds_of(y, folds, seed)) for y in (likeliest, trusted.y))
-    parts = list(zip(*(folds_of(y, most, seed) for y in (likeliest, trusted.y)), strict=True))
+    sides = ((likeliest, None), (trusted.y, groups_of(trusted)))
+    most = min(len(folds_of(y, folds, seed)) for y, _ in sides)
+    parts = list(zip(*(folds_of(y, most, seed, groups) for y, groups in sides), strict=True))
     found = Judged(np.zeros_like(believed), np.zeros((len(trusted), len(trusted.labels))))
     for number, ((learn, judge), (known, asked)) in enumerate(progress.track(parts, task="tune on the other folds")):
         sure = learn[believed[learn].max(axis=1) > _SURE]
