@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks.probes.measures import Figures, say, sst2, treebank
+from benchmarks.probes.measures import Figures, say, treebank
+from benchmarks.probes.of_prompts import sst2
 from tracemend.models import load
 from tracemend.probing import AttentionTrace, HeadPatterns, HeadProbe, HeadPruning
 from tracemend.tuning import Tuning, tune
@@ -58,6 +59,11 @@ def pruning(given: argparse.Namespace, seed: int) -> Figures:
     say(found)
     print(found.table().round(3).to_string())
     own, other = found.metrics, found.controls
+    by_pattern: dict[str, float] = {}
+    kinds = list(found.facts["pattern"].values())
+    for kind in (kind for kind in set(kinds) if f"accuracy_{kind}" in own):
+        by_pattern |= {f"{kind} heads": float(kinds.count(kind)), f"without {kind}": own[f"accuracy_{kind}"],
+                       f"random for {kind}": other["random"][f"accuracy_{kind}"]}  # fmt: skip
     return {
         "all heads": found.facts["whole"],
         "least, half": own["accuracy_50"],
@@ -65,7 +71,15 @@ def pruning(given: argparse.Namespace, seed: int) -> Figures:
         "most, half": other["most_important"]["accuracy_50"],
         "least - random": own["accuracy_50"] - other["random"]["accuracy_50"],
         "random - most": other["random"]["accuracy_50"] - other["most_important"]["accuracy_50"],
+        **by_pattern,
+        "loss, all heads": other["whole"]["loss_50"],
+        "loss, least, half": own["loss_50"],
+        "loss, random, half": other["random"]["loss_50"],
+        "loss, most, half": other["most_important"]["loss_50"],
         "shuffled labels, half": other["shuffled_labels"]["accuracy_50"],
+        "least, sixth": own["accuracy_17"],
+        "random, sixth": other["random"]["accuracy_17"],
+        "most, sixth": other["most_important"]["accuracy_17"],
         "least, third": own["accuracy_33"],
         "random, third": other["random"]["accuracy_33"],
         "most, third": other["most_important"]["accuracy_33"],
