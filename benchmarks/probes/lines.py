@@ -66,6 +66,7 @@ STRUCTURAL = [
     Line("layer 3 - chain", ".232", 0.15), Line("layer 3 - random weights", ".235", 0.15),
     Line("chain - layer 6", ".117", 0.0), Line("root accuracy layer 3", ".594"), Line("first verb is root", ".646"),
     Line("nspr layer 3", ".768"), Line("jabberwocky layer 3", ".568"), Line("jabberwocky drop", ".092", 0.05, 0.15),
+    Line("jabberwocky drop, random weights", "-.001", None, 0.02),
     Line("jabberwocky - chain", ".140", 0.08), Line("Poincare layer 3", ".693"),
     Line("Poincare - Euclidean", ".033", -0.01), Line("Poincare random weights", ".449"),
     Line("seconds", "", None, 120),

@@ -138,6 +138,7 @@ def structural(given: argparse.Namespace, seed: int) -> Figures:
         "nspr layer 3": rows["nspr"][3],
         "jabberwocky layer 3": rows["jabberwocky"][3],
         "jabberwocky drop": rows["uuas"][3] - rows["jabberwocky"][3],
+        "jabberwocky drop, random weights": float((rows["random_weights"] - rows["random_jabberwocky"]).max()),
         "jabberwocky - chain": rows["jabberwocky"][3] - flat.controls["chain"]["uuas"],
         "Poincare layer 3": curved["uuas"][3],
         "Poincare - Euclidean": curved["uuas"][3] - rows["uuas"][3],
