@@ -116,7 +116,7 @@ BENCHES: dict[str, tuple[Callable[[argparse.Namespace, int], measures.Figures], 
     "hypernyms": (of_prompts.hypernyms, lines.HYPERNYMS, "lm_diagnostics"),
     **{
         f"search-{relation}": (partial(of_prompts.search, relation=relation), lines.SEARCH, "pararel")
-        for relation in ("P1376", "P103", "P30")
+        for relation in ("P1376", "P176", "P30")
     },
     "extraction": (measures.extraction, lines.EXTRACTION, "ud_ewt"),
     "solver": (measures.solver, lines.SOLVER, "ud_ewt"),
@@ -135,11 +135,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=list(BENCHES), help="default: all")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--pairs", type=int, default=2, help="minimal pairs of each paradigm")
-    parser.add_argument("--texts", type=int, default=50, help="texts that prompts are tested on")
-    parser.add_argument("--pruned", type=int, default=500, help="texts that pruned heads are tested on")
-    parser.add_argument("--tuned", type=int, default=100, help="texts that a prefix is tuned on")
+    parser.add_argument("--texts", type=int, default=20, help="texts that prompts are tested on")
+    parser.add_argument("--pruned", type=int, default=150, help="texts that pruned heads are tested on")
+    parser.add_argument("--tuned", type=int, default=48, help="texts that a prefix is tuned on")
     parser.add_argument("--rate", type=float, default=1e-2, help="highest learning rate of the prefix")
-    parser.add_argument("--facts", type=int, default=36, help="facts of a relation that prompts are searched for")
+    parser.add_argument("--facts", type=int, default=18, help="facts of a relation that prompts are searched for")
     parser.add_argument("--patterns", type=int, default=1, help="patterns of each relation")
     parser.add_argument("--cache", type=Path, help="folder of representations")
     parser.add_argument("--rows", type=Path, help="folder of figures, a file a benchmark and seed")

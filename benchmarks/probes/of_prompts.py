@@ -51,9 +51,9 @@ def prompting(given: argparse.Namespace, seed: int) -> Figures:
 
 def prefix(given: argparse.Namespace, seed: int) -> Figures:
     """Sentiment by a tuned prefix of smollm2, beside a probe that is trained on the same texts."""
-    parts = _films(given.tuned, 40, 100, seed)
+    parts = _films(given.tuned, 24, 60, seed)
     probe = PromptingProbe(
-        templates=TEMPLATES[-1:], orders=1, shots=1, prefix=10, prefix_epochs=4, prefix_rate=given.rate, seed=seed
+        templates=TEMPLATES[-1:], orders=1, shots=1, prefix=10, prefix_epochs=3, prefix_rate=given.rate, seed=seed
     )
     found = probe.run(load("smollm2"), parts)
     say(found)
@@ -141,7 +141,7 @@ def search(given: argparse.Namespace, seed: int, relation: str) -> Figures:
     """Prompts searched for on smollm2, those that are mined in the passages of GAP."""
     texts = pd.concat([pd.read_csv(path, sep="\t") for path in sorted(folder_of("gap").glob("*.tsv"))])["Text"]
     known = read_facts(folder_of("pararel")).of([relation]).with_texts(texts)
-    probe = PromptSearch(facts=given.facts, steps=9, candidates=5, vector_steps=20, slots=3, mined=5, seed=seed)
+    probe = PromptSearch(facts=given.facts, steps=6, candidates=4, vector_steps=12, slots=3, mined=3, seed=seed)
     found = probe.run(load("smollm2"), known)
     say(found)
     print(found.table().to_string())

@@ -160,7 +160,7 @@ def test_part_of_speech_in_minilm():
     folder = available_folder("ud_ewt")
     if folder is None:
         pytest.skip("ud_ewt is not here; set TRACEMEND_DATA")
-    method = LayerProbe(train_items=3000, test_items=1500, mdl=False)
+    method = LayerProbe(train_items=2500, test_items=1000, mdl=False)
     found = method.run(load("minilm"), read_conllu(folder))
     assert found.facts["best_layer"] in (2, 3, 4)
     assert found.metrics["accuracy"] > found.controls["random_weights"]["accuracy"] + 0.1
