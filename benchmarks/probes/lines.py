@@ -66,6 +66,7 @@ STRUCTURAL = [
     Line("layer 3 - chain", ".232", 0.15), Line("layer 3 - random weights", ".235", 0.15),
     Line("chain - layer 6", ".117", 0.0), Line("root accuracy layer 3", ".594"), Line("first verb is root", ".646"),
     Line("nspr layer 3", ".768"), Line("jabberwocky layer 3", ".568"), Line("jabberwocky drop", ".092", 0.05, 0.15),
+    Line("jabberwocky drop, random weights", "-.001", None, 0.02),
     Line("jabberwocky - chain", ".140", 0.08), Line("Poincare layer 3", ".693"),
     Line("Poincare - Euclidean", ".033", -0.01), Line("Poincare random weights", ".449"),
     Line("seconds", "", None, 120),
@@ -134,7 +135,12 @@ PRUNING = [
     Line("all heads", ".85"), Line("least, half", ".857"), Line("random, half", ".759"), Line("most, half", ".690"),
     Line("least - random", ".098", 0.0), Line("random - most", ".069", 0.0),
     Line("shuffled labels, half", "not measured"), Line("least, third", ".863"), Line("random, third", ".824"),
-    Line("most, third", ".783"),
+    Line("most, third", ".783"), Line("least, sixth", ".873"), Line("random, sixth", ".848"),
+    Line("most, sixth", ".837"),
+    *(Line(f"loss, {what}", "") for what in ("all heads", "least, half", "random, half", "most, half")),
+    *(Line(line.format(kind), "not measured")
+      for kind in ("vertical", "diagonal", "vertical-diagonal", "block", "uniform", "heterogeneous")
+      for line in ("{} heads", "without {}", "random for {}")),
 ]  # fmt: skip
 TRACE = [
     Line(f"{trace}{what}", "")
@@ -148,5 +154,37 @@ PROMPTING = [
 ] + [
     Line(name, "")
     for name in ("spread_templates", "spread_orders", "nonsense", "wrong labels", "same examples", "majority",
-                 "random weights", "random weights, diagnostic")
+                 "random weights", "random weights, few_shot", "random weights, diagnostic")
+]  # fmt: skip
+PREFIX = [
+    Line(name, "not measured")
+    for name in ("prefix", "prefix, random weights", "diagnostic", "diagnostic, random weights", "zero_shot",
+                 "majority")
+]  # fmt: skip
+WORDINGS = [
+    Line("P36, best wording", ".75"), Line("P36, worst wording", ".33"), Line("P36, answers that agree", ""),
+    Line("P36, nonsense", ".20"), Line("P36, majority", ".05"), Line("P36, random weights", ""),
+    Line("P103, best wording", ".80"), Line("P103, worst wording", ""), Line("P103, answers that agree", ""),
+    Line("P103, nonsense", ".85"), Line("P103, majority", ".65"), Line("P103, random weights", ""),
+]  # fmt: skip
+HYPERNYMS = [
+    Line("kind", ".89"), Line("kind, full vocabulary", ".33"), Line("denied, still the kind", ".83"),
+    Line("denied, full vocabulary", ""), Line("majority", ""), Line("random weights", ""),
+]  # fmt: skip
+SEARCH = [
+    Line(f"{search}{what}", "" if what else "not measured")
+    for search in ("first_pattern", "paraphrase", "mined", "discrete", "continuous")
+    for what in ("", ", random weights", ", shuffled facts", ", majority")
+] + [Line("facts", ""), Line("hard facts", "")]
+UNTRAINED = [
+    Line(f"{what}, {name}", "")
+    for what in ("all", "all, 3,000 pairs", "subtypes", "without punctuation")
+    for name in ("minilm, layer 0", "minilm, layer 3", "untrained 1, layer 0", "untrained 1, layer 3",
+                 "untrained 2, layer 0", "untrained 2, layer 3", "majority")
+]  # fmt: skip
+MARVIN = [
+    Line("accuracy", ".716"), Line("accuracy per token", ""), Line("simple agreement", ".88"),
+    Line("across an object relative, least", ".50"), Line("across an object relative, most", ".62"),
+    Line("random weights", ""), Line("shuffled words", ""), Line("unigram", ""), Line("shorter", ""),
+    Line("pairs", "176"),
 ]  # fmt: skip

@@ -7,35 +7,25 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 
 from tracemend.data import (
-    Labelled,
-    Splits,
     Treebank,
     available_folder,
-    gum_entities,
-    question_spans,
     read_conllu,
-    read_evidence,
-    read_facts,
     read_gap,
     read_pairs,
-    relation_spans,
 )
 from tracemend.models import LanguageModel, load, represent
 from tracemend.models.representations import align, padded
 from tracemend.probing import (
-    ClozeProbe,
     CoreferenceProbe,
-    EdgeProbe,
     LayerProbe,
     MinimalPairsProbe,
-    PromptingProbe,
     StructuralProbe,
 )
 from tracemend.probing.result import ProbeResult
@@ -45,7 +35,8 @@ from tracemend.probing.tasks import items
 Figures = Mapping[str, float]
 
 
-def _folder(name: str) -> Path:
+def folder_of(name: str) -> Path:
+    """A reference data set's folder."""
     folder = available_folder(name)
     if folder is None:
         raise SystemExit(f"{name} is not here; set TRACEMEND_DATA")
@@ -54,7 +45,7 @@ def _folder(name: str) -> Path:
 
 def treebank(name: str) -> Treebank:
     """A reference treebank by its name."""
-    return read_conllu(_folder(name))
+    return read_conllu(folder_of(name))
 
 
 def upos(given: argparse.Namespace, seed: int) -> Figures:
@@ -147,6 +138,7 @@ def structural(given: argparse.Namespace, seed: int) -> Figures:
         "nspr layer 3": rows["nspr"][3],
         "jabberwocky layer 3": rows["jabberwocky"][3],
         "jabberwocky drop": rows["uuas"][3] - rows["jabberwocky"][3],
+        "jabberwocky drop, random weights": float((rows["random_weights"] - rows["random_jabberwocky"]).max()),
         "jabberwocky - chain": rows["jabberwocky"][3] - flat.controls["chain"]["uuas"],
         "Poincare layer 3": curved["uuas"][3],
         "Poincare - Euclidean": curved["uuas"][3] - rows["uuas"][3],
@@ -157,7 +149,7 @@ def structural(given: argparse.Namespace, seed: int) -> Figures:
 
 def blimp(given: argparse.Namespace, seed: int) -> Figures:
     """Minimal pairs on smollm2: two of each of the 67 paradigms."""
-    folder = _folder("blimp")
+    folder = folder_of("blimp")
     pairs = read_pairs(folder / "blimp-200.jsonl").sample(given.pairs, seed=seed)
     found = MinimalPairsProbe(seed=seed).run(load("smollm2"), pairs)
     say(found)
@@ -172,70 +164,29 @@ def blimp(given: argparse.Namespace, seed: int) -> Figures:
     }
 
 
-def dependency(given: argparse.Namespace, seed: int) -> Figures:
-    """The relation of a word to its given head, by layer and over a mixture."""
-    found = EdgeProbe(layers=(0, 2, 3, 4, 6), seed=seed).run(load("minilm"), treebank("ud_ewt"), cache=given.cache)
-    rows = found.table().set_index("layer")
+def marvin(given: argparse.Namespace, seed: int) -> Figures:
+    """Marvin and Linzen's pairs on smollm2, four times as many of each of the 22 cases as of a paradigm of BLiMP."""
+    whole = read_pairs(folder_of("marvin_linzen") / "pairs.tsv")
+    pairs = replace(whole, paradigm=whole.phenomenon).sample(4 * given.pairs, seed=seed)
+    found = MinimalPairsProbe(seed=seed).run(load("smollm2"), pairs)
     say(found)
+    print(found.table().round(3).to_string())
+    by_case = found.rows.groupby("phenomenon")["correct"].mean()
+    across = by_case[by_case.index.str.contains("obj_rel") & by_case.index.str.contains("across")]
     return {
-        **{f"layer {i}": rows["accuracy"][i] for i in rows.index},
-        "layer 3 - layer 0": rows["accuracy"][3] - rows["accuracy"][0],
-        "random weights": rows["random_weights"].max(),
-        "majority": found.controls["majority"]["accuracy"],
-        "mixture": found.metrics["mixed_accuracy"],
-        "mixture, random weights": found.controls["random_weights"]["mixed_accuracy"],
-        "centre of gravity": found.metrics["centre_of_gravity"],
-        "centre, random weights": found.controls["random_weights"]["centre_of_gravity"],
-        "seconds": found.facts["seconds"],
+        "accuracy": found.metrics["accuracy"],
+        "accuracy per token": found.metrics["accuracy_per_token"],
+        "simple agreement": float(by_case["simple_agrmt"]),
+        "across an object relative, least": float(across.min()),
+        "across an object relative, most": float(across.max()),
+        **{arm.replace("_", " "): of["accuracy"] for arm, of in found.controls.items()},
+        "pairs": float(len(pairs)),
     }
-
-
-def entities(given: argparse.Namespace, seed: int) -> Figures:
-    """Types of GUM's mentions, whose spans are given."""
-    spans = gum_entities(treebank("gum"))
-    found = EdgeProbe(train_items=5178, layers=(0, 2, 4, 6), seed=seed).run(load("minilm"), spans, cache=given.cache)
-    rows = found.table().set_index("layer")
-    say(found)
-    return {
-        **{f"layer {i}": rows["accuracy"][i] for i in rows.index},
-        "random weights": rows["random_weights"].max(),
-        "majority": found.controls["majority"]["accuracy"],
-        "mixture": found.metrics["mixed_accuracy"],
-        "mixture, random weights": found.controls["random_weights"]["mixed_accuracy"],
-        "centre of gravity": found.metrics["centre_of_gravity"],
-        "centre, random weights": found.controls["random_weights"]["centre_of_gravity"],
-    }
-
-
-def tasks(given: argparse.Namespace, seed: int) -> Figures:
-    """Van Aken's tasks on minilm: relations in unseen wordings, types of questions, sentences marked as evidence."""
-    made = {
-        "relation": relation_spans(read_facts(_folder("pararel")), seed=seed),
-        "question-type": question_spans(treebank("ud_ewt")),
-        "evidence": read_evidence(_folder("eraser_movies") / "test.jsonl", documents=30, seed=seed),
-    }
-    found: dict[str, float] = {}
-    for task, spans in made.items():
-        one = EdgeProbe(task=task, seed=seed).run(load("minilm"), spans, cache=given.cache)
-        say(one)
-        print(one.table()[["layer", "accuracy", "random_weights"]].round(3).to_string())
-        fresh = one.controls["random_weights"]
-        found |= {
-            task: one.metrics["accuracy"],
-            f"{task}, best layer": one.facts["best_layer"],
-            f"{task}, layer 0": one.controls["layer_0"]["accuracy"],
-            f"{task}, random weights": fresh["accuracy"],
-            f"{task}, usual label": one.controls["word_type"]["accuracy"],
-            f"{task}, majority": one.controls["majority"]["accuracy"],
-            f"{task}, centre of gravity": one.metrics["centre_of_gravity"],
-            f"{task}, centre, random weights": fresh["centre_of_gravity"],
-        }
-    return found
 
 
 def gap(given: argparse.Namespace, seed: int) -> Figures:
     """Whose pronoun: trained similarity, beside that of the vectors as they are."""
-    folder = _folder("gap")
+    folder = folder_of("gap")
     found = CoreferenceProbe(layers=(0, 2, 3, 4, 6), seed=seed).run(load("minilm"), read_gap(folder), cache=given.cache)
     rows = found.table().set_index("layer")
     say(found)
@@ -247,62 +198,6 @@ def gap(given: argparse.Namespace, seed: int) -> Figures:
         "places": found.controls["places"]["accuracy"],
         "random weights, least": rows["random_weights"].min(),
         "random weights, most": rows["random_weights"].max(),
-        "seconds": found.facts["seconds"],
-    }
-
-
-def sst2(part: str, most: int, seed: int) -> Labelled:
-    """Random sentences of SST-2 as published."""
-    table = pd.read_csv(_folder("sst2") / f"{part}.tsv", sep="\t", names=["text", "label"], quoting=3, dtype=str)
-    chosen = table.drop_duplicates("text").sample(most, random_state=seed)
-    labels = chosen["label"].map({"0": "negative", "1": "positive"})
-    return Labelled.make(chosen["text"], labels, label_names=("negative", "positive"))
-
-
-def prompting(given: argparse.Namespace, seed: int) -> Figures:
-    """Sentiment by prompting smollm2, five wordings and three orders of four examples."""
-    test = sst2("test", given.texts, seed)
-    train, dev = sst2("train", 200, seed), sst2("dev", 25, seed)
-    parts = Splits(train=train, validation=dev, verdict=test, test=test)
-    templates = (
-        "Review: [X]\nSentiment: [Y]",
-        "[X]\nThe sentiment of this review is [Y]",
-        "Is the following review {labels}?\n[X]\nAnswer: [Y]",
-        "Classify the review as {labels}.\nReview: [X]\nClass: [Y]",
-        "[X] All in all, the film is [Y]",
-    )
-    found = PromptingProbe(templates=templates, test_texts=given.texts, dev_texts=25, seed=seed).run(
-        load("smollm2"), parts
-    )
-    say(found)
-    print(found.table().round(3).to_string())
-    other = found.controls
-    return {
-        **found.metrics,
-        "spread_templates": found.facts["spread_templates"],
-        "spread_orders": found.facts["spread_orders"],
-        "nonsense": other["nonsense"]["zero_shot"],
-        "wrong labels": other["wrong_labels"]["few_shot"],
-        "same examples": other["same_examples"]["few_shot"],
-        "majority": other["majority"]["zero_shot"],
-        "random weights": other["random_weights"]["zero_shot"],
-        "random weights, diagnostic": other["random_weights"]["diagnostic"],
-    }
-
-
-def facts(given: argparse.Namespace, seed: int) -> Figures:
-    """Ten relations of ParaRel on smollm2, fifteen facts each."""
-    folder = _folder("pararel")
-    found = ClozeProbe(patterns=given.patterns, seed=seed).run(load("smollm2"), read_facts(folder))
-    say(found)
-    print(found.table().round(3).to_string())
-    return {
-        "p_at_1": found.metrics["p_at_1"],
-        "mrr": found.metrics["mrr"],
-        "full vocabulary": found.metrics["full_vocabulary"],
-        "majority": found.controls["majority"]["p_at_1"],
-        "random weights": found.controls["random_weights"]["p_at_1"],
-        "nonsense": found.controls["nonsense"]["p_at_1"],
         "seconds": found.facts["seconds"],
     }
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks.probes.measures import Figures, say, sst2, treebank
+from benchmarks.probes.measures import Figures, say, treebank
+from benchmarks.probes.of_prompts import sst2
 from tracemend.models import load
 from tracemend.probing import AttentionTrace, HeadPatterns, HeadProbe, HeadPruning
 from tracemend.tuning import Tuning, tune
@@ -51,13 +52,18 @@ def patterns(given: argparse.Namespace, seed: int) -> Figures:
 
 
 def pruning(given: argparse.Namespace, seed: int) -> Figures:
-    """Heads of minilm, tuned with LoRA on 1,500 sentences of SST-2; as many weigh the heads as test."""
+    """Heads of minilm, tuned with LoRA on 1,000 sentences of SST-2; as many weigh the heads as test."""
     tuning = Tuning(epochs=2, precision="fp32", max_length=64, seed=seed)
-    tuned = tune(load("minilm"), sst2("train", 1500, seed), sst2("dev", 200, seed), tuning)
+    tuned = tune(load("minilm"), sst2("train", 1000, seed), sst2("dev", 200, seed), tuning)
     found = HeadPruning(seed=seed).run(tuned.classifier, sst2("test", 2 * given.pruned, seed))
     say(found)
     print(found.table().round(3).to_string())
     own, other = found.metrics, found.controls
+    by_pattern: dict[str, float] = {}
+    kinds = list(found.facts["pattern"].values())
+    for kind in (kind for kind in set(kinds) if f"accuracy_{kind}" in own):
+        by_pattern |= {f"{kind} heads": float(kinds.count(kind)), f"without {kind}": own[f"accuracy_{kind}"],
+                       f"random for {kind}": other["random"][f"accuracy_{kind}"]}  # fmt: skip
     return {
         "all heads": found.facts["whole"],
         "least, half": own["accuracy_50"],
@@ -65,7 +71,15 @@ def pruning(given: argparse.Namespace, seed: int) -> Figures:
         "most, half": other["most_important"]["accuracy_50"],
         "least - random": own["accuracy_50"] - other["random"]["accuracy_50"],
         "random - most": other["random"]["accuracy_50"] - other["most_important"]["accuracy_50"],
+        **by_pattern,
+        "loss, all heads": other["whole"]["loss_50"],
+        "loss, least, half": own["loss_50"],
+        "loss, random, half": other["random"]["loss_50"],
+        "loss, most, half": other["most_important"]["loss_50"],
         "shuffled labels, half": other["shuffled_labels"]["accuracy_50"],
+        "least, sixth": own["accuracy_17"],
+        "random, sixth": other["random"]["accuracy_17"],
+        "most, sixth": other["most_important"]["accuracy_17"],
         "least, third": own["accuracy_33"],
         "random, third": other["random"]["accuracy_33"],
         "most, third": other["most_important"]["accuracy_33"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import string
 from typing import get_args
 
@@ -89,6 +90,25 @@ def test_first_and_last_pooling_and_sentences(models):
         found = represent(model, [[" ".join(s)] for s in SENTENCES], unit="sentence", pooling=pooling)
         assert found.hidden.shape == (3, 3, 32) and found.word.tolist() == [0, 0, 0]
         torch.testing.assert_close(found.hidden[2, 1], states[token], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["bert", "gpt2", "llama", "t5"])
+def test_blocks_above_the_highest_layer_are_not_run(name):
+    model = tiny(name)
+    every = represent(model, SENTENCES).hidden
+    named = re.compile(r"(encoder\.layer|h|layers|encoder\.block)\.\d+$")
+    blocks = [module for at, module in model.network.named_modules() if named.search(at)]
+    run = []
+    hooks = [block.register_forward_hook(lambda *_, at=at: run.append(at)) for at, block in enumerate(blocks)]
+    try:
+        for wanted in ([0], [1, 0], [2]):
+            run.clear()
+            torch.testing.assert_close(represent(model, SENTENCES, layers=wanted).hidden, every[wanted], rtol=0, atol=0)
+            assert set(run) == set(range(max(wanted)))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.network.modules())
 
 
 def test_chosen_layers(models):

@@ -105,7 +105,7 @@ def test_dependencies_in_minilm():
     folder = available_folder("ud_ewt")
     if folder is None:
         pytest.skip("ud_ewt is not here; set TRACEMEND_DATA")
-    probe = EdgeProbe(layers=(0, 3), train_items=3000, test_items=1000)
+    probe = EdgeProbe(layers=(0, 3), train_items=2500, test_items=800)
     found = probe.run(load("minilm"), read_conllu(folder))
     assert found.facts["best_layer"] == 3
     assert found.metrics["accuracy"] > found.controls["layer_0"]["accuracy"] + 0.05

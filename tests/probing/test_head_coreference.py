@@ -77,5 +77,7 @@ def test_what_cannot_be_asked_is_refused():
 @pytest.mark.slow
 def test_minilm_on_gap():
     folder = available_folder("gap")
-    found = HeadCoreference(choosing_examples=80, test_examples=60).run(load("minilm"), read_gap(folder))
+    if folder is None:
+        pytest.skip("gap is not here; set TRACEMEND_DATA")
+    found = HeadCoreference(choosing_examples=50, test_examples=40).run(load("minilm"), read_gap(folder))
     assert 0.4 <= found.metrics["median_head"] <= 0.6 and found.metrics["best_head"] >= 0.4

@@ -74,6 +74,7 @@ def test_every_family(architecture):
     assert sum(found.metrics[kind] for kind in KINDS) == pytest.approx(1)
     assert set(found.controls) == {"random_weights", "shuffled_rows", "independent"}
     assert len(found.table()) == 8 and set(found.table()["pattern"]) <= set(KINDS)
+    assert replace(method, pairs=4).named(tiny(architecture), data) == found.table()["pattern"].tolist()
 
 
 def test_bad_input():

@@ -11,7 +11,8 @@ import torch
 from tracemend.data import Labelled
 from tracemend.errors import ProbeError
 from tracemend.models import edit, tiny
-from tracemend.probing import HeadPruning
+from tracemend.probing import HeadPatterns, HeadPruning
+from tracemend.probing.drawn_maps import KINDS
 from tracemend.progress import Progress
 from tracemend.tuning import TextClassifier
 
@@ -64,7 +65,7 @@ def test_a_head_is_taken_by_its_slice_before_the_output_projection():
 def test_decoders_and_grouped_queries(architecture):
     method, _, data = HeadPruning.tiny()
     found = method.run(TextClassifier(tiny(architecture), data.labels, rank=2), data)
-    assert found.facts["heads"] == 8 and len(found.facts["importance"]) == 8
+    assert len(found.facts["pattern"]) == 8 and found.facts["heads"] == 8 and len(found.facts["importance"]) == 8
 
 
 def test_the_least_important_head_is_taken_first():
@@ -80,6 +81,33 @@ def test_the_least_important_head_is_taken_first():
     assert found.controls["whole"]["loss_12"] == found.controls["whole"]["loss_50"]
 
 
+def test_heads_are_taken_by_their_pattern(monkeypatch):
+    method, model, data = HeadPruning.tiny()
+    kinds = ["vertical", "uniform", "vertical", "uniform", "uniform", "uniform", "uniform", "block"]
+    monkeypatch.setattr(HeadPatterns, "named", lambda self, model, data, progress: kinds)
+    found = method.run(model, data)
+    assert list(found.facts["pattern"].values()) == kinds
+    _, test = method._halves(model, data)
+    for kind, heads in (("vertical", [0, 2]), ("block", [7]), ("uniform", [1, 3, 4, 5, 6])):
+        hits, losses = method._measured(model, NAMES, heads, 4, test)
+        assert found.metrics[f"loss_{kind}"] == pytest.approx(losses.mean())
+        assert found.metrics[f"accuracy_{kind}"] == hits.mean()
+        rows = found.rows.set_index(["order", "heads"])
+        assert rows["loss"]["random", len(heads)] == found.controls["random"][f"loss_{kind}"]
+        assert found.controls["whole"][f"loss_{kind}"] == found.controls["whole"]["loss_50"]
+    assert sum("heads beats taking as many" in said or "heads is " in said for said in found.findings) >= 3
+    assert "all vertical heads" in [line.get_label() for line in found.figure().axes[0].lines]
+
+
+def test_patterns_are_those_of_the_tuned_network():
+    method, model, data = HeadPruning.tiny()
+    weighing, _ = method._halves(model, data)
+    kinds = method._kinds(model, weighing, Progress())
+    assert len(kinds) == 8 and set(kinds) <= set(KINDS)
+    without = replace(method, maps=0).run(model, data)
+    assert without.facts["pattern"] == {} and set(without.metrics) == set(without.controls["most_important"])
+
+
 def test_bad_input():
     method, model, data = HeadPruning.tiny()
     with pytest.raises(ProbeError, match="tuned TextClassifier, not LanguageModel"):
@@ -90,3 +118,7 @@ def test_bad_input():
         method.run(model, data.take([0, 1, 2]))
     with pytest.raises(ProbeError, match="shares must lie"):
         replace(method, shares=(1.0,)).run(model, data)
+    with pytest.raises(ProbeError, match="maps at least 0"):
+        replace(method, maps=-1).run(model, data)
+    with pytest.raises(ProbeError, match="one half hold 10 words"):
+        replace(method, texts=5).run(model, data)

@@ -105,6 +105,13 @@ def test_a_rare_label_is_left_out_and_named():
     assert any("left out: C" in sentence for sentence in found.findings)
 
 
+def test_the_most_frequent_label_that_does_as_well_is_named():
+    same = labelled_bank(lambda i: ("A" if i % 3 else "B", "A"))
+    found = LayerProbe(task="x", mdl=False).run(tiny("bert"), same)
+    assert found.metrics["accuracy"] == found.controls["majority"]["accuracy"]
+    assert any(said.endswith("the most frequent label does as well.") for said in found.findings)
+
+
 @pytest.mark.parametrize("wrong", [{"c": 0}, {"random_models": 0}, {"train_items": 0}, {"hidden": -1}])
 def test_a_configuration_that_cannot_be_is_refused(wrong):
     with pytest.raises(ProbeError, match="above zero"):
@@ -153,7 +160,7 @@ def test_part_of_speech_in_minilm():
     folder = available_folder("ud_ewt")
     if folder is None:
         pytest.skip("ud_ewt is not here; set TRACEMEND_DATA")
-    method = LayerProbe(train_items=3000, test_items=1500, mdl=False)
+    method = LayerProbe(train_items=2500, test_items=1000, mdl=False)
     found = method.run(load("minilm"), read_conllu(folder))
     assert found.facts["best_layer"] in (2, 3, 4)
     assert found.metrics["accuracy"] > found.controls["random_weights"]["accuracy"] + 0.1

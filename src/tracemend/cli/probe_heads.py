@@ -94,13 +94,16 @@ def head_pruning(
     label: Annotated[str, typer.Option(metavar="COL", help="Column of the labels.")],
     texts: Annotated[int, typer.Option(min=1, help="Most texts of each half.")] = 500,
     draws: Annotated[int, typer.Option(min=1, help="Random orders, the control.")] = 5,
+    maps: Annotated[
+        int, typer.Option(min=0, help="Pairs of passages that name the heads' patterns; 0 names none.")
+    ] = 20,
     by_layer: Annotated[bool, typer.Option("--by-layer", help="Divide importances by their norm in a layer.")] = False,
     out: o.Out = None,
     seed: o.Seed = 0,
     json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """Take attention heads from a run's classifier: the least important, random ones, the most important.
+    """Take attention heads from a run's classifier: the least important, random ones, the most important, a pattern's.
 
     Example:
 
@@ -116,7 +119,7 @@ def head_pruning(
         str(data), text=columns["text"], reply=columns.get("reply"), label=label,
         label_names=predictor.classifier.labels,
     )  # fmt: skip
-    method = HeadPruning(texts=texts, draws=draws, by_layer=by_layer, seed=seed)
+    method = HeadPruning(texts=texts, draws=draws, maps=maps, by_layer=by_layer, seed=seed)
     probed(method, predictor.classifier, labelled, data, out, json=json, quiet=quiet)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -87,6 +88,23 @@ def check_likelihood(model: LanguageModel) -> None:
             f"the tokenizer of {model.name} has no bos token, so the first word of a text has no probability; set "
             "tokenizer.bos_token (many models were trained with their eos token there)."
         )
+
+
+def logits_at(model: LanguageModel, row: Tensor, place: Tensor, **inputs: Any) -> Tensor:
+    """Logits at some places of a batch [n, vocabulary]; the others are not computed where the network can leave them.
+
+    Args:
+        model: a decoder or masked model.
+        row: of each place [n].
+        place: position in the row [n].
+        inputs: of the network.
+    """
+    if "logits_to_keep" in inspect.signature(model.network.forward).parameters:
+        kept, where = place.unique(return_inverse=True)
+        found: Tensor = model.network(**inputs, logits_to_keep=kept).logits[row, where]
+    else:
+        found = model.network(**inputs).logits[row, place]
+    return found
 
 
 def contextless(model: LanguageModel) -> Tensor:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
-from copy import deepcopy
-from io import StringIO
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +18,8 @@ from transformers import (
     AutoModelForMaskedLM,
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
 )
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
@@ -29,6 +29,7 @@ from transformers.utils import logging as _logging
 
 from tracemend.errors import ModelError, did_you_mean
 from tracemend.models.embedded import EmbeddedModel, embedded
+from tracemend.models.gguf_weights import read_gguf
 from tracemend.models.language_model import Family, LanguageModel, fingerprint_of
 
 logging: Any = _logging
@@ -173,18 +174,13 @@ def _load_embedded(model: EmbeddedModel, attention: Attention, masked: bool) -> 
         network = _network(weights.parent, family, attention, masked)
         return _finished(model.name, family, network, _tokenizer(weights.parent), model.sha256)
     _check_maskable(model.name, "decoder", masked)
-    # Its bar of tensors heeds no setting.
-    with redirect_stderr(StringIO()):
-        widened = AutoModelForCausalLM.from_pretrained(weights.parent, gguf_file=weights.name, dtype=torch.float32)
-    # A network read from GGUF says it is quantised and cannot be saved as it is; a fresh one with its weights can.
-    config = deepcopy(widened.config)
-    del config.quantization_config
-    fresh: Any = type(widened)
-    network = fresh.from_pretrained(
-        None, config=config, state_dict=widened.state_dict(), dtype=torch.float32, attn_implementation=attention
+    config, state = read_gguf(weights)
+    maker: Any = LlamaForCausalLM
+    network = maker.from_pretrained(
+        None, config=config, state_dict=state, dtype=torch.float32, attn_implementation=attention
     )
-    network.generation_config = deepcopy(widened.generation_config)
-    tokenizer = _tokenizer(weights.parent, gguf_file=weights.name)
+    # AutoTokenizer would read the whole file for a configuration that names no class of tokenizer.
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(weights.parent, gguf_file=weights.name)
     return _finished(model.name, "decoder", network, tokenizer, model.sha256)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from tracemend.errors import ModelError
-from tracemend.models.hooks import capture
+from tracemend.models.hooks import capture, edit
 from tracemend.models.language_model import LanguageModel
 from tracemend.models.shards import ShardFile, write_shard
 from tracemend.progress import Progress
@@ -233,13 +234,27 @@ def _batch(
 def states(model: LanguageModel, ids: Tensor, mask: Tensor, layers: Sequence[int]) -> dict[int, Tensor]:
     """Outputs of blocks by layer [batch, pos, d_model]; of the last what the network gives, behind its final norm.
 
-    By our own hooks: transformers' ``output_hidden_states`` leaves hooks on the network.
+    By our own hooks: transformers' ``output_hidden_states`` leaves hooks on the network. Blocks above the highest of
+    the layers are not run.
     """
     last = layer_count(model) - 1
     names = {0: "blocks.0.hook_resid_pre"} | {i: f"blocks.{i - 1}.hook_resid_post" for i in range(1, last)}
-    with capture(model, [names[layer] for layer in set(layers) - {last}]) as seen:
-        output = _network(model)(input_ids=ids, attention_mask=mask)
-    return {layer: output.last_hidden_state if layer == last else seen[names[layer]] for layer in layers}
+    found: dict[int, Tensor] = {}
+    with capture(model, [names[layer] for layer in set(layers) - {last}]) as seen, ExitStack() as stack:
+        if last not in layers:
+            # Entered behind the capture, so it ends the pass when the highest layer has been read.
+            stack.enter_context(suppress(_Enough))
+            stack.enter_context(edit(model, {names[max(layers)]: _enough}))
+        found[last] = _network(model)(input_ids=ids, attention_mask=mask).last_hidden_state
+    return {layer: found[last] if layer == last else seen[names[layer]] for layer in layers}
+
+
+class _Enough(Exception):
+    """All layers that were asked for have been read."""
+
+
+def _enough(activation: Tensor) -> Tensor:
+    raise _Enough
 
 
 def _shards(ids: Sequence[Sequence[int]], sizes: Indices, batch_size: int, width: int) -> list[list[list[int]]]:

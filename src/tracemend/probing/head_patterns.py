@@ -78,16 +78,7 @@ class HeadPatterns(Method[ProbeResult]):
             data: a :class:`Treebank`; only its words are read.
         """
         began = time.perf_counter()
-        if not isinstance(model, LanguageModel):
-            raise ProbeError(f"{self.name} takes a LanguageModel, not {type(model).__name__}; load one first.")
-        if not isinstance(data, Treebank) or len(data) < 2:
-            found = f"{len(data)} sentence" if isinstance(data, Treebank) else type(data).__name__
-            raise ProbeError(f"{self.name} takes a Treebank of two sentences or more, not {found}; read one first.")
-        if self.pairs < 1 or self.maps_drawn < 10:
-            raise ProbeError(f"pairs is {self.pairs}, maps_drawn {self.maps_drawn}; expected at least 1 and 10.")
-        rows, borders = self._rows(model, data)
-        lengths = [len(row) for row in rows]
-        classifier, certain = self._classifier(lengths, causal=model.family == "decoder")
+        rows, borders, classifier, certain = self._prepared(model, data)
         rng = np.random.default_rng(self.seed)
         own, shuffled = self._read(model, rows, borders, classifier, rng, progress)
         fresh, _ = self._read(random_weights(model, seed=self.seed + 1), rows, borders, classifier, rng, progress)
@@ -111,6 +102,34 @@ class HeadPatterns(Method[ProbeResult]):
             facts={"heads": len(own), "maps": own.size, "model": model.name, "model_fingerprint": model.fingerprint,
                    "seconds": round(time.perf_counter() - began, 1)},
         )  # fmt: skip
+
+    def named(self, model: LanguageModel, data: Treebank, *, progress: Progress = Progress()) -> list[str]:
+        """The pattern of every head, layer after layer, without the controls.
+
+        Args:
+            model: loaded with patterns (``attention="eager"``).
+            data: whose words are read.
+
+        Raises:
+            ProbeError: see the class.
+            ModelError: see the class.
+        """
+        rows, borders, classifier, _ = self._prepared(model, data)
+        own, _ = self._read(model, rows, borders, classifier, np.random.default_rng(self.seed), progress)
+        return [KINDS[k] for k in _of_heads(own)]
+
+    def _prepared(self, model: Any, data: Any) -> tuple[list[list[int]], list[int], Any, float]:
+        """Token ids of the pairs, their borders, the classifier, and its accuracy on drawn maps."""
+        if not isinstance(model, LanguageModel):
+            raise ProbeError(f"{self.name} takes a LanguageModel, not {type(model).__name__}; load one first.")
+        if not isinstance(data, Treebank) or len(data) < 2:
+            found = f"{len(data)} sentence" if isinstance(data, Treebank) else type(data).__name__
+            raise ProbeError(f"{self.name} takes a Treebank of two sentences or more, not {found}; read one first.")
+        if self.pairs < 1 or self.maps_drawn < 10:
+            raise ProbeError(f"pairs is {self.pairs}, maps_drawn {self.maps_drawn}; expected at least 1 and 10.")
+        rows, borders = self._rows(model, data)
+        classifier, certain = self._classifier([len(row) for row in rows], causal=model.family == "decoder")
+        return rows, borders, classifier, certain
 
     def _rows(self, model: LanguageModel, data: Treebank) -> tuple[list[list[int]], list[int]]:
         """Token ids of pairs of sentences, and where the second one begins."""

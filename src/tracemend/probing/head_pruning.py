@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -12,24 +12,29 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from tracemend.data import Labelled
+from tracemend.data import Labelled, Sentence, Treebank
 from tracemend.errors import ProbeError
 from tracemend.evaluate import mean_interval
 from tracemend.methods import Method
 from tracemend.models import capture, edit, sites, tiny
 from tracemend.models.edits import zero
+from tracemend.models.sites import trunk
+from tracemend.probing.drawn_maps import KINDS
 from tracemend.probing.head_maps import head_name
+from tracemend.probing.head_patterns import HeadPatterns
 from tracemend.probing.result import ProbeResult, compared
 from tracemend.progress import Progress
 from tracemend.tuning import TextClassifier
 
 Floats = npt.NDArray[np.floating]
 _ARMS = ("least important", "random", "most important", "shuffled labels")
+# Words of the passages whose attention names a head's pattern; texts are too short or too long as they come.
+_PASSAGE = 12
 
 
 @dataclass(frozen=True, kw_only=True)
 class PruningResult(ProbeResult):
-    """A row an order and number of heads taken; ``facts["importance"]`` holds every head's."""
+    """A row an order and number of heads taken; ``facts`` hold every head's ``importance`` and ``pattern``."""
 
     def figure(self) -> Any:
         """Accuracy as heads are taken, by order."""
@@ -40,8 +45,12 @@ class PruningResult(ProbeResult):
         styles = {"least important": ("#2f6f8f", "-"), "random": ("#8a8a8a", "--"), "most important": ("#b0402b", "-"),
                   "shuffled labels": ("#b07d2b", ":")}  # fmt: skip
         for order, own in self.rows.groupby("order", sort=False):
+            if str(order) not in styles:
+                axes.plot(own["heads"], own["accuracy"], "D", ms=5, label=f"all {order} heads")
+                continue
             colour, line = styles[str(order)]
             own = pd.concat([pd.DataFrame({"heads": [0], "accuracy": [self.facts["whole"]]}), own])
+            own = own.sort_values("heads")
             axes.plot(own["heads"], own["accuracy"], line, color=colour, marker="o", ms=3, label=str(order))
         axes.set(xlabel=f"heads taken, of {self.facts['heads']}", ylabel="accuracy")
         axes.legend(title="first taken", fontsize="small")
@@ -60,19 +69,24 @@ class HeadPruning(Method[PruningResult]):
     at \xi = 1, on one half of the labelled texts (arXiv 1905.10650); what is reported is measured on the other half.
 
     Metrics with the least important heads taken first: ``accuracy_S`` and ``loss_S`` for each share S of the heads, in
-    percent. Controls, in the same units: ``random``, the mean of random orders; ``most_important`` first;
-    ``shuffled_labels``, least important first where importance was taken with the labels in random order; ``whole``,
-    nothing taken.
+    percent; and with all heads of one pattern K taken (:class:`~tracemend.probing.head_patterns.HeadPatterns`;
+    Kovaleva et al. 2019): ``accuracy_K`` and ``loss_K``. Controls, in the same units: ``random``, the mean of random
+    orders, of a pattern as many heads as have it; ``most_important`` first; ``shuffled_labels``, least important first
+    where importance was taken with the labels in random order; ``whole``, nothing taken.
 
     Attributes:
         shares: of heads taken.
         draws: random orders.
+        maps: pairs of passages whose attention names the patterns; 0 names none. They are read from the tuned network,
+            without the virtual tokens of a prompt or prefix.
         texts: most texts of each half.
         by_layer: divide importances by their L2 norm within a layer first, as the paper does.
         batch_size: texts of a pass.
 
     Raises:
-        ProbeError: no tuned classifier, data that are not labelled by its labels, shares out of range.
+        ProbeError: no tuned classifier, data that are not labelled by its labels, shares out of range, too few words to
+            name patterns.
+        ModelError: the model was loaded without attention patterns.
 
     Example:
         >>> HeadPruning().run(Predictor.load("runs/mine").classifier, read("test.csv", text="text", label="label"))
@@ -84,6 +98,7 @@ class HeadPruning(Method[PruningResult]):
 
     shares: tuple[float, ...] = (1 / 6, 1 / 3, 1 / 2)
     draws: int = 5
+    maps: int = 20
     texts: int = 500
     by_layer: bool = False
     batch_size: int = 32
@@ -114,8 +129,13 @@ class HeadPruning(Method[PruningResult]):
         weighed = dict(zip((head_name(k, importance.shape[1]) for k in range(total)), importance.ravel().tolist(),
                            strict=True))  # fmt: skip
         whole = self._measured(model, names, (), importance.shape[1], test)
+        kinds = self._kinds(model, weighing, progress)
+        of_kind = {kind: np.flatnonzero(kinds == kind) for kind in KINDS if 0 < (kinds == kind).sum() < total}
+        orders |= {kind: [heads] for kind, heads in of_kind.items()}
         found: dict[tuple[str, int], Floats] = {}
         plans = [(arm, number) for arm in _ARMS for number in numbers]
+        plans += [(arm, len(heads)) for kind, heads in of_kind.items() for arm in (kind, "random")]
+        plans = list(dict.fromkeys(plans))
         for arm, number in progress.track(plans, task="take heads"):
             runs = [self._measured(model, names, o[:number], importance.shape[1], test) for o in orders[arm]]
             found[arm, number] = np.mean(runs, axis=0)
@@ -128,14 +148,21 @@ class HeadPruning(Method[PruningResult]):
         arms = {arm: self._figures([found[arm, number] for number in numbers]) for arm in _ARMS}
         arms["whole"] = self._figures([whole] * len(numbers))
         metrics = arms.pop("least important")
+        for kind, heads in of_kind.items():
+            taken = {"found": found[kind, len(heads)], "random": found["random", len(heads)], "whole": whole}
+            named = {arm: {f"accuracy_{kind}": float(hits.mean()), f"loss_{kind}": float(losses.mean())}
+                     for arm, (hits, losses) in taken.items()}  # fmt: skip
+            metrics |= named.pop("found")
+            for arm, figures in named.items():
+                arms[arm] |= figures
         return PruningResult(
             metrics=metrics,
             controls={arm.replace(" ", "_"): figures for arm, figures in arms.items()},
             config=self.config,
             rows=pd.DataFrame(rows),
-            findings=self._findings(found, whole, numbers, total),
+            findings=self._findings(found, whole, numbers, total, {kind: len(of) for kind, of in of_kind.items()}),
             facts={"heads": total, "whole": float(whole[0].mean()), "n_weighing": len(weighing), "n_test": len(test),
-                   "importance": weighed,
+                   "importance": weighed, "pattern": dict(zip(weighed, kinds.tolist(), strict=False)),
                    "model": model.language_model.name, "model_fingerprint": model.language_model.fingerprint,
                    "seconds": round(time.perf_counter() - began, 1)},
         )  # fmt: skip
@@ -151,13 +178,31 @@ class HeadPruning(Method[PruningResult]):
                 "data with the labels it was tuned on."
             )
         wrong = [share for share in self.shares if not 0 < share < 1]
-        if not self.shares or wrong or min(self.draws, self.texts, self.batch_size) < 1:
-            raise ProbeError("shares must lie between 0 and 1, and draws, texts and batch_size be at least 1.")
+        if not self.shares or wrong or min(self.draws, self.texts, self.batch_size) < 1 or self.maps < 0:
+            raise ProbeError(
+                "shares must lie between 0 and 1, draws, texts and batch_size be at least 1, and maps at least 0."
+            )
         if len(data) < 4:
             raise ProbeError(f"there are {len(data)} texts; half of them weigh the heads, half test: give at least 4.")
         order = np.random.default_rng(self.seed).permutation(len(data))
         half = min(self.texts, len(data) // 2)
         return data.take(order[:half]), data.take(order[half : 2 * half])
+
+    def _kinds(self, model: TextClassifier, data: Labelled, progress: Progress) -> npt.NDArray[np.str_]:
+        """The pattern of every head, on passages of the texts that weigh [heads]; none where none is asked for."""
+        if not self.maps:
+            return np.array([], dtype=np.str_)
+        words = [word for text, reply in data.pairs for word in f"{text} {reply or ''}".split()]
+        passages = [words[k : k + _PASSAGE] for k in range(0, len(words) - _PASSAGE + 1, _PASSAGE)]
+        if len(passages) < 2:
+            raise ProbeError(
+                f"the texts of one half hold {len(words)} words, and naming the patterns of heads needs "
+                f"{2 * _PASSAGE}; give more texts, or take maps=0."
+            )
+        bank = Treebank(sentences=tuple(Sentence(words=tuple(passage)) for passage in passages), name="the texts")
+        tuned = replace(model.language_model, network=trunk(model.network))
+        named = HeadPatterns(pairs=self.maps, seed=self.seed).named(tuned, bank, progress=progress)
+        return np.array(named)
 
     def _importance(
         self, model: TextClassifier, names: Sequence[str], data: Labelled, y: npt.NDArray[np.int64], progress: Progress
@@ -204,7 +249,12 @@ class HeadPruning(Method[PruningResult]):
         return figures
 
     def _findings(
-        self, found: dict[tuple[str, int], Floats], whole: Floats, numbers: Sequence[int], total: int
+        self,
+        found: dict[tuple[str, int], Floats],
+        whole: Floats,
+        numbers: Sequence[int],
+        total: int,
+        kinds: Mapping[str, int],
     ) -> list[str]:
         most = numbers[-1]
         own = found["least important", most][0]
@@ -219,6 +269,13 @@ class HeadPruning(Method[PruningResult]):
             low, high = mean_interval(gap, seed=self.seed)
             said.append(compared("taking the least important heads", f"taking {control}", float(gap.mean()), float(low),
                                  float(high)))  # fmt: skip
+        for kind, number in kinds.items():
+            gap = found[kind, number][0] - found["random", number][0]
+            low, high = mean_interval(gap, seed=self.seed)
+            said.append(compared(f"taking the {number} {kind} heads", "taking as many random ones", float(gap.mean()),
+                                 float(low), float(high)))  # fmt: skip
+        if self.maps and not kinds:
+            said.append("All heads have one pattern, so that none can be taken by it.")
         return said
 
     @classmethod
@@ -228,4 +285,4 @@ class HeadPruning(Method[PruningResult]):
         texts = [f"{word} {thing}" for thing in things for word in ("love", "hate", "great", "awful")] * 2
         labels = ["good" if text.split()[0] in ("love", "great") else "bad" for text in texts]
         data = Labelled.make(texts, labels)
-        return cls(draws=2, texts=20), TextClassifier(tiny("bert"), data.labels, rank=2), data
+        return cls(draws=2, maps=2, texts=20), TextClassifier(tiny("bert"), data.labels, rank=2), data

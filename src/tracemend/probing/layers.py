@@ -292,6 +292,7 @@ class LayerProbe(Method[LayerProbeResult]):
             others["layer 0"] = hits[layers.index(0)]
         if trained.local is not None:
             others["layer 0 of the word and its neighbours"] = (trained.local == posed.y["test"]).astype(float)
+        others["the most frequent label"] = (posed.y["test"] == np.bincount(posed.y["train"]).argmax()).astype(float)
         for control, of_control in others.items():
             gap = hits[best] - of_control
             low, high = mean_interval(gap, posed.groups, seed=self.seed)

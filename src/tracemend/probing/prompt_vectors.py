@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tracemend.errors import ProbeError
 from tracemend.models import LanguageModel
+from tracemend.models.likelihood import logits_at
 from tracemend.models.representations import padded
 
 Floats = npt.NDArray[np.floating]
@@ -78,9 +79,9 @@ class Slotted:
         table = model.network.get_input_embeddings()(self.ids)
         vectors = prompt.to(table.dtype).expand(len(self), -1, -1).reshape(-1, table.shape[-1])
         inputs = table.masked_scatter(self.slots[..., None], vectors)
-        logits = model.network(inputs_embeds=inputs, attention_mask=self.mask).logits
         row, place, _ = self.at.T
-        found: Tensor = logits[row, place].float().log_softmax(-1)
+        logits = logits_at(model, row, place, inputs_embeds=inputs, attention_mask=self.mask)
+        found: Tensor = logits.float().log_softmax(-1)
         return found
 
     def log_probabilities(self, model: LanguageModel, prompt: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 
 from tracemend.errors import ProbeError
 from tracemend.models import LanguageModel
+from tracemend.models.likelihood import logits_at
 from tracemend.models.representations import padded
 
 _BETWEEN = "\n\n"
@@ -86,8 +87,9 @@ class Prompter:
                 cache = deepcopy(read)
                 cache.batch_repeat_interleave(len(batch))
                 whole = torch.cat([mask.expand(len(batch), -1), seen], dim=1)
-                logits = self.model.network(input_ids=coming, attention_mask=whole, past_key_values=cache).logits
-                last = logits[torch.arange(len(batch), device=ids.device), seen.sum(1) - 1]
+                rows_of, ends = torch.arange(len(batch), device=ids.device), seen.sum(1) - 1
+                given = {"input_ids": coming, "attention_mask": whole, "past_key_values": cache}
+                last = logits_at(self.model, rows_of, ends, **given)
                 found[batch] = last[:, words].argmax(1).cpu().numpy()
         return found
 

@@ -145,7 +145,7 @@ class StructuralProbe(Method[StructuralResult]):
         layers = list(self.layers) or list(range(trained[0].uuas.shape[0]))
         rows = pd.concat(
             [
-                pd.DataFrame({"rank": rank, "layer": layers, **one.table(), "random_weights": other.uuas_of_layers})
+                pd.DataFrame({"rank": rank, "layer": layers, **one.table(), **other.as_control()})
                 for rank, one, other in zip(self.ranks, trained, fresh, strict=True)
             ],
             ignore_index=True,
@@ -304,6 +304,10 @@ class _Read:
         found = {"uuas": self.uuas_of_layers, "low": low, "high": high, "dspr": self.dspr,
                  "root_accuracy": self.root.mean(1), "nspr": self.nspr, "dev_uuas": self.dev}  # fmt: skip
         return found | ({} if self.made_up is None else {"jabberwocky": self.made_up.uuas_of_layers})
+
+    def as_control(self) -> dict[str, Any]:
+        found = {"random_weights": self.uuas_of_layers}
+        return found | ({} if self.made_up is None else {"random_jabberwocky": self.made_up.uuas_of_layers})
 
     def figures(self, layer: int) -> dict[str, float]:
         return {
