@@ -7,15 +7,21 @@ python -m benchmarks.circuits patch        (data: TRACEMEND_DATA, ioi_prompts)
 python -m benchmarks.circuits trace-facts  (data: TRACEMEND_DATA, known_1000)
 python -m benchmarks.circuits layers       (data: TRACEMEND_DATA, sst2)
 python -m benchmarks.circuits structure
+python -m benchmarks.circuits families     (data: TRACEMEND_DATA, sst2, ud_ewt)
+python -m benchmarks.circuits banding
+python -m benchmarks.circuits letters
 python -m benchmarks.circuits edit         (data: TRACEMEND_DATA, pararel, ud_ewt)
 python -m benchmarks.circuits memories     (data: TRACEMEND_DATA, ud_ewt)
 python -m benchmarks.circuits subupdates   (data: TRACEMEND_DATA, ud_ewt)
 python -m benchmarks.circuits superposition
+python -m benchmarks.circuits features     (data: TRACEMEND_DATA, sst2)
 python -m benchmarks.circuits graph        (data: TRACEMEND_DATA, ioi_prompts)
+python -m benchmarks.circuits prune        (data: TRACEMEND_DATA, ioi_prompts)
 
 ``trace-facts-short`` and ``layers-short`` take fewer facts and tokens. Each takes less than four minutes on one core.
 ``expected`` are figures measured once with other code on the same weights; ``found`` are ours, ``control`` those of the
-control arm. ``--json`` prints them as JSON.
+control arm. ``--json`` prints them as JSON, ``--keep`` writes them to ``benchmarks/results/circuits``, and ``--table``
+prints what is kept there.
 """
 
 from __future__ import annotations
@@ -35,7 +41,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import numpy as np
 import torch
 
-from benchmarks.circuits_neurons import Line, edit, memories, subupdates, superposition
+from benchmarks.circuits_neurons import Line, edit, features, memories, subupdates, superposition
+from benchmarks.circuits_structure import banding, families, letters
+from benchmarks.circuits_table import keep, shown, tables
 from tracemend.circuits import Graph, Induction, Layers, Logits, Patch, Repeats, Structure, TraceFacts
 from tracemend.data import available, reference
 from tracemend.data.prompts import Contrasts, PromptPairs, Texts, reference_facts, reference_indirect_objects
@@ -48,27 +56,28 @@ PROMPT = "Then, Mary and John went to the store. John gave a drink to"
 def main() -> None:
     """Measure one method and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=sorted(BENCHMARKS))
+    parser.add_argument("name", nargs="?", choices=sorted(BENCHMARKS))
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--keep", action="store_true", help="write the rows to benchmarks/results/circuits")
+    parser.add_argument("--table", action="store_true", help="the tables of docs/results.md, from the rows kept")
     given = parser.parse_args()
+    if given.table or given.name is None:
+        print(tables())
+        return
     warnings.filterwarnings("ignore")
     model = load("smollm2")
-    began = time.perf_counter()
+    began = time.process_time()
     lines = BENCHMARKS[given.name](model)
-    lines.append(("seconds", None, time.perf_counter() - began, None))
+    lines.append(("processor seconds", None, round(time.process_time() - began), None))
+    if given.keep:
+        keep(given.name, lines)
     if given.json:
         rows = [dict(zip(("figure", "expected", "found", "control"), line, strict=True)) for line in lines]
         print(json.dumps(rows, indent=2))
         return
     print(f"{'figure':<44} {'expected':>14} {'found':>14} {'control':>14}")
     for name, *values in lines:
-        print(f"{name:<44} {' '.join(f'{_shown(v):>14}' for v in values)}")
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+        print(f"{name:<44} {' '.join(f'{shown(v):>14}' for v in values)}")
 
 
 @torch.inference_mode()
@@ -201,9 +210,9 @@ def trace_facts(model: LanguageModel, *, short: bool = False) -> list[Line]:
 
 
 def layers(model: LanguageModel, *, short: bool = False) -> list[Line]:
-    """Sentences of film reviews, joined to texts of 256 tokens; short: of 64."""
+    """Sentences of film reviews, joined to eight texts of 256 tokens; short: two of 64."""
     frame = reference("sst2").frame
-    joined = [" ".join(frame["text"][i : i + 14]) for i in (0, 14)]
+    joined = [" ".join(frame["text"][i : i + 14]) for i in range(0, 28 if short else 112, 14)]
     found = Layers(tokens=64 if short else 256).run(model, Texts.make([{"text": text} for text in joined]))
     m, placebo, rows = found.metrics, found.controls["placebo"], found.table().set_index("layer")
     expected = {0: 7.5, 1: 3.2, 11: 1.8, 28: 1.3, 29: 2.6}
@@ -262,6 +271,23 @@ def graph(model: LanguageModel) -> list[Line]:
     return lines + [(f"{row['writer']} -> {row['reader']}", None, row["score"], None) for row in top]
 
 
+def prune(model: LanguageModel) -> list[Line]:
+    """The 100 strongest edges for two pairs of indirect objects, one by one."""
+    how = Graph(shares=(0.005,), checked=2, draws=3, prune=100, tau=0.01)
+    found = how.run(model, _known_pairs(model, 2))
+    m, c = found.metrics, found.controls
+    lines: list[Line] = [("edges of 100 that stay", None, int(m["pruned"]), None)]
+    lines.append(("their faithfulness", ">= 0.8", m["pruned_faithfulness"], None))
+    lines += [
+        (f"  as many: {arm}", "< 0.2" if arm == "random edges" else None, None, c[arm]["pruned_faithfulness"])
+        for arm in ("strongest edges", "random part", "random edges")
+    ]
+    lines.append(("353 strongest edges (0.5 %): faithfulness", None, m["faithfulness"],
+                  c["random edges"]["faithfulness"]))  # fmt: skip
+    left = found.table().query("pruned").head(12).to_dict("records")
+    return lines + [(f"{row['writer']} -> {row['reader']}", None, row["score"], None) for row in left]
+
+
 def _known_pairs(model: LanguageModel, count: int) -> PromptPairs:
     """The first pairs of the reference set whose names are one token each."""
     if not available("ioi_prompts"):
@@ -295,11 +321,16 @@ BENCHMARKS: dict[str, Callable[[LanguageModel], list[Line]]] = {
     "layers": layers,
     "layers-short": partial(layers, short=True),
     "structure": structure,
+    "families": families,
+    "banding": banding,
+    "letters": letters,
     "edit": edit,
     "memories": memories,
     "subupdates": subupdates,
     "superposition": superposition,
+    "features": features,
     "graph": graph,
+    "prune": prune,
 }
 
 if __name__ == "__main__":

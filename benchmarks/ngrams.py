@@ -23,9 +23,13 @@ import torch
 from tracemend.circuits import AttentionOnly, Induction, MarkovSource, Ngrams, Repeats
 from tracemend.circuits.attention_only import loss_of
 from tracemend.circuits.induction import head_scores
+from tracemend.circuits.token_circuits import TokenCircuits
 from tracemend.data.prompts import Texts
 from tracemend.data.reference import reference_folder
 from tracemend.models import LanguageModel, load
+
+# As many as the reference was trained for, twice the default.
+STEPS = 1600
 
 
 def main() -> None:
@@ -46,7 +50,7 @@ def one(seeds: Sequence[int]) -> None:
         source = MarkovSource.draw(seed=seed)
         texts = source.texts(seed=seed)
         began = time.process_time()
-        model = AttentionOnly(layers=1, seed=seed).fit(texts)
+        model = AttentionOnly(layers=1, steps=STEPS, seed=seed).fit(texts)
         seconds = time.process_time() - began
         found = Ngrams(seed=seed).run(model, texts)
         words = source.words
@@ -58,9 +62,20 @@ def one(seeds: Sequence[int]) -> None:
         print(f"seed {seed}: trained in {seconds:.0f} s, loss {loss_of(model, texts):.3f}")
         print(f"  planted skip-trigrams among the 20 strongest: {planted} of {len(source.rules)}")
         print(f"  bigrams as in the source {right:.3f}; best induction score {best:.3f}")
+        print(f"  correlation with the source's log probabilities {of_source(model, source):.3f}")
         for name, value in found.metrics.items():
             beside = {arm: round(of[name], 3) for arm, of in found.controls.items() if name in of}
             print(f"  {name:<20} {value:.3f}  {beside}")
+
+
+@torch.no_grad()
+def of_source(model: LanguageModel, source: MarkovSource) -> float:
+    """Correlation of the bigram table with the logs of the source's transitions, both centred by row."""
+    tokens = torch.tensor([model.tokenizer(word, add_special_tokens=False).input_ids[0] for word in source.words])
+    table = TokenCircuits(model, 0, tokens, 1.0).bigrams().cpu()
+    logs = torch.as_tensor(source.transitions).log()
+    both = torch.stack([(each - each.mean(-1, keepdim=True)).flatten().float() for each in (table, logs)])
+    return float(torch.corrcoef(both)[0, 1])
 
 
 def two(seeds: Sequence[int]) -> None:

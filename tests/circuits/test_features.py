@@ -9,10 +9,10 @@ from tests.models.families import DECODERS, decoder
 from tracemend.circuits import Features, SparseAutoencoder
 from tracemend.circuits.activation_store import ActivationStore, site_activations
 from tracemend.circuits.activations import token_losses, windows
-from tracemend.circuits.features import _best_of, _loss_with, _projection
+from tracemend.circuits.features import _best_of, _loss_with, _projection, _putting
 from tracemend.circuits.superposition import principal_directions, random_directions
 from tracemend.errors import CircuitError, ModelError
-from tracemend.models import tiny
+from tracemend.models import capture, edit, tiny
 
 SMALL, _, DATA = Features.tiny()
 TEXTS = DATA.frame["text"].tolist()
@@ -52,6 +52,26 @@ def test_figures_are_those_of_the_autoencoder() -> None:
     assert rows["explained"].is_monotonic_decreasing
     cards = rows[rows["examples"] != ""]
     assert len(cards) == SMALL.cards and cards["raises"].ne("").all() and cards["ablation"].notna().all()
+
+
+def test_the_first_position_is_left_alone() -> None:
+    """Its stream is many times longer than any other's: it is neither learnt from nor replaced."""
+    model = tiny("llama")
+    ids = windows(model, TEXTS, tokens=100, length=24)
+    seen: list[torch.Size] = []
+
+    def arm(x: torch.Tensor) -> torch.Tensor:
+        seen.append(x.shape)
+        return x + 1
+
+    with capture(model, [SITE]) as before, torch.no_grad():
+        model.network(ids)
+    known = site_activations(model, SITE, ids)
+    assert torch.allclose(known, before[SITE][:, 1:].flatten(0, 1), atol=1e-5)
+    with edit(model, {SITE: _putting(arm)}), capture(model, [SITE]) as after, torch.no_grad():
+        model.network(ids)
+    assert torch.equal(after[SITE][:, 0], before[SITE][:, 0]) and seen[0][1] == ids.shape[1] - 1
+    assert not torch.allclose(after[SITE][:, 1:], before[SITE][:, 1:])
 
 
 def test_another_kind_and_another_site() -> None:

@@ -29,6 +29,14 @@ def test_repeats_are_what_they_say() -> None:
     assert len({tuple(row) for row in data.ids.tolist()}) == 6
 
 
+def test_without_a_token_that_begins_a_text_repeats_begin_at_once() -> None:
+    model = tiny("gpt2")
+    model.tokenizer.bos_token = None
+    data = Repeats.draw(model, length=10, count=2)
+    assert data.start == 0 and data.ids.shape == (2, 20) and torch.equal(data.ids[:, :10], data.ids[:, 10:])
+    assert SMALL.run(model, data).metrics["loss_repeat"] > 0
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("name", DECODERS)
 def test_scores_are_means_of_the_network_s_own_attention(name: str) -> None:

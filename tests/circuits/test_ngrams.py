@@ -131,6 +131,9 @@ def test_other_models_are_told_apart() -> None:
     assert any("does not rotate" in said for said in Ngrams(quantile=0.5).run(decoder("gpt2"), texts).findings)
     later = Ngrams(layer=1, quantile=0.5).run(decoder("llama"), texts)
     assert any("Layer 1" in said for said in later.findings) and later.metrics["attention_gap"] > 0.01
+    assert any("has feed-forward layers" in said for said in later.findings)
+    with pytest.raises(CircuitError, match="is not defined for"):
+        Ngrams().run(tiny("bert"), texts)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import torch
 
 from tests.models.families import DECODERS, decoder
 from tracemend.circuits import Subupdates
+from tracemend.circuits.tokens import shown
 from tracemend.circuits.vocabulary import Vocabulary, like
 from tracemend.circuits.weights import FrozenNorm, module_at, unembedding, values
 from tracemend.errors import CircuitError
@@ -87,6 +88,14 @@ def test_whoever_stays_to_the_end_agrees() -> None:
     assert found.metrics["exit_saved"] == 0 and found.metrics["exit_agreement"] == 1
     early = SMALL.run(tiny("llama"), DATA)
     assert early.metrics["exit_saved"] >= 0 and early.metrics["exit_agreement"] <= 1
+
+
+def test_parts_of_letters_are_told_apart() -> None:
+    model = tiny("gpt2")
+    parts = model.tokenizer("你").input_ids
+    said = [shown(model, token) for token in parts]
+    assert len(parts) > 1 and len(set(said)) == len(set(parts)) and "\ufffd" not in "".join(said)
+    assert shown(model, model.tokenizer(" film").input_ids[0]) == " film"
 
 
 def test_bad_input_is_refused() -> None:

@@ -11,6 +11,8 @@ from tracemend.circuits.attention_only import AttentionOnly
 from tracemend.circuits.circuit import Circuit
 from tracemend.circuits.composition import composition
 from tracemend.circuits.edit import Edit, EditResult
+from tracemend.circuits.families import Families, FamiliesResult
+from tracemend.circuits.feature_edges import FeatureEdges, FeatureEdgesResult, FeatureTexts
 from tracemend.circuits.features import Features, FeaturesResult
 from tracemend.circuits.graph import Graph, GraphResult
 from tracemend.circuits.induction import Induction, InductionResult
@@ -37,6 +39,11 @@ __all__ = [
     "Circuit",
     "Edit",
     "EditResult",
+    "Families",
+    "FamiliesResult",
+    "FeatureEdges",
+    "FeatureEdgesResult",
+    "FeatureTexts",
     "Features",
     "FeaturesResult",
     "Graph",

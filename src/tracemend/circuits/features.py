@@ -303,15 +303,19 @@ def _best_of(directions: Tensor, mean: Tensor, count: int) -> Reconstruction:
     return reconstruct
 
 
-def _losses_with(model: LanguageModel, where: str, ids: Tensor, arm: Reconstruction) -> Tensor:
-    """Losses with the reconstruction in the place of the activation, from the second position on."""
+def _putting(arm: Reconstruction) -> Callable[[Tensor], Tensor]:
+    """The reconstruction in the place of the activation, from the second position on."""
 
     def put(old: Tensor) -> Tensor:
         flat = old.flatten(2)
         new = torch.cat([flat[:, :1], arm(flat[:, 1:].float()).to(flat)], dim=1)
         return new.view_as(old)
 
-    with edit(model, {where: put}):
+    return put
+
+
+def _losses_with(model: LanguageModel, where: str, ids: Tensor, arm: Reconstruction) -> Tensor:
+    with edit(model, {where: _putting(arm)}):
         return token_losses(model, ids)
 
 

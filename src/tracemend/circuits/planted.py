@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tracemend.circuits.circuit import generator
+from tracemend.circuits.sae import SparseAutoencoder
 from tracemend.data.prompts import Texts
 from tracemend.errors import CircuitError, did_you_mean
 from tracemend.models import LanguageModel, tiny
@@ -18,6 +19,8 @@ Kind = Literal["linear", "and", "or"]
 SOURCES, TARGET = (3, 7), 5
 # What all tokens have in common is so much larger than the properties that the norms' scale hardly changes.
 _COMMON, _PROPERTY = 10.0, 1.5
+# Above what one source writes, below what both do.
+_BOTH, _BASIS = 3.1, 3_000_003
 
 
 def planted(kind: str = "and", *, seed: int = 0) -> tuple[LanguageModel, Texts, dict[str, Any]]:
@@ -78,3 +81,27 @@ def planted(kind: str = "and", *, seed: int = 0) -> tuple[LanguageModel, Texts, 
         f"planted-{kind}", "decoder", model.network, model.tokenizer, model.window, fingerprint_of(model.network)
     )
     return made, texts, {"sources": [(0, i) for i in SOURCES], "target": (1, TARGET)}
+
+
+def planted_features(model: LanguageModel) -> tuple[SparseAutoencoder, SparseAutoencoder]:
+    """Autoencoders of the stream after the first block of a planted model, and in the middle of the second.
+
+    The earlier one has a feature for each end of 32 orthogonal directions, of which features 0 and 1 are what neurons 3
+    and 7 write. Feature 0 of the later one is active where both of these are, feature 1 reads a direction of its own.
+
+    Args:
+        model: what :func:`planted` made, of the kind ``linear`` or ``and``.
+    """
+    body: Any = model.network.transformer
+    written = body.h[0].mlp.c_proj.weight.detach()[list(SOURCES)]
+    width = written.shape[1]
+    basis = torch.cat([written, torch.randn((width - 2, width), generator=generator(_BASIS))])
+    rows = torch.linalg.qr(basis.T)[0].T
+    # The sign of what QR returns is arbitrary.
+    rows = rows * (rows @ basis.T).diagonal().sign()[:, None]
+    dictionary, nothing = torch.cat([rows, -rows]), torch.zeros(width)
+    names = ("blocks.0.hook_resid_post", "blocks.1.hook_resid_mid")
+    lower = SparseAutoencoder("l1", dictionary.T, torch.zeros(2 * width), dictionary, nothing, site=names[0])
+    reading = torch.stack([rows[0] + rows[1], rows[2]])
+    bias = torch.tensor([-_BOTH, 0.0])
+    return lower, SparseAutoencoder("l1", reading.T, bias, reading, nothing, site=names[1])

@@ -9,6 +9,7 @@ from typing import Any
 from tracemend.circuits.circuit import Circuit
 from tracemend.circuits.markov import MarkovSource
 from tracemend.circuits.repeats import Repeats
+from tracemend.data.choices import letter_choices
 from tracemend.data.prompts import Contrasts, Facts, PromptPairs, Prompts, Texts, indirect_objects
 from tracemend.data.rewrites import Rewrites
 from tracemend.errors import CircuitError
@@ -19,7 +20,7 @@ from tracemend.runs import read_result
 
 KINDS: dict[str, type[Prompts]] = {kind.__name__: kind for kind in (Contrasts, Facts, PromptPairs, Rewrites, Texts)}
 # Data that come with the library, by name.
-BUILT_IN = ("ioi", "markov")
+BUILT_IN = ("ioi", "letters", "markov")
 _PAIRS, _MARKOV = 8, 2000
 
 
@@ -40,7 +41,8 @@ def prompts_for(
 
     Args:
         kind: what the method takes: ``Contrasts``, ``Facts``, ``PromptPairs``, ``Rewrites`` or ``Texts``.
-        source: a file with the kind's columns, ``ioi`` (pairs) or ``markov`` (texts of :class:`MarkovSource`).
+        source: a file with the kind's columns, ``ioi`` or ``letters`` (pairs), or ``markov`` (texts of
+            :class:`MarkovSource`).
         columns: one row, given in words; empty where ``source`` is given.
         count: rows that are used, the first ones.
         corpus: for ``Rewrites``, a file with the column ``text``.
@@ -64,7 +66,7 @@ def prompts_for(
     if source == "markov":
         raise CircuitError(f"{source} is made of texts; this method takes {kind} ({', '.join(wanted.columns)}).")
     if source in BUILT_IN:
-        pairs = indirect_objects(count or _PAIRS)
+        pairs = (letter_choices if source == "letters" else indirect_objects)(count or _PAIRS)
         if wanted is PromptPairs:
             return pairs
         if wanted is Contrasts:

@@ -79,5 +79,6 @@ def span_of(model: LanguageModel, prompt: str, phrase: str) -> list[int]:
 
 
 def shown(model: LanguageModel, token: int) -> str:
-    """A token as a person reads it."""
-    return str(model.tokenizer.decode([token]))
+    """A token as a person reads it, or the tokenizer's name of one that is only a part of a letter."""
+    text = str(model.tokenizer.decode([token]))
+    return str(model.tokenizer.convert_ids_to_tokens(token)) if "\ufffd" in text else text

@@ -49,6 +49,10 @@ class UnitsResult(MethodResult):
 
     pairs: pd.DataFrame
 
+    def labels(self) -> list[str]:
+        """The units of the edges."""
+        return [f"L{row.layer}.{row.neuron}" for row in self.rows.itertuples()]
+
     def figure(self) -> Any:
         """Shares of the strongest edges, and what circuit and random ones of its size do."""
         from matplotlib.figure import Figure
@@ -56,13 +60,12 @@ class UnitsResult(MethodResult):
         figure = Figure(figsize=(9, 3.4), layout="constrained")
         left, right = figure.subplots(1, 2)
         shown = self.rows.head(20)
-        left.barh([f"L{r.layer}.{r.neuron}" for r in shown.itertuples()], shown["share"], color="#2f6f8f")
+        left.barh(self.labels()[:20], shown["share"], color="#2f6f8f")
         left.invert_yaxis()
         left.set(xlabel="share of the variance")
-        names = ("share", "lost", "alone")
+        names, random = ("share", "lost", "alone"), next(iter(self.controls.values()))
         table = pd.DataFrame(
-            {"circuit": [self.metrics[n] for n in names], "random": [self.controls["random units"][n] for n in names]},
-            index=list(names),
+            {"circuit": [self.metrics[n] for n in names], "random": [random[n] for n in names]}, index=list(names)
         )
         table.plot.bar(ax=right, color=["#2f6f8f", "#b9b9b9"], rot=0)
         right.axhline(0, color="#b9b9b9", linewidth=0.8)
@@ -143,10 +146,10 @@ class Units(Circuit[UnitsResult]):
         arms = []
         for circuit in progress.track([own, *others], task="ablate"):
             mask = _mask(target, circuit)
-            lost = _change(target.inputs(batch, means, mask), y)
-            alone = 1 - _change(target.inputs(batch, means, ~mask), y)
+            lost = change_of(target.inputs(batch, means, mask), y)
+            alone = 1 - change_of(target.inputs(batch, means, ~mask), y)
             arms.append({"share": float(shares[mask].sum()), "lost": lost, "alone": alone})
-        nothing = _change(target.inputs(batch, means, _mask(target, [])), y)
+        nothing = change_of(target.inputs(batch, means, _mask(target, [])), y)
         pairs = self._pairs(target, batch, own[: self.combined])
         chance = self._pairs(target, batch, self._drawn(target, random)[: self.combined])
         best = pairs.iloc[0]
@@ -213,7 +216,7 @@ class Units(Circuit[UnitsResult]):
                 f"the texts have {len(y)} tokens after their first ones; {_FEWEST} are needed. Give more."
             )
         n, variance = len(y), float(y.var(correction=0))
-        if variance < 1e-12:
+        if is_constant(variance, float(y.square().mean())):
             raise CircuitError(f"the input of neuron {self.neuron} is the same on every token; choose another.")
         shares = (sums["cy"] / n - sums["c"] / n * y.mean()) / variance
         return shares.float(), (sums["a"] / n).float(), (sums["w"] / n).float(), y.numpy()
@@ -316,5 +319,11 @@ def _mask(target: _Target, units: Sequence[Unit]) -> Tensor:
     return mask
 
 
-def _change(found: Floats, y: Floats) -> float:
+def is_constant(variance: float, square: float) -> bool:
+    """Whether what varies is no more than rounding in float32, by variance and mean square."""
+    return variance <= max(1e-12, 1e-10 * square)
+
+
+def change_of(found: Floats, y: Floats) -> float:
+    """Mean squared change of a unit's input, in variances of it."""
     return float(((found - y) ** 2).mean() / y.var())

@@ -39,6 +39,8 @@ NAMES = (
     "graph",
     "ngrams",
     "units",
+    "families",
+    "feature-edges",
 )
 SHOWN = 10
 _METHOD, _DATA = "Method", "Data"
@@ -87,6 +89,11 @@ def _command(name: str) -> Any:
         words = "CSV, TSV, JSONL or Parquet with text: what else the weights are used for."
         corpus: Any = Annotated[str | None, typer.Option(metavar="FILE", help=words, rich_help_panel=_DATA)]
         parameters.append(_option("corpus", corpus, None))
+    if name == "feature-edges":
+        for side in ("lower", "upper"):
+            words = f"Folder of the {side} site's autoencoder: sae in a run of circuits features, or SAELens's."
+            folder: Any = Annotated[Path, typer.Option(metavar="FOLDER", help=words, rich_help_panel=_DATA)]
+            parameters.append(_option(side, folder, inspect.Parameter.empty))
     parameters += [
         _option("model", o.Model, "smollm2"),
         _option("out", o.Out, None),
@@ -98,6 +105,8 @@ def _command(name: str) -> Any:
     data = "--data ioi --count 4" if method.inputs in ("Contrasts", "PromptPairs") else _example(method.inputs)
     if name == "ngrams":
         data = "--model attention-only-1 --data markov"
+    if name == "feature-edges":
+        data += " --lower runs/sae-12/sae --upper runs/sae-15/sae"
     command.__doc__ = f"{method.summary()}\n\nExample:\n\n    tracemend circuits {name} {data} --out runs/{name}"
     return command
 
@@ -156,7 +165,7 @@ def _model_and_data(
     seed: int,
     progress: Progress,
 ) -> tuple[LanguageModel, Any]:
-    from tracemend.circuits import Repeats
+    from tracemend.circuits import FeatureTexts, Repeats, SparseAutoencoder
     from tracemend.circuits.attention_only import SMALL, AttentionOnly, kept_model
     from tracemend.circuits.run import prompts_for
     from tracemend.data.prompts import Texts
@@ -170,6 +179,8 @@ def _model_and_data(
     if model in SMALL and method.name == "circuits.ngrams" and isinstance(data, Texts):
         how = AttentionOnly(layers=SMALL[model], seed=seed)
         return kept_model(how, data, folder.with_name(f"{folder.name}-model"), progress=progress), data
+    if method.name == "circuits.feature-edges" and isinstance(data, Texts):
+        data = FeatureTexts.of(data, *(SparseAutoencoder.read(given[side]) for side in ("lower", "upper")))
     return load(model), data
 
 
@@ -186,7 +197,7 @@ def _data_parameters(columns: tuple[str, ...]) -> list[inspect.Parameter]:
             _option("length", told(int, "Random tokens before they are said again."), 25),
             _option("texts", told(int, "How many such texts."), 16),
         ]
-    built_in = "; or ioi, built in" if columns[-1] == "foil" else ""
+    built_in = "; or ioi or letters, built in" if columns[-1] == "foil" else ""
     found = [
         _option(
             "data", told(str | None, f"CSV, TSV, JSONL or Parquet with {', '.join(columns)}{built_in}.", "FILE"), None
