@@ -146,6 +146,8 @@ def table(rows: pd.DataFrame, task: str) -> str:
     if task == "cost":
         return _cost_table(own)
     whole = [seed for seed, of in own.groupby("seed") if set(ARMS) <= set(of["arm"])]
+    if not whole:
+        return f"**{task}**: no draw has all its arms yet"
     lines = [
         f"**{task}**, {len(whole)} seed{'s' * (len(whole) > 1)}",
         "",
