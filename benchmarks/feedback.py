@@ -9,8 +9,10 @@ import json
 from ast import literal_eval
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from sklearn.metrics import f1_score
 
@@ -25,6 +27,7 @@ from tracemend.mend.regularise import FEWEST
 from tracemend.mend.reliance import Judge
 from tracemend.saliency import Example, IntegratedGradients
 from tracemend.tuning import TextClassifier
+from tracemend.tuning.adapted import Pair
 
 COMMON = ("the", "of", "and")
 RECALLS = (0.5, 0.7, 0.9)
@@ -78,28 +81,42 @@ def shortcut_word(seed: int, size: int, texts: int, development: bool) -> Draw:
     )
 
 
-def identity_terms(seed: int, size: int, texts: int, development: bool) -> Draw:
-    """hate_stormfront with the names of groups marked; false positives on HateCheck's mentions of groups."""
+def identity_terms(seed: int, size: int, texts: int, development: bool, *, names_first: bool = False) -> Draw:
+    """hate_stormfront with the names of groups marked; false positives on HateCheck's mentions of groups.
+
+    Args:
+        names_first: all training texts that hold a listed name are taken, and others up to ``size``; else any.
+    """
     splits = make_splits(reference("hate_stormfront"), seed=seed)
-    rng = np.random.default_rng(seed)
-    train = splits.train.take(rng.permutation(len(splits.train))[:size])
-    test = _test(splits.validation if development else splits.test)
-    folder, held = reference_folder("hate_stormfront"), frequencies(train.pairs)
+    folder = reference_folder("hate_stormfront")
     listed: list[str] = []
     for file in ("identity_terms_gab.tsv", "identity_terms_stormfront.tsv"):
         listed += [line.split("\t")[0] for line in (folder / file).read_text("utf-8").splitlines()]
+    order = np.random.default_rng(seed).permutation(len(splits.train))
+    if names_first:
+        order = order[np.argsort(~_holding(splits.train, listed)[order], kind="stable")]
+    train = splits.train.take(order[:size])
+    test, held = _test(splits.validation if development else splits.test), frequencies(train.pairs)
     terms = [t for t in dict.fromkeys(listed) if len(words_of(t)) == 1 and held.get(t.casefold(), 0) >= FEWEST]
     others = other_words(train.pairs, terms, fewest=FEWEST, seed=seed)
-    check = reference("hatecheck")
-    mentions = check.take(np.flatnonzero(check.frame["functionality"].isin(_MENTIONS).to_numpy()))
-    hateful = check.take(np.flatnonzero(check.y == check.positive_index))
-    hateful = hateful.take(np.random.default_rng(0).permutation(len(hateful))[: 10 * texts])
+    if development:
+        own_texts = test.take(np.flatnonzero(_holding(test, listed) | (test.y == test.positive_index)))
+        hateful, harmless = (
+            own_texts.take(np.flatnonzero((own_texts.y == test.positive_index) == is_hate)) for is_hate in (True, False)
+        )
+    else:
+        check = reference("hatecheck")
+        harmless = check.take(np.flatnonzero(check.frame["functionality"].isin(_MENTIONS).to_numpy()))
+        hateful = check.take(np.flatnonzero(check.y == check.positive_index))
+        hateful = hateful.take(np.random.default_rng(0).permutation(len(hateful))[: 10 * texts])
+    named = _holding(harmless, terms)
+    weighed = [harmless.pairs[i] for i in np.flatnonzero(named)][:texts]
 
     def judge(classifier: TextClassifier) -> dict[str, float]:
         at = test.positive_index
         own = classifier.probabilities(test.pairs)
         f1 = f1_score(test.y == at, own[:, at] >= 0.5)
-        hits, alarms = (classifier.probabilities(data.pairs)[:, at] for data in (hateful, mentions))
+        hits, alarms = (classifier.probabilities(data.pairs)[:, at] for data in (hateful, harmless))
         found = {
             "F1": float(f1),
             "recall": float((hits >= 0.5).mean()),
@@ -108,7 +125,9 @@ def identity_terms(seed: int, size: int, texts: int, development: bool) -> Draw:
         for recall in RECALLS:
             threshold = np.quantile(hits, 1 - recall, method="lower")
             found[f"false positives at recall {recall:g}"] = float((alarms >= threshold).mean())
-        return found
+            for name, some in (("marked", named), ("no marked", ~named)):
+                found[f"of {name} words, at recall {recall:g}"] = float((alarms[some] >= threshold).mean())
+        return {**found, "named": float(named.mean()), "weight of the words": _weight(classifier, weighed, terms, at)}
 
     return Draw(
         train=train,
@@ -208,6 +227,7 @@ def toxic_words(seed: int, size: int, texts: int, development: bool) -> Draw:
 TASKS: Mapping[str, Callable[[int, int, int, bool], Draw]] = {
     "planted": shortcut_word,
     "hate": identity_terms,
+    "groups": partial(identity_terms, names_first=True),
     "movies": reasons_of_reviews,
     "nli": overlapping_words,
     "toxic": toxic_words,
@@ -222,6 +242,22 @@ def _test(data: Labelled | None) -> Labelled:
 
 def _accuracy(classifier: TextClassifier, data: Labelled) -> float:
     return float((classifier.probabilities(data.pairs).argmax(axis=1) == data.y).mean())
+
+
+def _holding(data: Labelled, words: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """Which texts hold one of the words."""
+    known = {word.casefold() for word in words}
+    return np.array([any(text[a:b].casefold() in known for a, b in words_of(text)) for text, _ in data.pairs])
+
+
+def _weight(classifier: TextClassifier, pairs: Sequence[Pair], words: Sequence[str], label: int) -> float:
+    """Share of the texts' weight by integrated gradients that is on these words; what the penalty is not made of."""
+    method = IntegratedGradients(steps=8, max_steps=32, tolerance=0.1)
+    shares = []
+    for example, weight in zip(*method.weights(classifier, pairs, [label] * len(pairs)), strict=True):
+        own = ~np.isnan(marks_of_words(example, remove=words)) & example.read
+        shares.append(float(np.abs(weight[own]).sum() / np.nansum(np.abs(weight))))
+    return float(np.mean(shares))
 
 
 def _removed(words: Sequence[str]) -> Mark:

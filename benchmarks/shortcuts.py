@@ -64,7 +64,9 @@ def seed_of(seed: int, model: LanguageModel, given: argparse.Namespace) -> dict[
     kept, reversed_ = {positive: 0.95, negative: 0.05}, {positive: 0.05, negative: 0.95}
     even = {positive: 0.5, negative: 0.5}
     sets = {"kept": planted(test, kept, seed), "reversed": planted(test, reversed_, seed), "clean": test}
-    tuning = Tuning(epochs=given.epochs, batch_size=32, max_length=64, seed=seed, patience=0, precision="fp32")
+    tuning = Tuning(
+        epochs=given.epochs, batch_size=given.batch_size, max_length=64, seed=seed, patience=0, precision="fp32"
+    )
     method = Shortcuts(tuning=tuning, alpha=given.alpha, max_steps=given.max_steps, seed=seed)
     arms: dict[str, Any] = {}
     for arm, share in (("planted", kept), ("even", even)):
@@ -109,6 +111,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train", type=int, default=1000, help="sentences, of which parts are validation and test")
     parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--texts", type=int, default=100, help="training sentences with the word that are looked at")
     parser.add_argument("--alpha", type=float, default=0.8)
     parser.add_argument("--max-steps", type=int, default=64, help="of integrated gradients, where they do not add up")

@@ -15,7 +15,7 @@ from tracemend.mend import Decision, Regularise
 from tracemend.mend.marks import marks_of_words, of_tokens
 from tracemend.mend.penalty import Penalty, by_gradient
 from tracemend.mend.regularise import tune_marked, tune_on_decisions
-from tracemend.mend.reliance import Judge
+from tracemend.mend.reliance import Judge, word_shares
 from tracemend.models import tiny
 from tracemend.saliency import encoded
 from tracemend.tuning import TextClassifier, Tuning
@@ -76,6 +76,17 @@ def test_marks_bear_on_the_marked_words_and_on_no_others(splits: Splits) -> None
         tuned = tune_on_decisions(tiny("bert"), splits.train, splits.validation, marks, tuning, penalty)
         found[word] = response(tuned.classifier, splits.verdict, "please")
     assert found["please"] < 0.2 * found[None] and found["please"] < 0.5 * found["so"]
+
+
+def test_a_word_that_should_matter_comes_further_up(splits: Splits) -> None:
+    """By integrated gradients, on texts that it was not tuned on; against no mark and a mark on another word."""
+    tuning = Tuning(epochs=6, batch_size=16, rank=4, max_length=24, learning_rate=5e-3, precision="fp32")
+    ranks = {}
+    for word in ("people", "film", None):
+        marks = [Decision(uid="", kind="word", new=word, scope="all", evidence={"matters": True})] if word else []
+        tuned = tune_on_decisions(tiny("bert"), splits.train, splits.validation, marks, tuning)
+        ranks[word] = word_shares(tuned.classifier, splits.verdict, ["people"])["rank"].item()
+    assert ranks["people"] <= min(ranks[None], ranks["film"]) - 1
 
 
 def test_a_rationale_makes_its_words_count(splits: Splits) -> None:

@@ -62,7 +62,7 @@ def test_bad_input() -> None:
 
 def on_the_demo(noise: float) -> tuple[RepairResult, Splits]:
     whole = demo(noise=noise)
-    splits = replace(whole.with_train(whole.train.take(range(200))), validation=whole.validation.take(range(100)))
+    splits = replace(whole.with_train(whole.train.take(range(120))), validation=whole.validation.take(range(60)))
     tuning = Tuning(adapter="head", epochs=2, max_length=32, patience=0)
     rules = Repair(tuning=tuning, controls=(), fold_epochs=1, rounds=1, warm_epochs=1)
     return rules.run(load("minilm"), splits), splits
@@ -85,9 +85,9 @@ def test_where_nothing_is_wrong_nearly_nothing_is_touched() -> None:
 @pytest.mark.slow
 def test_validation_labels_that_are_all_wrong_are_refused() -> None:
     whole = demo(noise=0.1)
-    held = whole.validation.take(range(100))
+    held = whole.validation.take(range(60))
     turned = held.relabelled({uid: held.labels[1 - y] for uid, y in zip(held.uid, held.y, strict=True)})
-    splits = replace(whole.with_train(whole.train.take(range(200))), validation=turned)
+    splits = replace(whole.with_train(whole.train.take(range(120))), validation=turned)
     rules = Repair(tuning=Tuning(adapter="head", epochs=1, max_length=32, patience=0), fold_epochs=1)
     with pytest.raises(TraceError, match=r"carry no signal.*--validation noisy"):
         rules.run(load("minilm"), splits)

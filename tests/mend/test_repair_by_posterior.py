@@ -222,7 +222,7 @@ def test_more_labels(validation: Any) -> None:
 @pytest.mark.skipif(not available("diasafety"), reason="TRACEMEND_DATA names no folder with diasafety")
 def test_five_labels_of_real_texts() -> None:
     """Which kind of unsafety a context invites: five labels, 30 % of the training labels flipped."""
-    frame = reference("diasafety").frame.drop_duplicates("text").head(900)
+    frame = reference("diasafety").frame.drop_duplicates("text").head(400)
     data = Labelled.make(frame["text"], frame["category"])
     assert len(data.labels) == 5
     splits = make_splits(data, seed=0, test_share=0.1)

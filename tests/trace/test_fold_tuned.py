@@ -87,7 +87,7 @@ def test_no_model_sees_what_it_judges(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 def test_consensus_finds_wrong_labels_on_the_demo() -> None:
     whole = demo(noise=0.3)
-    splits = replace(whole.with_train(whole.train.take(range(160))), validation=whole.validation.take(range(96)))
+    splits = replace(whole.with_train(whole.train.take(range(120))), validation=whole.validation.take(range(60)))
     classifier = TextClassifier(load("minilm"), splits.labels, kind="head", max_length=32)
     found = Consensus(epochs=1, folds=2, tuned_folds=2).run(classifier, splits)
     assert found.metrics["detection_ap"] > found.controls["detection_ap"] + 0.4

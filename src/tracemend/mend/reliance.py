@@ -222,6 +222,8 @@ def word_shares(
 def _weighed(
     classifier: TextClassifier, pairs: Sequence[Pair], targets: Sequence[int], *, quick: bool = False
 ) -> tuple[list[Example], list[npt.NDArray[np.float64]]]:
-    # A share of the weight, which a person waits for, needs no fine integral.
-    method = IntegratedGradients(steps=8, max_steps=32, tolerance=0.1) if quick else IntegratedGradients()
+    # A share or an order of weights needs no fine integral, and one that a person waits for may be coarser still.
+    method = IntegratedGradients(max_steps=128, tolerance=0.05)
+    if quick:
+        method = IntegratedGradients(steps=8, max_steps=32, tolerance=0.1)
     return method.weights(classifier, pairs, targets) if pairs else ([], [])
