@@ -24,6 +24,8 @@ import numpy as np
 import torch
 
 from tracemend.concepts import Along, ConceptsResult, Sasc, Tcav
+from tracemend.concepts.modules import embedded
+from tracemend.concepts.themes import grams, held_out, sentences, themes
 from tracemend.data import Concepts, Labelled, read_conllu, reference, sample
 from tracemend.data.concepts import plain
 from tracemend.data.reference import reference_folder
@@ -102,6 +104,31 @@ def of_module(name: str, encoder: LanguageModel, corpus: list[str], seed: int) -
     module = Along.towards(encoder, name) if made_up else Along.at_random(encoder, 100 * seed + int(name.split()[-1]))
     found = Sasc(seed=seed).run(module, corpus)
     return found, made_up and re.search(_MODULES[name], found.facts["explanation"]) is not None
+
+
+def of_null_themes(encoder: LanguageModel, corpus: list[str], seed: int, *, n: int = 300) -> dict[str, float]:
+    """Scores of random directions on themes that were not made from them: what the choice among themes alone brings.
+
+    A theme lies about a random word; its texts and their number are those of SASC. No answer of a direction has a part
+    in making or choosing a theme; "largest of 30" is the mean over directions of their largest score on 30 themes.
+    """
+    method = Sasc(seed=seed)
+    made = grams(corpus, longest=method.longest, most=method.grams, seed=seed)
+    hidden = held_out(made.vocabulary, share=1 / 3, seed=seed)
+    vectors = embedded(encoder, made.vocabulary)
+    space = vectors - vectors.mean(0)
+    space /= np.maximum(np.linalg.norm(space, axis=1, keepdims=True), 1e-12)
+    rng = np.random.default_rng((seed, 5))
+    gaps = []
+    for word in rng.permutation(np.flatnonzero(~hidden))[:n].tolist():
+        (theme,) = themes(made, np.array([word]), np.ones(1), space, hidden, 1, seed)
+        sides = (sentences(words, method.texts) for words in (theme.tested, theme.others))
+        with_it, without = (embedded(encoder, texts).mean(0) for texts in sides)
+        gaps.append(with_it - without)
+    drawn = np.stack([Along.at_random(encoder, 10_000 * seed + i).direction for i in range(200)], axis=1)
+    scores = np.stack(gaps) @ drawn / (vectors @ drawn).std(0)
+    found = {"one theme, standard deviation": float(scores.std())}
+    return found | {f"largest of {k}": float(scores[:k].max(0).mean()) for k in (5, 30, n)}
 
 
 def of_modules(seed: int) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,9 @@ from tracemend.concepts.modules import checked, module_of
 from tracemend.concepts.sasc import _findings, tiny_corpus
 from tracemend.concepts.themes import drivers, grams, held_out, sentences
 from tracemend.errors import ConceptError
-from tracemend.models import capture, tiny
+from tracemend.models import capture, load, tiny
+from tracemend.neurons.classifier import fit
+from tracemend.neurons.units import vectors
 from tracemend.tuning import TextClassifier
 
 TEXTS = ["you love this movie", "no", "i hate the film so very much"]
@@ -141,12 +144,49 @@ def test_an_explanation_must_beat_shuffles_and_random_directions():
         assert "at most" in _findings(first, *arms)[0] and _findings(first, *arms)[0].startswith("No explanation")
 
 
+_PRAISE = """
+love great nice happy wonderful beautiful kind lovely joyful gentle pleasant good charming sweet cheerful delightful
+splendid superb excellent marvellous gorgeous friendly graceful adorable fantastic brilliant glad merry perfect fabulous
+elegant admirable magnificent enjoyable amazing awesome
+"""
+_THINGS = """
+road bridge engine wheel travel station ticket bus teacher school paper lesson pupil exam letter page river stone hill
+snow wind cloud field doctor nurse fever hospital wound bone money bank price market trade tax coin debt window door
+kitchen table lamp chair floor roof wall brick nail hammer rope
+"""
+
+
+@pytest.mark.slow
+def test_a_planted_unit_is_found():
+    """A neuron of minilm that fires along a probe's direction of praise; a third of the words is never asked about."""
+    model, site = load("minilm"), "blocks.2.mlp.hook_post"
+    praise, things = _PRAISE.split(), _THINGS.split()
+    said = [(word,) for word in (*praise, *things)]
+    x = torch.cat(vectors(model, said, "blocks.2.hook_resid_mid"))
+    y = torch.tensor([1] * len(praise) + [0] * len(things))
+    mean, scale = x.mean(0), x.std(0)
+    weight, bias = fit(((x - mean) / scale)[None], y[None], 2)
+    direction = (weight[0, 0, :, 1] - weight[0, 0, :, 0]) / scale
+    dense: Any = model.network.get_submodule("encoder.layer.2.intermediate.dense")
+    with torch.no_grad():
+        dense.weight[5] = direction
+        dense.bias[5] = bias[0, 0, 0, 1] - bias[0, 0, 0, 0] - direction @ mean
+    rng = np.random.default_rng(0)
+    corpus = [" ".join(rng.choice([*praise, *things], 5).tolist()) for _ in range(120)]
+    method = Sasc.tiny()[0]
+    found = method.run(UnitOfSite(model, site, 5), corpus)
+    assert set(found.facts["explanation"].split(", ")) <= set(praise)
+    # Two topics are a small world: the best of several themes about anything is often praise, so that shuffled answers
+    # are no control here; random directions are.
+    assert found.metrics["low"] > 1 > max(found.facts["direction_scores"])
+
+
 def test_random_directions_are_scored_beside_and_do_not_hang_on_the_function():
     method, module, corpus = Sasc.tiny()
-    found = replace(method, directions=3).run(module, corpus)
+    found = replace(method, directions=2).run(module, corpus)
     scores = found.facts["direction_scores"]
-    assert len(set(scores)) == 3 and found.controls["random_direction"]["score"] == pytest.approx(
+    assert len(set(scores)) == 2 and found.controls["random_direction"]["score"] == pytest.approx(
         np.mean(scores), abs=1e-4
     )
-    other = replace(method, directions=3).run(lambda text: len(text), corpus)
+    other = replace(method, directions=2).run(lambda text: len(text), corpus)
     assert other.facts["direction_scores"] == scores

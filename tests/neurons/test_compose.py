@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from tests.neurons.planted import SITE, UNIT, planted_unit
 from tracemend.data import Labelled, Sentence
 from tracemend.errors import NeuronError
 from tracemend.models import tiny
+from tracemend.models.sites import trunk
 from tracemend.neurons import ClassifierComposition, Composition
 from tracemend.neurons import edits as room
 from tracemend.neurons.features import Features
@@ -190,6 +192,16 @@ def test_bad_settings_of_texts_are_refused(options):
     with pytest.raises(NeuronError) as caught:
         replace(method, **options).run(classifier, data)
     assert len(str(caught.value)) > 40
+
+
+def test_a_dead_unit_of_a_classifier_is_named():
+    method, classifier, data = ClassifierComposition.tiny()
+    site = "blocks.1.mlp.hook_post"
+    dense: Any = trunk(classifier.network).get_submodule("encoder.layer.1.intermediate.dense")
+    with torch.no_grad():
+        dense.weight[3], dense.bias[3] = 0.0, 0.0
+    with pytest.raises(NeuronError, match="unit 3 fires on 0"):
+        replace(method, site=site, units=(3,)).run(classifier, data)
 
 
 def test_texts_are_words_and_shapes():

@@ -17,7 +17,7 @@ from tracemend.neurons import Explain
 from tracemend.neurons import explain as room
 from tracemend.neurons.answers import Answers
 from tracemend.neurons.chat import LocalChat, explanation_in, question
-from tracemend.neurons.excerpts import Excerpts, correlation, detection, fuzzing
+from tracemend.neurons.excerpts import Excerpts, correlation, cut, detection, fuzzing
 from tracemend.neurons.lexicon import Explanation, Lexicon, known_units
 
 
@@ -101,12 +101,23 @@ def test_the_planted_unit_is_explained_by_its_nouns():
 def test_long_sentences_are_cut_into_excerpts_that_fit():
     method, model, _ = Explain.tiny()
     long = Sentence(words=("internationalisation",) * 40, document="d0")
-    assert all(
-        len(model.tokenizer(" ".join(piece)).input_ids) <= model.window for piece in method._cut(model, long.words)
-    )
-    assert sum(len(piece) for piece in method._cut(model, long.words)) == 40
+    pieces, lost = cut(model, [long.words], method.excerpt)
+    assert all(len(model.tokenizer(" ".join(piece)).input_ids) <= model.window for piece in pieces)
+    assert sum(len(piece) for piece in pieces) == 40 and lost == 0
     bank = Treebank(sentences=tuple(replace(long, id=f"s{i}", document=f"d{i}") for i in range(10)))
     assert len(method.run(model, bank).table()) == 4
+
+
+def test_a_word_longer_than_the_window_is_left_out_and_said():
+    method, model, bank = Explain.tiny()
+    endless = "!" * 2_000
+    assert cut(model, [("the", endless, "movie"), (endless,)], 10) == ([("the",), ("movie",)], 2)
+    with pytest.raises(NeuronError, match="none of 1 words fits"):
+        cut(model, [(endless,)], 10)
+    first = replace(bank.sentences[0], words=(endless, *bank.sentences[0].words[1:]))
+    found = method.run(model, replace(bank, sentences=(*bank.sentences[1:], first)))
+    said = f"{found.facts['left_out']} words are longer"
+    assert found.facts["left_out"] <= 1 and (said in " ".join(found.findings)) == (found.facts["left_out"] > 0)
 
 
 def test_a_unit_that_never_fires_has_no_score():

@@ -53,11 +53,30 @@ def test_who_looks_where_in_an_error(ada: Person, server: Server) -> None:
     ada.until(lambda: ada.all("[data-testid=attention]"))
     assert not ada.all(".token")
     ada.click("attention")
-    tokens = ada.until(lambda: ada.all(".patterns .token"))
+    tokens = ada.until(lambda: ada.all(".patterns .token"), 60)  # the model is loaded first
     assert len(tokens) > 2
     assert "looks at" in ada.all(".patterns .said")[0].text
     ada.click("attention")
     ada.until(lambda: not ada.all(".token"))
+    assert not ada.faults()
+
+
+def test_what_a_unit_does_in_an_error(ada: Person, server: Server) -> None:
+    ada.open("?show=all")
+    ada.press("j")
+    ada.click("units")
+    ada.says("Chosen because", "[data-testid=unit-note]", seconds=60)
+    number = ada.named("unit-number")
+    number.send_keys("3", ENTER)
+    ada.says("Unit 3 of", "[data-testid=unit-note]")
+    assert server.get("pulse")["reviewed"] == 0  # the digit was no label
+    assert "Chosen because" not in ada.named("unit-note").text and ada.all("[data-testid=unit-text] p")
+    number.send_keys("333", ENTER)
+    ada.says("out of range", ".patterns")
+    [fault] = ada.faults()  # the refusal, and nothing else
+    assert "unit=3333" in fault and "400" in fault
+    ada.click("attention")  # one view at a time
+    ada.until(lambda: ada.all(".patterns .token") and not ada.all("[data-testid=unit-number]"))
     assert not ada.faults()
 
 

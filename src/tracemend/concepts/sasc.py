@@ -225,7 +225,8 @@ class Sasc(Method[SascResult]):
     def tiny(cls) -> tuple[Self, Any, Any]:
         """A function that counts words of praise, and made-up texts."""
         praise = ("love", "great", "nice", "happy", "wonderful", "beautiful", "kind", "fine")
-        return cls(grams=300, shuffles=1, directions=1), OwnFunction(_Counts(praise)), tiny_corpus()
+        method = cls(grams=300, candidates=3, texts=6, shuffles=1, directions=1)
+        return method, OwnFunction(_Counts(praise)), tiny_corpus()
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import roc_auc_score
 
+from tracemend.errors import NeuronError
+from tracemend.models import LanguageModel
+
 Floats = npt.NDArray[np.floating]
 Indices = npt.NDArray[np.int64]
 
@@ -16,6 +19,40 @@ Indices = npt.NDArray[np.int64]
 SCALE = 10
 # Below this share of the highest activation a word does not count as one on which the unit fires.
 _FIRES = 0.2
+
+
+def cut(model: LanguageModel, sentences: Sequence[Sequence[str]], longest: int) -> tuple[list[tuple[str, ...]], int]:
+    """Excerpts of sentences, each within the model's window.
+
+    Args:
+        model: whose window.
+        sentences: of words.
+        longest: words of an excerpt, at most.
+
+    Returns:
+        The excerpts, and how many words were left out because one of them alone does not fit.
+
+    Raises:
+        NeuronError: no word fits.
+    """
+    found: list[tuple[str, ...]] = []
+    for words in sentences:
+        for begin in range(0, len(words), longest):
+            waiting = [tuple(words[begin : begin + longest])]
+            while waiting:
+                piece = waiting.pop()
+                if len(model.tokenizer(" ".join(piece)).input_ids) <= model.window:
+                    found.append(piece)
+                elif len(piece) > 1:
+                    half = len(piece) // 2
+                    waiting += [piece[half:], piece[:half]]
+    whole = sum(len(words) for words in sentences)
+    if not found:
+        raise NeuronError(
+            f"none of {whole} words fits the window of {model.name}, {model.window} tokens; give text that is divided "
+            "into words, or a model with a longer window."
+        )
+    return found, whole - sum(len(piece) for piece in found)
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,7 +22,7 @@ from tracemend.models.endpoint import Endpoint
 from tracemend.models.representations import Pooling
 from tracemend.neurons.answers import Answers
 from tracemend.neurons.chat import Chat, LocalChat, explanation_in, question
-from tracemend.neurons.excerpts import Excerpts, correlation, detection, fuzzing
+from tracemend.neurons.excerpts import Excerpts, correlation, cut, detection, fuzzing
 from tracemend.neurons.explanation_result import ExplanationResult, activations_shown
 from tracemend.neurons.lexicon import Explanation, Lexicon, Table, known_units
 from tracemend.neurons.similarity import SimilaritySimulator
@@ -137,11 +137,12 @@ class Explain(Method[ExplanationResult]):
         put = Substitution(model, self.site) if self.ablated else None
         chat = self._chat()
         parts = data.split(seed=self.seed)
-        train, test = (
-            [words for sentence in parts[part].sample(most, seed=self.seed).sentences
-             for words in self._cut(model, sentence.words)]
+        (train, lost), (test, lost_test) = (
+            cut(
+                model, [sentence.words for sentence in parts[part].sample(most, seed=self.seed).sentences], self.excerpt
+            )
             for part, most in (("train", self.train_items), ("test", self.test_items))
-        )  # fmt: skip
+        )
         seen = {part: self._excerpts(model, of, progress) for part, of in (("train", train), ("test", test))}
         width = seen["train"].x.shape[1]
         wrong = [unit for unit in self.units if not 0 <= unit < width]
@@ -175,7 +176,7 @@ class Explain(Method[ExplanationResult]):
             arms["random_weights"] = _figures(self._rows(untrained, random, simulate, put, progress), "score")
         facts = {
             "model": model.name, "model_fingerprint": model.fingerprint, "site": self.site, "units": width,
-            "n_train": len(seen["train"].x), "n_test": len(seen["test"].x),
+            "n_train": len(seen["train"].x), "n_test": len(seen["test"].x), "left_out": lost + lost_test,
             "explainer": "embedded" if chat is None else self.llm,
             "coloured": activations_shown(
                 seen["test"], rows["unit"].tolist(), lambda unit, of: self._simulated(explained[unit], [of], simulate)
@@ -186,7 +187,7 @@ class Explain(Method[ExplanationResult]):
         metrics = _figures(rows, "score")
         return ExplanationResult(
             metrics=metrics, controls=arms, config=self.config, rows=rows,
-            findings=self._findings(rows, metrics, arms), facts=facts,
+            findings=self._findings(rows, metrics, arms, lost + lost_test), facts=facts,
         )  # fmt: skip
 
     def _check(self, model: Any, data: Any) -> None:
@@ -212,21 +213,6 @@ class Explain(Method[ExplanationResult]):
         if self.explainer == "local":
             return LocalChat(load(self.llm))
         return Endpoint(self.url, self.llm, timeout=self.timeout, tries=self.tries)
-
-    def _cut(self, model: LanguageModel, words: Sequence[str]) -> list[tuple[str, ...]]:
-        """Excerpts of a sentence, each within the model's window."""
-        found: list[tuple[str, ...]] = []
-        for begin in range(0, len(words), self.excerpt):
-            waiting = [tuple(words[begin : begin + self.excerpt])]
-            while waiting:
-                piece = waiting.pop()
-                fits = len(model.tokenizer(" ".join(piece)).input_ids) <= model.window
-                if fits:
-                    found.append(piece)
-                elif len(piece) > 1:
-                    half = len(piece) // 2
-                    waiting += [piece[half:], piece[:half]]
-        return found
 
     def _excerpts(self, model: LanguageModel, words: list[tuple[str, ...]], progress: Progress) -> Excerpts:
         found = torch.cat(vectors(model, words, self.site, pooling=self.pooling, progress=progress)).numpy()
@@ -318,8 +304,10 @@ class Explain(Method[ExplanationResult]):
             return np.zeros(sum(len(of) for of in words))
         return np.concatenate([simulate(explanation, of) for of in words])
 
-    def _findings(self, rows: pd.DataFrame, metrics: dict[str, float], arms: dict[str, dict[str, float]]) -> list[str]:
-        said = []
+    def _findings(
+        self, rows: pd.DataFrame, metrics: dict[str, float], arms: dict[str, dict[str, float]], lost: int
+    ) -> list[str]:
+        said = [f"{lost} words are longer than the model's window and were left out."] if lost else []
         defined = rows.dropna(subset=["score"])
         if len(defined):
             best = defined.iloc[0]

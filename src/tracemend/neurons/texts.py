@@ -52,6 +52,31 @@ def two_parts(name: str, model: Any, data: Any, *, texts: int, seed: int) -> tup
 
 
 @torch.no_grad()
+def on_tokens(
+    classifier: TextClassifier, pairs: Sequence[tuple[str, str | None]], site: str, *, batch_size: int = 32
+) -> list[tuple[Floats, list[tuple[int, int, int]]]]:
+    """What the units of a site do on the tokens of each text or reply.
+
+    Returns:
+        For each example activations [tokens, d], and of each token 0 with its characters ``[start, end)`` in the text,
+        or 1 with those in the reply. Tokens that are of neither are left out.
+    """
+    rows, _ = classifier.encode(pairs)
+    places = classifier.places(pairs)
+    found: list[tuple[Floats, list[tuple[int, int, int]]]] = [(np.zeros((0, 0)), [])] * len(rows)
+    for part in classifier.buckets(rows, batch_size):
+        batch = classifier.batch([rows[i] for i in part])
+        with capture(classifier.network, [site]) as seen:
+            classifier.logits(batch)
+        # Virtual tokens stand before the text.
+        h = seen[site].flatten(2)[:, -batch["attention_mask"].shape[1] :].float().cpu().numpy()
+        for at, i in enumerate(part.tolist()):
+            of = [k for k, place in enumerate(places[i]) if place is not None]
+            found[i] = (h[at, of], [place for place in places[i] if place is not None])
+    return found
+
+
+@torch.no_grad()
 def peaks(
     classifier: TextClassifier,
     pairs: Sequence[tuple[str, str | None]],

@@ -186,6 +186,16 @@ def attention(session: Session, asked: Asked) -> dict[str, Any]:
     return session.speaker.attention(name, example["text"], reply=example["reply"])
 
 
+def unit(session: Session, asked: Asked) -> dict[str, Any]:
+    """What a unit does on an example."""
+    example = session.text_of(asked.text("uid"))
+    name = session.evidence(asked.text("version")).version.name
+    # An empty field of the page: the unit that stands out.
+    which = asked.number("unit", None, 0, 10**9) if asked.text("unit", "") else None
+    site = asked.text("site", "")
+    return session.speaker.unit(name, example["text"], reply=example["reply"], site=site, unit=which)
+
+
 def prepare(session: Session, asked: Asked) -> dict[str, Any]:
     """Start what computes the evidence of a version."""
     name = session.evidence(asked.text("version")).version.name
@@ -237,6 +247,7 @@ READS: dict[str, Answer] = {
     "history": history,
     "words": colours,
     "attention": attention,
+    "unit": unit,
     "compare": compared,
 }
 CHANGES: dict[str, Answer] = {
@@ -251,7 +262,7 @@ CHANGES: dict[str, Answer] = {
 
 
 # Reads that wait for the model: one at a time, and not in the threads that decisions are made in.
-SLOW = ("words", "attention")
+SLOW = ("words", "attention", "unit")
 
 
 def routes(session: Session) -> list[Route]:

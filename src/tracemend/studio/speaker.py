@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -17,6 +18,7 @@ from tracemend.errors import TraceError, TracemendError
 from tracemend.models.moved import looked_and_moved
 from tracemend.report.attention_view import patterns
 from tracemend.studio.prepare import Loaded
+from tracemend.studio.units import COMPARED, Usual, offered, unit_view
 from tracemend.studio.versions import version
 from tracemend.tuning import TextClassifier
 
@@ -81,14 +83,33 @@ def attention(classifier: TextClassifier, text: str, reply: str | None) -> dict[
     return patterns(pd.DataFrame(rows), said)
 
 
-def answer(loaded: Loaded, known: dict[str, TextClassifier], asked: dict[str, Any]) -> dict[str, Any]:
-    """Input times gradient for the label, or who looks where, of the version's classifier."""
+def unit(
+    loaded: Loaded, known: dict[tuple[str, str], Usual], classifier: TextClassifier, asked: dict[str, Any]
+) -> dict[str, Any]:
+    """What a unit of the version's classifier does on a text, beside training texts at random."""
+    names = offered(classifier)
+    # The neurons of the last block, where nothing was chosen.
+    site = asked["site"] or next(name for name in reversed(names) if "mlp" in name)
+    key = (asked["version"], site)
+    if key not in known:
+        train = loaded.splits.train
+        drawn = np.random.default_rng(0).permutation(len(train))[:COMPARED]
+        known[key] = Usual.of(classifier, train.take(drawn).pairs, site)
+    return unit_view(classifier, known[key], (asked["text"], asked["reply"]), site, asked["unit"]) | {"sites": names}
+
+
+def answer(
+    loaded: Loaded, known: dict[str, TextClassifier], usual: dict[tuple[str, str], Usual], asked: dict[str, Any]
+) -> dict[str, Any]:
+    """Input times gradient for the label, who looks where, or what a unit does, of the version's classifier."""
     name, text, reply = asked["version"], asked["text"], asked["reply"]
     try:
         if name not in known:
             known[name] = loaded.classifier(version(loaded.run, name))
         if asked["about"] == "attention":
             return attention(known[name], text, reply)
+        if asked["about"] == "unit":
+            return unit(loaded, usual, known[name], asked)
         # Imported by name: the room may be missing, and nobody asks then.
         method = import_module("tracemend.saliency").InputXGradient(label=asked["label"], checked=1, orders=_ORDERS)
         result = method.run(known[name], [(text, reply)])
@@ -108,8 +129,9 @@ def main() -> None:
     with contextlib.redirect_stdout(sys.stderr):
         loaded = Loaded.of(Path(sys.argv[1]))
         known: dict[str, TextClassifier] = {}
+        usual: dict[tuple[str, str], Usual] = {}
         for line in sys.stdin:
-            out.write(json.dumps(answer(loaded, known, json.loads(line))) + "\n")
+            out.write(json.dumps(answer(loaded, known, usual, json.loads(line))) + "\n")
             out.flush()
 
 

@@ -1,6 +1,6 @@
-"""Which words of a text matter to a version, and who looks where in it: one narrow door to the model.
+"""Which words of a text matter to a version, who looks where in it, what a unit does: one narrow door to the model.
 
-Both need the model, and the server has none: a process of its own holds it (:mod:`tracemend.studio.speaker`),
+All need the model, and the server has none: a process of its own holds it (:mod:`tracemend.studio.speaker`),
 started with the first question and ended with the server.
 """
 
@@ -86,6 +86,23 @@ class Speaker:
             RunError: the process cannot say, or the text is too long for a page.
         """
         return self._asked({"about": "attention", "version": version, "text": text, "reply": reply})
+
+    def unit(
+        self, version: str, text: str, *, reply: str | None = None, site: str = "", unit: int | None = None
+    ) -> dict[str, Any]:
+        """What a unit does on a text (:func:`tracemend.studio.units.unit_view`), with the ``sites`` to choose from.
+
+        Args:
+            version: whose model is asked.
+            text, reply: what the model reads.
+            site: the unit's; empty for the neurons of the last block.
+            unit: which; None for the one furthest above its usual highest.
+
+        Raises:
+            RunError: the process cannot say, or there is no such site or unit.
+        """
+        asked = {"about": "unit", "version": version, "text": text, "reply": reply, "site": site, "unit": unit}
+        return self._asked(asked)
 
     def _asked(self, question: dict[str, Any]) -> dict[str, Any]:
         asked = json.dumps(question)

@@ -4,6 +4,7 @@ import { markOf, markOn, paragraph, weighed } from "./colours.js";
 import { fill, h, signed, spelled, visible } from "./dom.js";
 import { ask, button, failed, shared, toast, whoever } from "./shared.js";
 import { T } from "./strings.js";
+import { unitView } from "./units.js";
 
 export function textOf(example, { label, seen, reload }) {
   const box = h("div", { class: "text" });
@@ -11,7 +12,7 @@ export function textOf(example, { label, seen, reload }) {
   const marks = example.words || [];
   const patterns = h("div", { class: "patterns", "data-testid": "patterns" });
   let marking = false;
-  let looking = false;
+  let looking = null; // at "attention" or "units"
   let found = null; // the pieces with their weights
   let said = shared.run.words ? T.words.waiting : T.words.absent;
 
@@ -24,23 +25,24 @@ export function textOf(example, { label, seen, reload }) {
     const turn = () => ((marking = !marking), draw());
     fill(
       tools,
-      shared.run.words && !marking ? button(looking ? T.attention.hide : T.attention.show, look, { kind: "small", test: "attention", title: T.attention.help }) : null,
+      shared.run.words && !marking ? ["attention", "units"].map((what) => button(looking === what ? T[what].hide : T[what].show, () => look(what), { kind: "small", test: what, title: T[what].help })) : null,
       button(marking ? T.words.done : T.words.mark, turn, { kind: "small", test: "mark-words", title: T.words.kept }),
       h("span", { class: "muted", "data-testid": "words-note" }, marking ? [T.words.help, " ", T.words.kept] : said),
     );
   }
 
-  // Who looks where: the report's view, fetched with the first text that is asked about.
-  async function look() {
-    looking = !looking;
+  // Who looks where (the report's view), or what a unit does: fetched with the first text that is asked about.
+  async function look(what) {
+    looking = looking === what ? null : what;
     draw();
     if (!looking) return fill(patterns);
+    if (what === "units") return unitView(patterns, example.uid);
     fill(patterns, h("p", { class: "muted" }, T.attention.waiting));
     try {
       const [{ attentionView }, found] = await Promise.all([import("./attention.js"), get("attention", { uid: example.uid, version: shared.version })]);
-      if (looking && box.isConnected) attentionView(patterns, found);
+      if (looking === what && box.isConnected) attentionView(patterns, found);
     } catch (error) {
-      if (looking) fill(patterns, h("p", { class: "muted" }, T.attention.failed(error.message)));
+      if (looking === what) fill(patterns, h("p", { class: "muted" }, T.attention.failed(error.message)));
     }
   }
 
