@@ -57,6 +57,19 @@ def test_it_repairs_a_data_frame_and_keeps_nothing(frame, model):
     pd.testing.assert_frame_equal(frame, before)
 
 
+def test_labels_of_one_column_are_not_trusted_to_judge_each_other(frame, model, tmp_path):
+    """Without labels that are known to be better, none is taken for right; a person may say otherwise."""
+    common = {"text": "comment", "label": "toxic", "model": model, **FAST}
+    held = frame.head(30)
+    for given, expected in (
+        ({}, "noisy"), ({"truth": "right"}, "clean"), ({"valid": held}, "clean"), ({"validation": "clean"}, "clean"),
+    ):  # fmt: skip
+        folder = tmp_path / f"{expected}-{'-'.join(given)}"
+        source = frame.tail(90) if "valid" in given else frame
+        tracemend.repair(source, out=folder, **common, **given)
+        assert json.loads((folder / "config.json").read_text("utf-8"))["config"]["validation"] == expected
+
+
 def test_out_keeps_a_run_with_its_report(out):
     for name in ("report.html", "examples.parquet", "classifier.json", "repaired.csv"):
         assert (out / name).exists()

@@ -114,6 +114,8 @@ def test_validation_labels_that_are_all_wrong_are_refused_or_seen_through() -> N
     turned = replace(splits, validation=flip_all(splits.validation))
     with pytest.raises(TraceError, match=r"carry no signal.*--validation noisy"):
         by_posterior().run(tiny("bert"), turned)
+    with pytest.raises(TraceError, match="carry no signal"):  # a given share sets the number acted on, no more
+        by_posterior(noise=0.3).run(tiny("bert"), turned)
     found = by_posterior(validation="noisy", fdr=None, candidates=15, rounds=1).run(tiny("bert"), turned)
     assert found.metrics["estimated_noise"] < 0.4
     assert found.metrics["acted_precision"] > splits.train.wrong.mean() + 0.2

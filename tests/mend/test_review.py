@@ -103,9 +103,17 @@ def test_nothing_is_written_where_anything_is_wrong(run, tmp_path):
         review(run, path)
     with pytest.raises(RunError, match="no answer"):
         review(run, filled(run, tmp_path / "r.csv"))
-    with pytest.raises(RunError, match="removes all 6"):
+    with pytest.raises(RunError, match="no example alone would be left"):
         review(run, filled(run, tmp_path / "r.csv", **{f"r{i}": REMOVE for i in range(6)}))
+    with pytest.raises(RunError, match="'unsafe' alone would be left"):
+        review(run, filled(run, tmp_path / "r.csv", **{f"r{i}": "unsafe" for i in range(6)}))
     assert not (run / "ledger.sqlite").exists()
+
+
+def test_what_was_decided_before_counts_when_one_label_is_left(run, tmp_path, data):
+    review(run, filled(run, tmp_path / "r.csv", **{f"r{i}": "unsafe" for i in range(3)}))
+    with pytest.raises(RunError, match="tracemend undo"):
+        review(run, filled(run, tmp_path / "s.csv", **{f"r{i}": "unsafe" for i in range(3, 6)}))
 
 
 def test_a_file_of_another_run(run, tmp_path):

@@ -69,3 +69,13 @@ def test_a_validation_set_of_one_label_is_refused() -> None:
     splits = Splits(train=train, validation=one, verdict=one)
     with pytest.raises(TraceError, match="one label only"):
         Em().run(TextClassifier(tiny("bert"), splits.labels, kind="head"), splits)
+
+
+def test_labels_that_contradict_the_validation_labels_are_told_of() -> None:
+    made = [(f"{('love', 'hate')[i % 2]} {i}", ("safe", "unsafe")[i % 2]) for i in range(80)]
+    train, held = (Labelled.make(*zip(*made[k : k + 40], strict=True)) for k in (0, 40))
+    turned = held.relabelled({uid: held.labels[1 - y] for uid, y in zip(held.uid, held.y, strict=True)})
+    classifier = TextClassifier(tiny("bert"), train.labels, kind="head", max_length=24)
+    for validation, told in ((held, False), (turned, True)):
+        found = Em().run(classifier, Splits(train=train, validation=validation, verdict=held))
+        assert any("contradict the validation labels" in said for said in found.findings) == told

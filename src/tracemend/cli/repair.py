@@ -70,7 +70,8 @@ def repair(
         float | None, _loop(min=0, max=1, help="At most this share of the labels acted on may be right, such as 0.1.")
     ] = None,
     validation: Annotated[
-        Validation | None, _loop(help="noisy: no label is trusted; all are judged by the others'.")
+        Validation | None,
+        _loop(help="noisy: no label is trusted; all are judged by the others'. Default without --valid and --truth."),
     ] = None,
     ask: Annotated[int | None, _loop(min=0, help="Questions to a person a round, into questions.csv.")] = None,
     answers: Annotated[
@@ -84,9 +85,10 @@ def repair(
 ) -> None:
     """Find the wrong labels behind a classifier's errors, repair them, and say what that recovered.
 
-    Tunes an adapter, traces the validation errors to training examples, removes or relabels these, tunes again, for
-    a few rounds, with two controls, and judges before against after on examples that took no part. FILE is never
-    changed: the repaired set, the changes and a report go to --out.
+    Tunes an adapter, finds the labels that frozen states, models tuned on the other folds and trusted validation labels
+    deny together, relabels or removes these, tunes again, for a few rounds, with control arms, and judges before
+    against after on examples that took no part. Without trusted labels (--valid) all labels are judged by the others'.
+    FILE is never changed: the repaired set, the changes and a report go to --out.
 
     Example:
 

@@ -112,7 +112,8 @@ def repair(
         drop_empty: drop rows without text instead of refusing them.
         fix_splits: drop what given parts have in common instead of refusing it.
         name: of the data, in the report.
-        choices: whatever the preset shall do otherwise, see :class:`Choices`.
+        choices: whatever the preset shall do otherwise, see :class:`Choices`. ``validation`` is ``noisy`` by default
+            where there is neither ``valid`` nor ``truth``: labels of one column are as good as each other.
 
     Returns:
         The result; in a notebook it shows its verdict and figures.
@@ -124,6 +125,9 @@ def repair(
         >>> import tracemend
         >>> tracemend.repair(frame, text="comment", label="toxic", out="runs/mine")  # doctest: +SKIP
     """
+    if preset == "default" and choices.get("validation") is None and choices.get("rank") is None:
+        # Validation labels that come out of the same column are no better than those in question.
+        choices["validation"] = "noisy" if valid is None and truth is None else "clean"
     method = configured(preset, seed=seed, **choices)
     splits = read_splits(
         source,

@@ -250,13 +250,13 @@ class Repair(Method[RepairResult]):
 
     def _noise(self, bench: Bench, run: RunDirectory) -> tuple[float, int | None, NoiseRate | None]:
         """Share of wrong labels, the most to act on, and the estimate behind them."""
-        n = len(bench.splits.train)
-        if self.noise is not None:
-            return self.noise, round(self.noise * n) if self.by_posterior else None, None
         if not self.by_posterior:
-            return run.step("noise", bench.estimate), None, None
+            return run.step("noise", bench.estimate) if self.noise is None else self.noise, None, None
+        # A given share sets how many are acted on; whether the labels can be repaired at all is asked in any case.
         rate = NoiseRate.of(run.step("noise-rate", lambda: bench.noise_rate().facts))
         refuse_noise(rate, trusted=self.validation == "clean")
+        if self.noise is not None:
+            return self.noise, round(self.noise * len(bench.splits.train)), rate
         return rate.rate, rate.most, rate
 
     def _notes(self, rate: NoiseRate | None, arm: ArmResult) -> list[str]:

@@ -131,9 +131,14 @@ def review(run: Path | str, file: Path | str, *, rule: Rule = "agree", actor: st
         raise RunError(f"{file} holds no answer; nothing was changed.")
     given = dict(zip(data.uid, data.frame["label"], strict=True))
     decisions = [_decision(one, given[one.uid], Path(file).name, actor) for one in outcome if one.value is not None]
-    _check_left(data, decisions)
-    with Ledger(folder / "ledger.sqlite") as ledger:
-        apply(data, ledger.state())  # a ledger of other data must not be added to
+    path = folder / "ledger.sqlite"
+    state: dict[str, Decision] = {}
+    if path.exists():
+        with Ledger(path) as ledger:
+            state = ledger.state()
+    apply(data, state)  # a ledger of other data must not be added to
+    _check_left(data, {**state, **{decision.uid: decision for decision in decisions}}, Path(file).name)
+    with Ledger(path) as ledger:
         ledger.add(decisions)
         paths = export_again(folder, data, ledger)
     kinds = [decision.kind for decision in decisions]
@@ -157,6 +162,13 @@ def _decision(one: Settled, given: str, file: str, actor: str | None) -> Decisio
     )  # fmt: skip
 
 
-def _check_left(data: Labelled, decisions: list[Decision]) -> None:
-    if sum(decision.kind == "remove" for decision in decisions) >= len(data):
-        raise RunError(f"the review removes all {len(data)} training examples; nothing was changed.")
+def _check_left(data: Labelled, state: Mapping[str, Decision], file: str) -> None:
+    gone = {uid for uid, decision in state.items() if decision.kind == "remove"}
+    new = {uid: decision.new for uid, decision in state.items() if decision.kind == "label"}
+    left = {new.get(uid, label) for uid, label in zip(data.uid, data.frame["label"], strict=True) if uid not in gone}
+    if len(left) < 2:
+        raise RunError(
+            f"with the answers of {file} {' and '.join(map(repr, left)) or 'no example'} alone would be left, and a "
+            "classifier needs two labels; nothing was changed. Look at the answers again, or take earlier decisions "
+            "back with tracemend undo."
+        )

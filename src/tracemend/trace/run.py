@@ -90,7 +90,7 @@ def detect_run(
         metrics=found.metrics,
         controls=found.controls,
         seconds=time.monotonic() - began,
-        notes=[*splits.notes, *tuned.notes],
+        notes=[*splits.notes, *tuned.notes, *found.findings],
         command_line=command_line,
         data={"name": name, "labels": list(splits.labels), "positive": splits.train.positive},
         model={"name": model.name, "family": model.family, "adapter": tuning.adapter},

@@ -10,10 +10,11 @@ from tracemend.mend.proof.tables import tables
 
 
 def detection(**ap: list[float]) -> pd.DataFrame:
-    """Rows of two sets: arm -> AP on a-0, a-1, b-0, b-1."""
+    """Rows of two sets, each with half of an arm's AP."""
     return pd.DataFrame(
         [
-            {"dataset": "ab"[i // 2], "noise": "symmetric", "rate": 0.3, "seed": i % 2, "arm": arm.replace("_", "."),
+            {"dataset": "ab"[2 * i // len(values)], "noise": "symmetric", "rate": 0.3,
+             "seed": i % (len(values) // 2), "arm": arm.replace("_", "."),
              "ap": value, "auroc": value, "precision": value, "chance": 0.3, "seconds": 2.0}
             for arm, values in ap.items() for i, value in enumerate(values)
         ]
@@ -58,13 +59,25 @@ def test_detection_names_means_differences_and_chance():
 def test_holm_makes_p_larger_with_more_rivals():
     rng = np.random.default_rng(0)
     base = {
-        "trace_consensus": (0.8 + rng.normal(0, 0.02, 4)).tolist(),
-        "trace_loss": (0.77 + rng.normal(0, 0.02, 4)).tolist(),
+        "trace_consensus": (0.8 + rng.normal(0, 0.02, 8)).tolist(),
+        "trace_loss": (0.77 + rng.normal(0, 0.02, 8)).tolist(),
     }
     few = float(cells(tables(detection(**base), "detection"), "trace.loss")[5].replace("<", ""))
-    more = {f"trace_x{i}": (0.77 + rng.normal(0, 0.02, 4)).tolist() for i in range(6)}
+    more = {f"trace_x{i}": (0.77 + rng.normal(0, 0.02, 8)).tolist() for i in range(6)}
     many = float(cells(tables(detection(**base, **more), "detection"), "trace.loss")[5].replace("<", ""))
     assert many >= few
+
+
+def test_few_draws_have_an_interval_and_no_p():
+    text = tables(detection(trace_consensus=[0.8, 0.9, 0.8, 0.85], trace_loss=[0.7, 0.8, 0.71, 0.7]), "detection")
+    assert "to" in cells(text, "trace.loss")[4] and not cells(text, "trace.loss")[5]
+    assert "from six draws on" in text and "over draws, whichever their set" not in text
+
+
+def test_every_figure_counts_sets_alike():
+    rows = detection(trace_consensus=[0.9, 0.9, 0.5, 0.5], trace_loss=[0.9, 0.9, 0.5, 0.5])
+    rows = rows[~((rows["dataset"] == "b") & (rows["seed"] == 1))]  # two draws of a, one of b
+    assert [cells(tables(rows, "detection"), "trace.loss")[i] for i in (3, 6, 7)] == ["0.700"] * 3
 
 
 def test_without_the_default_nothing_is_compared():

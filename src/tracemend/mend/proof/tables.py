@@ -13,12 +13,14 @@ from tracemend.mend.proof.plan import ARMS, CEILING, DEFAULT_DETECTOR
 
 KEY = ["dataset", "seed"]
 DEFAULT_ARM = "default"
-# Under so many draws no interval and no p are printed.
-FEWEST = 3
+# Under so many draws no interval is printed; and no p: with five pairs no test that counts signs goes below 0.06.
+FEWEST, FEWEST_P = 3, 6
 # What a person must know to read an interval; printed under every table.
 RULE = (
-    "Difference: {default} minus the row, over the same draws; 95 % bootstrap interval, {how}. p: two-sided, "
-    'Holm-adjusted over the {m} comparisons of this table. "not shown": the interval\'s lower end is not above 0.'
+    "Difference: {default} minus the row, over the same draws; 95 % bootstrap interval, {how}; of few sets and draws "
+    "it is too narrow. p: two-sided, from six draws on, Holm-adjusted over the {m} comparisons of this table, of "
+    "10,000 resamples, so that it cannot be below {floor:.3f}. 'not shown': the interval's lower end is not above 0. "
+    "Other figures: means over the draws of a set, then over sets."
 )
 
 
@@ -66,14 +68,14 @@ class _Row:
         if np.isnan(found.low):
             return f"{found.difference:+.3f} ({'one draw' if found.runs == 1 else f'{found.runs} draws'})", ""
         shown = "" if found.shown else ", not shown"
-        p = "< 0.001" if self.adjusted < 0.001 else f"{self.adjusted:.3f}"
+        p = "" if np.isnan(self.adjusted) else "< 0.001" if self.adjusted < 0.001 else f"{self.adjusted:.3f}"
         return f"{found.difference:+.3f} ({found.low:+.3f} to {found.high:+.3f}){shown}", p
 
 
 def _detection(block: pd.DataFrame, default: str) -> str:
-    mean = block.groupby("arm")["ap"].mean()
-    arms = [arm for arm in mean.sort_values(ascending=False).index if arm != CEILING]
-    arms += [CEILING] if CEILING in mean.index else []
+    mean = {str(arm): _over_sets(own, "ap") for arm, own in block.groupby("arm")}
+    arms = sorted((arm for arm in mean if arm != CEILING), key=lambda arm: -mean[arm])
+    arms += [CEILING] if CEILING in mean else []
     sets = list(dict.fromkeys(block["dataset"]))
     head = ["detector", *(sets if len(sets) > 1 else []), "mean AP", "difference", "p", "AUROC", "precision", "seconds"]
     lines = []
@@ -81,7 +83,7 @@ def _detection(block: pd.DataFrame, default: str) -> str:
         own = block[block["arm"] == row.arm]
         each = [_mean(own[own["dataset"] == name]["ap"]) for name in sets] if len(sets) > 1 else []
         name = f"**{row.arm}**" if row.arm == default else row.arm
-        figures = [_mean(own["auroc"]), _mean(own["precision"]), _mean(own["seconds"], 1)]
+        figures = [_figure(own, "auroc"), _figure(own, "precision"), _figure(own, "seconds", 1)]
         lines.append([name, *each, f"{_over_sets(own, 'ap'):.3f}", *row.cells, *figures])
     chance = f"Chance: AP and precision {block['chance'].mean():.3f}, AUROC 0.5. "
     return "\n\n".join([_markdown(head, lines), chance + _rule(block, arms, default, apart=(CEILING,))])
@@ -96,15 +98,17 @@ def _repair(block: pd.DataFrame, default: str) -> str:
     for row in _compared(block, arms, default, apart=("oracle",)):
         own = block[block["arm"] == row.arm]
         each = [_mean(own[own["dataset"] == name]["ap"]) for name in sets] if len(sets) > 1 else []
-        cost = own["loop_seconds"] / own["tuning_seconds"] if "loop_seconds" in own else pd.Series(dtype=float)
+        if "loop_seconds" in own:
+            own = own.assign(cost=own["loop_seconds"] / own["tuning_seconds"])
         figures = [
-            _mean(own.get("acted_right"), 2),
-            _mean(own["wrong_after"]),
-            _mean(own.get("loop_ap")),
-            _mean(cost, 1),
+            _figure(own, "acted_right", 2),
+            _figure(own, "wrong_after"),
+            _figure(own, "loop_ap"),
+            _figure(own, "cost", 1),
         ]
         name = f"**{row.arm}**" if row.arm == default else row.arm
-        cells = [f"{_over_sets(own, 'ap'):.3f}", *row.cells, _share(own), f"{100 * own['touched'].mean():.1f} %"]
+        touched = f"{100 * _over_sets(own, 'touched'):.1f} %"
+        cells = [f"{_over_sets(own, 'ap'):.3f}", *row.cells, _share(own), touched]
         lines.append([name, *each, *cells, *figures])
     first = block.drop_duplicates(KEY)
     harm = ""
@@ -116,6 +120,7 @@ def _repair(block: pd.DataFrame, default: str) -> str:
     facts = (
         f"AP after tuning on clean labels {clean:.3f}, on these {corrupted:.3f}; "
         f"{100 * first['wrong_before'].mean():.1f} % of the labels are wrong. {harm}"
+        "The interval of the share recovered is over draws, whichever their set. "
     )
     return "\n\n".join([_markdown(head, lines), facts + _rule(block, arms, default, apart=("oracle",))])
 
@@ -143,7 +148,9 @@ def _paired(first: np.ndarray, second: np.ndarray, sets: Iterable[str]) -> Diffe
     found = paired_difference(first, second, clusters=list(sets))
     nan = float("nan")
     # A bootstrap over one draw or two is an interval of nothing.
-    return found if found.runs >= FEWEST else replace(found, low=nan, high=nan, p=nan)
+    if found.runs < FEWEST:
+        return replace(found, low=nan, high=nan, p=nan)
+    return found if found.runs >= FEWEST_P else replace(found, p=nan)
 
 
 def _share(own: pd.DataFrame) -> str:
@@ -158,9 +165,13 @@ def _over_sets(own: pd.DataFrame, column: str) -> float:
     return float(own.groupby("dataset")[column].mean().mean())
 
 
-def _mean(values: pd.Series | None, digits: int = 3) -> str:
-    known = pd.Series(dtype=float) if values is None else values.dropna()
-    return f"{known.mean():.{digits}f}" if len(known) else ""
+def _figure(own: pd.DataFrame, column: str, digits: int = 3) -> str:
+    found = _over_sets(own, column) if column in own else np.nan
+    return "" if np.isnan(found) else f"{found:.{digits}f}"
+
+
+def _mean(values: pd.Series) -> str:
+    return f"{values.mean():.3f}" if values.notna().any() else ""
 
 
 def _rule(block: pd.DataFrame, arms: Sequence[str], default: str, *, apart: tuple[str, ...]) -> str:
@@ -168,7 +179,8 @@ def _rule(block: pd.DataFrame, arms: Sequence[str], default: str, *, apart: tupl
         return f"No row of {default} is there yet, so nothing is compared."
     sets = block["dataset"].nunique()
     how = "sets drawn first, then seeds within them" if sets > 1 else "seeds drawn"
-    return RULE.format(default=default, how=how, m=sum(arm != default and arm not in apart for arm in arms))
+    m = sum(arm != default and arm not in apart for arm in arms)
+    return RULE.format(default=default, how=how, m=m, floor=min(1.0, 2 * m / 10_001))
 
 
 def _draws(block: pd.DataFrame) -> str:

@@ -28,6 +28,8 @@ from tracemend.tuning import Checkpoint, TextClassifier, Tuned, Tuning, tune
 
 Floats = npt.NDArray[np.floating]
 T = TypeVar("T")
+# Labels more than half of which are thought wrong contradict those that judge them.
+_MOST = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,7 +214,14 @@ class Detector(Method[MethodResult]):
             metrics, controls = metrics | known.metrics, controls | known.controls
             metrics["brier"] = float(np.mean((wrong - train.wrong) ** 2))
             controls["brier"] = float(train.wrong.mean() * (1 - train.wrong.mean()))
-        return MethodResult(metrics=metrics, controls=controls, config=self.config, rows=table)
+        findings = []
+        if wrong.mean() > _MOST:
+            findings.append(
+                f"{wrong.mean():.0%} of the labels are thought wrong: they contradict the validation labels. Check "
+                "that both use the same names for the same things, and whether it is the validation labels that are "
+                "wrong; tracemend repair refuses such data."
+            )
+        return MethodResult(metrics=metrics, controls=controls, config=self.config, rows=table, findings=findings)
 
     def _subject(self, model: Any, data: Any) -> Subject:
         if not isinstance(data, Splits):
