@@ -57,8 +57,8 @@ def consensus(
     1. A prediction from frozen states by expectation and maximisation (:func:`tracemend.trace.true_labels`).
     2. A prediction by models tuned on the other folds, on the labels believed after 1
        (:func:`tracemend.trace.fold_tuned.fold_tuned`).
-    3. Both in a logarithmic opinion pool, its weights learnt on trusted examples that the last fit left out, so that it is
-       about as sure as it has a right to be (the labels that this fit learns were believed with their help).
+    3. Both in a logarithmic opinion pool, its weights learnt on trusted examples that the last fit left out, so that it
+       is about as sure as it has a right to be (the labels that this fit learns were believed with their help).
     4. The noise matrix under which the given labels are likeliest (:func:`tracemend.trace.noise.noise_matrix`), and
        Bayes' rule: :math:`P(t \mid x, y) \propto P(t \mid x) \, P(y \mid t)`.
     5. Where examples have groups: a group whose labels are denied again and again is believed less, unless the models
