@@ -86,6 +86,20 @@ def test_pages_beside_it_are_linked_and_long_facts_left_out(tmp_path: Path) -> N
     assert '<a href="units.html">' in html and "word, word" not in html
 
 
+def test_a_unit_stands_beside_the_training_examples_that_drive_it(tmp_path: Path) -> None:
+    kept(tmp_path)
+    assert 'id="driving"' not in write_report(tmp_path).read_text(encoding="utf-8")
+    facts = json.loads((tmp_path / "method.json").read_text(encoding="utf-8"))
+    text = {"uid": "0a1b-0", "text": f"you are kind {HOSTILE}", "label": "safe", "activation": 3.50541}
+    facts["facts"]["driving"] = [{"unit": 1401, "texts": [text]}]
+    (tmp_path / "method.json").write_text(json.dumps(facts), encoding="utf-8")
+    html = write_report(tmp_path).read_text(encoding="utf-8")
+    section = html[html.index('id="driving"') : html.index('id="rows"')]
+    for said in ("Unit 1401", "you are kind &lt;/script&gt;", "safe", "3.505", "0a1b-0"):
+        assert said in section
+    assert "1401" not in html[html.index('id="again"') :]
+
+
 def test_one_control_is_a_column_too(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path, command="x", config={}, fingerprints={})
     MethodResult(metrics={"a": 1.0}, controls={"a": 0.25}).save(tmp_path)

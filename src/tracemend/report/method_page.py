@@ -38,6 +38,7 @@ def method_page(run: MethodRun) -> str:
             command_line=run.result.get("command_line", ""),
             findings=run.found.get("findings", []),
             found=facts({**run.result, "data": {**run.result.get("data", {}), **_short(run.found.get("facts", {}))}}),
+            driving=run.found.get("facts", {}).get("driving", []),
             pages=[(name, words) for name, words in _PAGES.items() if (run.path / name).is_file()],
             picture=picture,
             names=names,
@@ -52,8 +53,8 @@ def method_page(run: MethodRun) -> str:
 
 
 def _short(known: Mapping[str, Any]) -> dict[str, Any]:
-    """Without the facts that are data of their own, such as texts for a page."""
-    return {name: value for name, value in known.items() if len(str(value)) <= _CELL}
+    """Without the facts that are data of their own, such as texts for a page, or have a section of their own."""
+    return {name: value for name, value in known.items() if len(str(value)) <= _CELL and name != "driving"}
 
 
 def _policy(scripts: Sequence[str]) -> Markup:
