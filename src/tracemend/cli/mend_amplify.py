@@ -20,6 +20,14 @@ def amplify(
     text: o.Text,
     label: o.Label,
     model: Annotated[str, typer.Option(help="The decoder that is asked.", rich_help_panel="Model")] = "smollm2",
+    endpoint: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Of an OpenAI-compatible server that answers for --model; all texts asked about go there.",
+            rich_help_panel="Model",
+        ),
+    ] = None,
     proxy: Annotated[
         str, typer.Option(help="Tuned on the training part, and explained.", rich_help_panel="Model")
     ] = "minilm",
@@ -63,13 +71,13 @@ def amplify(
     """Name key words in a decoder's few-shot prompt, and say whether that makes it answer better.
 
     Beside it stand the same examples without words, with random words of theirs, with another sample's words, and no
-    examples at all. The decoder is not tuned.
+    examples at all. The decoder is not tuned. Of an --endpoint, the key is in OPENAI_API_KEY.
 
     Example:
 
         tracemend mend amplify posts.csv --text text --label label --model smollm2 --out runs/amplify
     """
-    from tracemend.mend import Amplify
+    from tracemend.mend import Amplify, Endpoint
     from tracemend.mend.amplify_run import amplify_run
     from tracemend.mend.job import read_splits, tuned_as
     from tracemend.models import load
@@ -91,7 +99,7 @@ def amplify(
         )  # fmt: skip
         found = amplify_run(
             method,
-            load(model),
+            load(model) if endpoint is None else Endpoint(url=endpoint, name=model),
             splits,
             load(proxy),
             out=folder,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tracemend.mend.amplify import Amplify, AmplifyResult
     from tracemend.mend.bounds import NoiseRate, fdr_prefix, noise_rate
     from tracemend.mend.cross import cross_posterior, trusted_posterior
+    from tracemend.mend.endpoint import Endpoint
     from tracemend.mend.export import apply, export, undo
     from tracemend.mend.gain import Gains, by_gain
     from tracemend.mend.job import repair
@@ -30,6 +31,7 @@ __all__ = [
     "Amplify",
     "AmplifyResult",
     "Decision",
+    "Endpoint",
     "Gains",
     "Ledger",
     "NoiseRate",
@@ -61,6 +63,7 @@ _FILES = {
     "Amplify": "amplify",
     "AmplifyResult": "amplify",
     "Decision": "ledger",
+    "Endpoint": "endpoint",
     "Gains": "gain",
     "Ledger": "ledger",
     "NoiseRate": "bounds",

@@ -14,7 +14,8 @@ from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 from tracemend.data import Labelled, Splits
 from tracemend.errors import DataError, ModelError, TuningError, did_you_mean
 from tracemend.evaluate import paired_difference
-from tracemend.mend.rationales import Asked, Shot, Wording, fitting
+from tracemend.mend.endpoint import AskedThere, Endpoint
+from tracemend.mend.rationales import Asked, Questioned, Shot, Wording, fitting
 from tracemend.methods import Method, MethodResult
 from tracemend.models import LanguageModel
 from tracemend.progress import Progress
@@ -129,36 +130,35 @@ class Amplify(Method[AmplifyResult]):
         """Choose samples, explain them, and ask with and without their key words.
 
         Args:
-            model: a decoder; its weights are not touched.
+            model: a decoder, whose weights are not touched, or an :class:`tracemend.mend.Endpoint`. An endpoint
+                gives no probabilities: the word that it writes has all of it, and an answer without one is wrong.
             data: Splits.
             proxy: a model that is tuned on the training part, or a classifier of these labels that already is; None:
-                a copy of the decoder is tuned.
+                a copy of the decoder is tuned; an endpoint needs one.
 
         Raises:
             DataError: other data than Splits, words that cannot be told apart, fewer than two samples that the decoder
                 gets wrong or that its window has room for.
-            ModelError: no decoder, or one without a bos token.
+            ModelError: no decoder, one without a bos token, or an endpoint that does not answer.
             TuningError: a choice out of range, or a proxy of other labels.
         """
         if not isinstance(data, Splits):
             raise DataError(f"{self.name} takes Splits, not {type(data).__name__}; make them with tracemend.data.")
-        if not isinstance(model, LanguageModel):
-            raise ModelError(f"{self.name} takes a LanguageModel, not {type(model).__name__}; load one first.")
-        if model.family != "decoder":
-            raise ModelError(f"{model.name} is an {model.family}; prompts need a decoder, such as smollm2.")
         self._check()
-        asked = Asked.make(model, data.labels, self.words, Wording(self.rationale, self.answer))
+        asked = self._asked(model, data.labels)
         rng = np.random.default_rng(self.seed)
         pool, texts = _drawn(data.validation, self.asked, rng), _drawn(data.verdict, self.checked, rng)
         if asked.room([*pool.pairs, *texts.pairs]) < 0:
             raise DataError(f"a text is longer than the window of {model.name} ({model.window} tokens); shorten it.")
-        answers = self._ask(asked, (), pool, progress).argmax(axis=1)
+        first = self._ask(asked, (), pool, progress)
+        # Who said nothing was not confidently wrong.
+        answers = np.where(first.any(axis=1), first.argmax(axis=1), pool.y)
         if not (answers != pool.y).any():
             raise DataError(f"{model.name} gets none of {len(pool)} validation texts wrong; there is nothing to mend.")
         classifier = self._proxy(proxy or model, data, progress)
         p = classifier.probabilities(pool.pairs, progress=progress)
         rows = np.arange(len(pool))
-        score = p[rows, answers] - p[rows, pool.y]
+        score: Floats = (p[rows, answers] - p[rows, pool.y]).astype(np.float64)
         chosen = self.choose(score, answers, pool.y)
         samples = self._explained(classifier, pool, chosen, progress)
         samples = samples.assign(said=[asked.words[answers[i]] for i in chosen], score=score[chosen])
@@ -174,7 +174,7 @@ class Amplify(Method[AmplifyResult]):
         said = {arm: self._ask(asked, of, texts, progress) for arm, of in {**shown, ZERO_SHOT: ()}.items()}
         own = np.arange(len(texts))
         figures = {
-            arm: {"accuracy": float((q.argmax(axis=1) == texts.y).mean()), "probability": float(q[own, texts.y].mean())}
+            arm: {"accuracy": float(_right(q, texts.y).mean()), "probability": float(q[own, texts.y].mean())}
             for arm, q in said.items()
         }
         usual = int(np.bincount(data.train.y, minlength=len(data.labels)).argmax())
@@ -188,12 +188,13 @@ class Amplify(Method[AmplifyResult]):
             "proxy_accuracy": float((p.argmax(axis=1) == pool.y).mean()),
             "model": model.name,
             "proxy": classifier.language_model.name,
+            "unheard": int(sum((~q.any(axis=1)).sum() for q in (first, *said.values()))),
         }
         return AmplifyResult(
             metrics=figures.pop(KEY),
             controls=figures,
             config=self.config,
-            rows=_table(said, texts, asked),
+            rows=_table(said, texts),
             findings=[*self._notes(facts, len(chosen), n), *self._compared(said, texts.y)],
             facts=facts,
         )
@@ -214,7 +215,19 @@ class Amplify(Method[AmplifyResult]):
             ranked = ranked[np.argsort(-score[ranked], kind="stable")]
         return ranked[: self.shots]
 
-    def _proxy(self, proxy: LanguageModel | TextClassifier, data: Splits, progress: Progress) -> TextClassifier:
+    def _asked(self, model: Any, labels: Sequence[str]) -> Questioned:
+        wording = Wording(self.rationale, self.answer)
+        if isinstance(model, Endpoint):
+            return AskedThere.make(model, labels, self.words, wording)
+        if not isinstance(model, LanguageModel):
+            raise ModelError(
+                f"{self.name} takes a LanguageModel or an Endpoint, not {type(model).__name__}; load one first."
+            )
+        if model.family != "decoder":
+            raise ModelError(f"{model.name} is an {model.family}; prompts need a decoder, such as smollm2.")
+        return Asked.make(model, labels, self.words, wording)
+
+    def _proxy(self, proxy: Any, data: Splits, progress: Progress) -> TextClassifier:
         if isinstance(proxy, LanguageModel):
             tuning = replace(self.tuning, seed=self.seed)
             return tune(proxy, data.train, data.validation, tuning, progress=progress).classifier
@@ -227,7 +240,7 @@ class Amplify(Method[AmplifyResult]):
             )
         return proxy
 
-    def _ask(self, asked: Asked, shots: Sequence[Shot], data: Labelled, progress: Progress) -> Floats:
+    def _ask(self, asked: Questioned, shots: Sequence[Shot], data: Labelled, progress: Progress) -> Floats:
         return asked.probabilities(shots, data.pairs, batch_size=self.batch_size, progress=progress)
 
     def _explained(
@@ -264,6 +277,8 @@ class Amplify(Method[AmplifyResult]):
             notes.append(f"{self.shots} examples were asked for, but only {chosen} samples are wrong.")
         if shown < chosen:
             notes.append(f"{chosen - shown} examples were dropped: the window of the decoder has no room for them.")
+        if facts["unheard"]:
+            notes.append(f"{facts['unheard']} answers name no label; they count as wrong, and are no samples.")
         labels = {sample["label"] for sample in facts["samples"]}
         if len(labels) == 1:
             notes.append(f"All examples have the label {labels.pop()!r}: the decoder errs on no other.")
@@ -276,7 +291,7 @@ class Amplify(Method[AmplifyResult]):
         own = np.arange(len(y))
         notes = []
         for figure in ("accuracy", "probability"):
-            of = {arm: (q.argmax(axis=1) == y).astype(np.float64) if figure == "accuracy" else q[own, y]
+            of = {arm: _right(q, y).astype(np.float64) if figure == "accuracy" else q[own, y]
                   for arm, q in said.items()}  # fmt: skip
             for arm in (LABELS, RANDOM, OTHERS, ZERO_SHOT):
                 gap = paired_difference(of[KEY], of[arm], seed=self.seed)
@@ -344,12 +359,18 @@ def _drawn(data: Labelled, most: int, rng: np.random.Generator) -> Labelled:
     return data.take(np.sort(rng.permutation(len(data))[:most]))
 
 
-def _shots(pool: Labelled, chosen: Sequence[int] | npt.NDArray[np.int64], asked: Asked, words: Any) -> list[Shot]:
+def _shots(pool: Labelled, chosen: Sequence[int] | npt.NDArray[np.int64], asked: Questioned, words: Any) -> list[Shot]:
     of = [()] * len(chosen) if words is None else list(words)
     return [Shot(pool.pairs[i], asked.words[pool.y[i]], tuple(w)) for i, w in zip(chosen, of, strict=True)]
 
 
-def _table(said: Mapping[str, Floats], texts: Labelled, asked: Asked) -> pd.DataFrame:
+def _right(q: Floats, y: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Which answers are right; one that names no label is not."""
+    found: npt.NDArray[np.bool_] = (q.argmax(axis=1) == y) & q.any(axis=1)
+    return found
+
+
+def _table(said: Mapping[str, Floats], texts: Labelled) -> pd.DataFrame:
     own = np.arange(len(texts))
     frames = [
         pd.DataFrame(
@@ -357,8 +378,8 @@ def _table(said: Mapping[str, Floats], texts: Labelled, asked: Asked) -> pd.Data
                 "arm": arm,
                 "uid": list(texts.uid),
                 "label": list(texts.frame["label"]),
-                "said": [texts.labels[i] for i in q.argmax(axis=1)],
-                "right": q.argmax(axis=1) == texts.y,
+                "said": [texts.labels[row.argmax()] if row.any() else "" for row in q],
+                "right": _right(q, texts.y),
                 "probability": q[own, texts.y],
             }
         )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tracemend.data import Splits
 from tracemend.mend.amplify import Amplify, AmplifyResult
+from tracemend.mend.endpoint import Endpoint
 from tracemend.method_runs import run_kept
 from tracemend.models import LanguageModel
 from tracemend.progress import Progress
@@ -13,7 +14,7 @@ from tracemend.progress import Progress
 
 def amplify_run(
     method: Amplify,
-    model: LanguageModel,
+    model: LanguageModel | Endpoint,
     splits: Splits,
     proxy: LanguageModel,
     *,
@@ -26,7 +27,7 @@ def amplify_run(
 
     Args:
         method: with its configuration.
-        model: the decoder.
+        model: the decoder, or where one answers.
         splits: the data.
         proxy: is tuned on the training part.
         out: the run directory; ``samples.csv`` holds the examples with their words.

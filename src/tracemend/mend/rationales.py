@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -113,14 +114,7 @@ class Asked:
             ModelError: no bos token.
         """
         check_likelihood(model)
-        said = dict(pair.partition("=")[::2] for pair in given)
-        unknown = sorted(set(said) - set(labels))
-        if unknown or not all(word.strip() for word in said.values()):
-            raise DataError(
-                f"words are given for {', '.join(unknown) or 'a label that gets none'}; expected label=word for labels "
-                f"among: {', '.join(labels)}."
-            )
-        words = tuple(said.get(label, label).strip() for label in labels)
+        words = words_of_labels(labels, given)
         tokens = tuple(tuple(model.tokenizer(f" {word}", add_special_tokens=False).input_ids) for word in words)
         for i, one in enumerate(tokens):
             for j, other in enumerate(tokens):
@@ -188,7 +182,41 @@ class Asked:
         return probabilities
 
 
-def fitting(arms: Mapping[str, Sequence[Shot]], asked: Asked, pairs: Sequence[Pair]) -> int:
+def words_of_labels(labels: Sequence[str], given: Sequence[str] = ()) -> tuple[str, ...]:
+    """The word of each label: the given one (``label=word``), else its name.
+
+    Raises:
+        DataError: a word for no label, or a label that gets none.
+
+    Example:
+        >>> words_of_labels(("neg", "pos"), ("neg=bad",))
+        ('bad', 'pos')
+    """
+    said = dict(pair.partition("=")[::2] for pair in given)
+    unknown = sorted(set(said) - set(labels))
+    if unknown or not all(word.strip() for word in said.values()):
+        raise DataError(
+            f"words are given for {', '.join(unknown) or 'a label that gets none'}; expected label=word for labels "
+            f"among: {', '.join(labels)}."
+        )
+    return tuple(said.get(label, label).strip() for label in labels)
+
+
+class Questioned(Protocol):
+    """What can be asked: :class:`Asked`, or an endpoint."""
+
+    @property
+    def words(self) -> tuple[str, ...]: ...
+    @property
+    def wording(self) -> Wording: ...
+    def length(self, text: str) -> int: ...
+    def room(self, pairs: Sequence[Pair]) -> int: ...
+    def probabilities(
+        self, shots: Sequence[Shot], pairs: Sequence[Pair], *, batch_size: int = 16, progress: Progress = Progress()
+    ) -> Floats: ...
+
+
+def fitting(arms: Mapping[str, Sequence[Shot]], asked: Questioned, pairs: Sequence[Pair]) -> int:
     """How many of the first shots every arm's prompt has room for, so that all arms show the same examples.
 
     Args:
