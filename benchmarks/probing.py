@@ -125,8 +125,8 @@ BENCHES: dict[str, tuple[Callable[[argparse.Namespace, int], measures.Figures], 
 ONCE = ("extraction",)
 # The options that a benchmark's figures hang on.
 SIZES = {
-    "blimp": ("pairs",), "marvin": ("pairs",), "facts": ("patterns",), "pruning": ("pruned",), "prompting": ("texts",),
-    "prefix": ("tuned", "rate"), "search": ("facts",),
+    "blimp": ("pairs",), "marvin": ("pairs",), "facts": ("patterns",), "pruning": ("pruned", "sentences"),
+    "prompting": ("texts",), "prefix": ("tuned", "rate"), "search": ("facts",),
 }  # fmt: skip
 
 
@@ -136,6 +136,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--pairs", type=int, default=2, help="minimal pairs of each paradigm")
     parser.add_argument("--texts", type=int, default=20, help="texts that prompts are tested on")
+    parser.add_argument("--sentences", type=int, default=1000, help="that the pruned classifier is tuned on")
     parser.add_argument("--pruned", type=int, default=150, help="texts that pruned heads are tested on")
     parser.add_argument("--tuned", type=int, default=48, help="texts that a prefix is tuned on")
     parser.add_argument("--rate", type=float, default=1e-2, help="highest learning rate of the prefix")

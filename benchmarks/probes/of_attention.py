@@ -52,9 +52,9 @@ def patterns(given: argparse.Namespace, seed: int) -> Figures:
 
 
 def pruning(given: argparse.Namespace, seed: int) -> Figures:
-    """Heads of minilm, tuned with LoRA on 1,000 sentences of SST-2; as many weigh the heads as test."""
+    """Heads of minilm, tuned with LoRA on sentences of SST-2; as many weigh the heads as test."""
     tuning = Tuning(epochs=2, precision="fp32", max_length=64, seed=seed)
-    tuned = tune(load("minilm"), sst2("train", 1000, seed), sst2("dev", 200, seed), tuning)
+    tuned = tune(load("minilm"), sst2("train", given.sentences, seed), sst2("dev", 100, seed), tuning)
     found = HeadPruning(seed=seed).run(tuned.classifier, sst2("test", 2 * given.pruned, seed))
     say(found)
     print(found.table().round(3).to_string())

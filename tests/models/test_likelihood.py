@@ -10,7 +10,8 @@ from transformers import BertForMaskedLM
 
 from tracemend.errors import ModelError
 from tracemend.models import load, tiny
-from tracemend.models.likelihood import contextless, likelihoods
+from tracemend.models.likelihood import contextless, likelihoods, logits_at
+from tracemend.models.representations import padded
 
 TEXTS = ["you love this movie", "no", "what is xyz then ?"]
 
@@ -58,6 +59,17 @@ def test_without_context():
     (one,) = likelihoods(model, ["no"])
     assert contextless(model)[one.tokens[0]].item() == pytest.approx(one.log_probabilities[0].item(), abs=1e-5)
     assert contextless(masked_bert()).exp().sum().item() == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize("made", [lambda: tiny("gpt2"), lambda: tiny("llama"), masked_bert])
+def test_logits_at_some_places_are_those_of_the_whole_pass(made):
+    model = made()
+    ids, mask = padded(model, [[5, 6, 7, 8], [9, 5]])
+    row, place = torch.tensor([0, 1, 0, 1]), torch.tensor([3, 1, 0, 0])
+    with torch.no_grad():
+        whole = model.network(input_ids=ids, attention_mask=mask).logits
+        found = logits_at(model, row, place, input_ids=ids, attention_mask=mask)
+    torch.testing.assert_close(found, whole[row, place])
 
 
 def without_bos():
