@@ -144,7 +144,11 @@ class Shared:
         _ = self.first, self.clean
         for tuning in ("tuning", "tuning-clean"):
             if (self.out / tuning).exists() and not (folder / tuning).exists():
-                shutil.copytree(self.out / tuning, folder / tuning)
+                # Under its name only when it is whole: a copy that was cut short would be taken for the tuning.
+                half = folder / f"{tuning}.half"
+                shutil.rmtree(half, ignore_errors=True)
+                shutil.copytree(self.out / tuning, half)
+                half.rename(folder / tuning)
         result = method.run(self.model, self.splits, out=folder, progress=self.progress)
         for tuning in ("tuning", "tuning-clean"):
             shutil.rmtree(folder / tuning, ignore_errors=True)

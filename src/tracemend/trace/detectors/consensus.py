@@ -59,5 +59,6 @@ class Consensus(Detector):
             seed=self.seed,
             progress=progress,
         )
-        who = f"{len(found.weights)} models that have not seen it, knowing how labels err,"
+        sources = "a fit to frozen states and models tuned on other folds" if self.epochs else "a fit to frozen states"
+        who = f"the pool of {sources}, knowing how labels err,"
         return judged(found.posterior, found.predicted, train, who)
