@@ -18,7 +18,8 @@ python -m benchmarks.circuits features     (data: TRACEMEND_DATA, sst2)
 python -m benchmarks.circuits graph        (data: TRACEMEND_DATA, ioi_prompts)
 python -m benchmarks.circuits prune        (data: TRACEMEND_DATA, ioi_prompts)
 
-``trace-facts-short`` and ``layers-short`` take fewer facts and tokens. Each takes less than four minutes on one core.
+``trace-facts-short``, ``layers-short`` and ``features-short`` take fewer facts, tokens and steps. Each of the
+others takes less than ten minutes on one core.
 ``expected`` are figures measured once with other code on the same weights; ``found`` are ours, ``control`` those of the
 control arm. ``--json`` prints them as JSON, ``--keep`` writes them to ``benchmarks/results/circuits``, and ``--table``
 prints what is kept there.
@@ -329,6 +330,7 @@ BENCHMARKS: dict[str, Callable[[LanguageModel], list[Line]]] = {
     "subupdates": subupdates,
     "superposition": superposition,
     "features": features,
+    "features-short": partial(features, short=True),
     "graph": graph,
     "prune": prune,
 }

@@ -68,7 +68,7 @@ def letters(model: LanguageModel) -> list[Line]:
         ("letters preferred, A B C D", None, " ".join(str(said.count(at)) for at in range(4)), "16 each"),
         ("probability of all four together", None, float(logits.softmax(-1)[:, four].sum(-1).mean()), None),
     ]
-    few = pairs.head(16)
+    few = pairs.head(8)
     found = Logits().run(model, few.contrasts)
     lines.append(("logit of the right letter less the other", None, found.metrics["logit_difference"],
                   found.controls["logit_difference"]))  # fmt: skip
@@ -76,7 +76,7 @@ def letters(model: LanguageModel) -> list[Line]:
     seen = Attention().run(model, Texts.make([{"text": row["clean"]} for row in rows[:4]]))
     lines += [(f"attention: {name}", None, value, None) for name, value in seen.metrics.items()]
     try:
-        patched = Patch(parts=("stream",)).run(model, few)
+        patched = Patch(parts=("stream",)).run(model, pairs.head(4))
         lines.append(("patch: gap, logits", None, patched.metrics["clean"] - patched.metrics["corrupted"], None))
     except CircuitError as error:
         lines.append(("patch refuses", None, str(error), None))

@@ -72,7 +72,7 @@ def test_bad_data() -> None:
         (FeatureTexts.of(texts, LOWER, UPPER), "tokens after their first ones; 20"),
         (FeatureTexts.of(DATA, UPPER, LOWER), "give the earlier site as lower"),
         (FeatureTexts.of(DATA, replace(LOWER, site="blocks.0.mlp.hook_post"), UPPER), "expected a site of the stream"),
-        (FeatureTexts.of(Texts.make([{"text": " ".join(["you"] * 30)}]), LOWER, UPPER), "the same on every token"),
+        (FeatureTexts.of(Texts.make([{"text": "!" * 30}]), LOWER, UPPER), "the same on every token"),
     ):
         with pytest.raises(CircuitError, match=words):
             SMALL.run(MODEL, data)
