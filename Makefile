@@ -4,10 +4,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-# Each process takes whole files and computes on one thread. One more than there are cores, at most five: tests also wait,
-# for browsers, servers and disks.
-PROCESSES    := $(shell n=$$(( $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1) + 1 )); test $$n -lt 5 && echo $$n || echo 5)
-SIDE_BY_SIDE := -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
+# Each process takes whole files and computes on one thread.
+SIDE_BY_SIDE := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 # No target below `install` needs the network; tests and docs must not use it.

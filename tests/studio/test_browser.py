@@ -284,7 +284,7 @@ def test_a_marked_word_is_tuned_on_and_compared(ada: Person, server: Server) -> 
     ada.says("training texts hold this word", "#toast")
     ada.click("tab-retrain")
     ada.click("retrain")
-    ada.until(lambda: ada.all("[data-testid=job-compare]"), 90)
+    ada.until(lambda: ada.all("[data-testid=job-compare]"), 300)
     ada.click("job-compare")
     table = ada.until(lambda: ada.text("[data-testid=words-compared]"))
     assert "toxic" in table and "Should not matter" in table
