@@ -17,34 +17,28 @@ from tracemend.data import (
     relation_spans,
 )
 from tracemend.models import load, random_weights, represent
-from tracemend.probing import EdgeProbe
+from tracemend.probing import EdgeProbe, ProbeResult
 from tracemend.probing.solver import Solver
 
 
 def dependency(given: argparse.Namespace, seed: int) -> Figures:
     """The relation of a word to its given head, by layer and over a mixture."""
     found = EdgeProbe(layers=(0, 2, 3, 4, 6), seed=seed).run(load("minilm"), treebank("ud_ewt"), cache=given.cache)
-    rows = found.table().set_index("layer")
-    say(found)
-    return {
-        **{f"layer {i}": rows["accuracy"][i] for i in rows.index},
-        "layer 3 - layer 0": rows["accuracy"][3] - rows["accuracy"][0],
-        "random weights": rows["random_weights"].max(),
-        "majority": found.controls["majority"]["accuracy"],
-        "mixture": found.metrics["mixed_accuracy"],
-        "mixture, random weights": found.controls["random_weights"]["mixed_accuracy"],
-        "centre of gravity": found.metrics["centre_of_gravity"],
-        "centre, random weights": found.controls["random_weights"]["centre_of_gravity"],
-        "seconds": found.facts["seconds"],
-    }
+    read = _by_layer(found)
+    return {**read, "layer 3 - layer 0": read["layer 3"] - read["layer 0"], "seconds": found.facts["seconds"]}
 
 
 def entities(given: argparse.Namespace, seed: int) -> Figures:
     """Types of GUM's mentions, whose spans are given."""
     spans = gum_entities(treebank("gum"))
     found = EdgeProbe(train_items=5178, layers=(0, 2, 4, 6), seed=seed).run(load("minilm"), spans, cache=given.cache)
-    rows = found.table().set_index("layer")
+    return _by_layer(found)
+
+
+def _by_layer(found: ProbeResult) -> dict[str, float]:
+    """Accuracy of each layer and of the mixture, beside the controls; its findings are said."""
     say(found)
+    rows = found.table().set_index("layer")
     return {
         **{f"layer {i}": rows["accuracy"][i] for i in rows.index},
         "random weights": rows["random_weights"].max(),

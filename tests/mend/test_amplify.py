@@ -192,20 +192,14 @@ def test_a_chat_model_is_asked_by_its_address_and_nothing_twice(server: Server, 
         text = asked_of(server, n)
         word = text.split("Q: ")[-1].split()[1]
         taught = any(f'"{w}"' in text for own in kinds.values() for w in own)
-        known = next(label for label, own in kinds.items() if word in own[: 4 if taught else 1])
-        return said(f"Not {word}. The answer is {known}.")
+        known = next((label for label, own in kinds.items() if word in own[: 4 if taught else 1]), None)
+        return said(f"Not {word}. The answer is {known}." if known else "I cannot tell safe from unsafe.")
 
-    def guess(n: int) -> tuple[int, bytes, dict[str, str]]:
-        try:
-            return answer(n)
-        except StopIteration:
-            return said("I cannot tell safe from unsafe.")
-
-    server.answer = lambda n: guess(n) if n < 12 else (503, b"", {})
+    server.answer = lambda n: answer(n) if n < 12 else (503, b"", {})
     with pytest.raises(ModelError, match="what was answered is kept"):
         method.run(chat(server), splits, proxy=own, cache=tmp_path)
     before = len(server.asked)
-    server.answer = guess
+    server.answer = answer
     found = method.run(chat(server), splits, proxy=own, cache=tmp_path)
     assert found.metrics == {"accuracy": 1.0}
     assert found.controls[LABELS]["accuracy"] <= 0.5 and found.controls[ZERO_SHOT]["accuracy"] <= 0.5

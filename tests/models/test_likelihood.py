@@ -10,7 +10,7 @@ from transformers import BertForMaskedLM
 
 from tracemend.errors import ModelError
 from tracemend.models import load, tiny
-from tracemend.models.likelihood import contextless, likelihoods, logits_at
+from tracemend.models.likelihood import contextless, keeps_logits, likelihoods, logits_at
 from tracemend.models.representations import padded
 
 TEXTS = ["you love this movie", "no", "what is xyz then ?"]
@@ -68,8 +68,9 @@ def test_logits_at_some_places_are_those_of_the_whole_pass(made):
     row, place = torch.tensor([0, 1, 0, 1]), torch.tensor([3, 1, 0, 0])
     with torch.no_grad():
         whole = model.network(input_ids=ids, attention_mask=mask).logits
-        found = logits_at(model, row, place, input_ids=ids, attention_mask=mask)
-    torch.testing.assert_close(found, whole[row, place])
+        for keeps in {False, keeps_logits(model.network)}:
+            found = logits_at(model.network, row, place, keeps=keeps, input_ids=ids, attention_mask=mask)
+            torch.testing.assert_close(found, whole[row, place])
 
 
 def without_bos():

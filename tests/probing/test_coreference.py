@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tracemend.data import Pronoun, Pronouns, available_folder, read_gap
+from tracemend.data import Pronoun, Pronouns, available, read_gap
+from tracemend.data.reference import reference_folder
 from tracemend.errors import ProbeError
 from tracemend.models import load, tiny
 from tracemend.probing import CoreferenceProbe
@@ -69,9 +70,8 @@ def test_more_candidates_than_two_and_no_dev_part():
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not available("gap"), reason="TRACEMEND_DATA names no folder with gap")
 def test_pronouns_in_minilm():
-    folder = available_folder("gap")
-    if folder is None:
-        pytest.skip("gap is not here; set TRACEMEND_DATA")
-    found = CoreferenceProbe(layers=(3,), train_examples=120, test_examples=100).run(load("minilm"), read_gap(folder))
+    pronouns = read_gap(reference_folder("gap"))
+    found = CoreferenceProbe(layers=(3,), train_examples=120, test_examples=100).run(load("minilm"), pronouns)
     assert found.metrics["accuracy"] > 0.55

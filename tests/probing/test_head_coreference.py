@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from tracemend.data import Pronoun, Pronouns, available_folder, read_gap
+from tracemend.data import Pronoun, Pronouns, available, read_gap
+from tracemend.data.reference import reference_folder
 from tracemend.errors import ProbeError
 from tracemend.models import load, tiny
 from tracemend.probing import HeadCoreference
@@ -75,9 +76,8 @@ def test_what_cannot_be_asked_is_refused():
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not available("gap"), reason="TRACEMEND_DATA names no folder with gap")
 def test_minilm_on_gap():
-    folder = available_folder("gap")
-    if folder is None:
-        pytest.skip("gap is not here; set TRACEMEND_DATA")
-    found = HeadCoreference(choosing_examples=50, test_examples=40).run(load("minilm"), read_gap(folder))
+    pronouns = read_gap(reference_folder("gap"))
+    found = HeadCoreference(choosing_examples=50, test_examples=40).run(load("minilm"), pronouns)
     assert 0.4 <= found.metrics["median_head"] <= 0.6 and found.metrics["best_head"] >= 0.4

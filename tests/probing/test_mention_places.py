@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tracemend.data import Pronoun, available_folder, read_gap
+from tracemend.data import Pronoun, available, read_gap
+from tracemend.data.reference import reference_folder
 from tracemend.probing.coreference import by_first_mention, by_recency, usable
 from tracemend.probing.mention_places import _features, by_place
 
@@ -57,10 +58,8 @@ def test_three_candidates():
     assert by_place(made, made).mean() == 0.5
 
 
+@pytest.mark.skipif(not available("gap"), reason="TRACEMEND_DATA names no folder with gap")
 def test_gap_gives_its_names_away_by_their_places():
-    folder = available_folder("gap")
-    if folder is None:
-        pytest.skip("gap is not here; set TRACEMEND_DATA")
-    parts, _ = usable(read_gap(folder), train=400, test=400, seed=0)
+    parts, _ = usable(read_gap(reference_folder("gap")), train=400, test=400, seed=0)
     rules = max(of(parts["test"]).mean() for of in (by_recency, by_first_mention))
     assert by_place(parts["train"], parts["test"]).mean() > rules + 0.05

@@ -159,7 +159,8 @@ class FeatureEdges(Circuit[FeatureEdgesResult]):
             alone = 1 - change_of(look.without(batch, ~mask, means), target)
             arms.append({"share": float(shares[mask].sum()), "lost": lost, "alone": alone})
         nothing = change_of(look.without(batch, torch.zeros(lower.latents, dtype=torch.bool), means), target)
-        active = look.active(y)
+        # What the feature itself is; of ``topk`` without the rivalry of the others.
+        active: Floats = np.asarray(y.relu().double().numpy())
         pairs = _pairs(own[: self.combined], f, weights, active)
         chance = _pairs(drawn[0][: self.combined], f, weights, active)
         middle = pd.DataFrame(arms[2:]).mean()
@@ -240,10 +241,6 @@ class _Look:
             self.model.network(ids, use_cache=False)
         x, later = (seen[name][0, 1:].float().cpu() for name in (self.lower.site, self.upper.site))
         return self.lower.encode(x), self.upper.before(later)[:, self.feature]
-
-    def active(self, y: Tensor) -> Floats:
-        """What the later feature is where its input is y; of ``topk`` without the rivalry of the others."""
-        return np.asarray(y.relu().double().numpy())
 
     def without(self, batch: Sequence[Tensor], mask: Tensor, means: Tensor) -> Floats:
         """The later feature's input [positions] with these earlier features set to their means."""

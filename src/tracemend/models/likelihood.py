@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,20 +90,26 @@ def check_likelihood(model: LanguageModel) -> None:
         )
 
 
-def logits_at(model: LanguageModel, row: Tensor, place: Tensor, **inputs: Any) -> Tensor:
-    """Logits at some places of a batch [n, vocabulary]; the others are not computed where the network can leave them.
+def keeps_logits(network: torch.nn.Module) -> bool:
+    """Whether a network can leave out the logits of places that nobody asks for."""
+    return "logits_to_keep" in inspect.signature(network.forward).parameters
+
+
+def logits_at(network: Callable[..., Any], row: Tensor, place: Tensor, *, keeps: bool, **inputs: Any) -> Tensor:
+    """Logits at some places of a batch [n, vocabulary].
 
     Args:
-        model: a decoder or masked model.
+        network: of a decoder or masked model, or what stands for it.
         row: of each place [n].
         place: position in the row [n].
+        keeps: whether to compute no other places' logits, see :func:`keeps_logits`; the work then depends on ``place``.
         inputs: of the network.
     """
-    if "logits_to_keep" in inspect.signature(model.network.forward).parameters:
+    if keeps:
         kept, where = place.unique(return_inverse=True)
-        found: Tensor = model.network(**inputs, logits_to_keep=kept).logits[row, where]
+        found: Tensor = network(**inputs, logits_to_keep=kept).logits[row, where]
     else:
-        found = model.network(**inputs).logits[row, place]
+        found = network(**inputs).logits[row, place]
     return found
 
 

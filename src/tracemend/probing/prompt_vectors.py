@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tracemend.errors import ProbeError
 from tracemend.models import LanguageModel
-from tracemend.models.likelihood import logits_at
+from tracemend.models.likelihood import keeps_logits, logits_at
 from tracemend.models.representations import padded
 
 Floats = npt.NDArray[np.floating]
@@ -80,7 +80,8 @@ class Slotted:
         vectors = prompt.to(table.dtype).expand(len(self), -1, -1).reshape(-1, table.shape[-1])
         inputs = table.masked_scatter(self.slots[..., None], vectors)
         row, place, _ = self.at.T
-        logits = logits_at(model, row, place, inputs_embeds=inputs, attention_mask=self.mask)
+        keeps = keeps_logits(model.network)
+        logits = logits_at(model.network, row, place, keeps=keeps, inputs_embeds=inputs, attention_mask=self.mask)
         found: Tensor = logits.float().log_softmax(-1)
         return found
 

@@ -12,7 +12,7 @@ import torch
 
 from tracemend.errors import ProbeError
 from tracemend.models import LanguageModel
-from tracemend.models.likelihood import logits_at
+from tracemend.models.likelihood import keeps_logits, logits_at
 from tracemend.models.representations import padded
 
 _BETWEEN = "\n\n"
@@ -89,7 +89,8 @@ class Prompter:
                 whole = torch.cat([mask.expand(len(batch), -1), seen], dim=1)
                 rows_of, ends = torch.arange(len(batch), device=ids.device), seen.sum(1) - 1
                 given = {"input_ids": coming, "attention_mask": whole, "past_key_values": cache}
-                last = logits_at(self.model, rows_of, ends, **given)
+                network = self.model.network
+                last = logits_at(network, rows_of, ends, keeps=keeps_logits(network), **given)
                 found[batch] = last[:, words].argmax(1).cpu().numpy()
         return found
 

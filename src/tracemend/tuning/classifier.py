@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from tracemend.errors import TuningError
 from tracemend.models import LanguageModel
+from tracemend.models.likelihood import keeps_logits, logits_at
 from tracemend.progress import Progress
 from tracemend.tuning.adapted import PROMPTS, Adapted, Pair, twin
 from tracemend.tuning.adapters import Kind, adapter_config, attach
@@ -77,7 +77,7 @@ class TextClassifier(Adapted):
             self._fit_template(model)
         self.network = attach(base, config, seed=seed, full=kind == "full")
         self.network.eval()
-        self._keeps_logits = "logits_to_keep" in inspect.signature(base.forward).parameters
+        self._keeps_logits = keeps_logits(base)
 
     def _fit_template(self, model: LanguageModel) -> None:
         """Make room for the template and a few words of text, or say that the window has none."""
@@ -165,12 +165,8 @@ class TextClassifier(Adapted):
         shift = self.virtual_tokens if self.kind in ("prompt", "p-tuning") else 0
         last = batch["attention_mask"].sum(1) - 1 + shift
         rows = torch.arange(len(last), device=self.device)
-        if self._keeps_logits and call is None:
-            kept, where = last.unique(return_inverse=True)
-            out = network(**batch, logits_to_keep=kept).logits
-            return out[rows, where][:, words].float()  # type: ignore[no-any-return]
-        out = network(**batch).logits
-        return out[rows, last][:, words].float()  # type: ignore[no-any-return]
+        keeps = self._keeps_logits and call is None
+        return logits_at(network, rows, last, keeps=keeps, **batch)[:, words].float()
 
     def predict(
         self,
