@@ -80,6 +80,14 @@ def claim(folder: Path, *, age: float, **holder: object) -> None:
     os.utime(folder / "a", (time.time() - age, time.time() - age))
 
 
+def test_only_what_the_dead_left_is_tidied(tmp_path: Path) -> None:
+    with Claims(tmp_path, patience=60) as claims, claims.held("b"):
+        claim(tmp_path, age=61, host="elsewhere", pid=1)
+        claims.tidy()
+        assert [file.name for file in tmp_path.iterdir()] == ["b"]
+        claims.tidy()  # nothing to do
+
+
 @pytest.mark.parametrize(
     ("holder", "time_given"),
     [({"host": "elsewhere", "pid": 1, "boot": "x", "space": 1, "started": 1}, 60), ({}, 2)],

@@ -56,6 +56,16 @@ def test_killed_at_random_moments(tmp_path: Path, hashes) -> None:
     assert not half_written(path)
 
 
+def test_killed_between_a_shard_and_its_claim(tmp_path: Path, hashes) -> None:
+    path = tmp_path / "store"
+    job.build(path)
+    left = path / ".claims" / "ckpt-0000-shard-00011"
+    left.write_text('{"host": "elsewhere", "pid": 1}')
+    os.utime(left, (0, 0))
+    job.build(path)
+    assert job.files(path) == hashes
+
+
 def test_ctrl_c(tmp_path: Path, hashes) -> None:
     path = tmp_path / "store"
     process = job.start(path)

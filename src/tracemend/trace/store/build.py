@@ -160,6 +160,7 @@ def fill(
     for pauses in _patiently():
         left = sum(len(store.missing(c)) + store.lacks_moments(c) for c in range(len(checkpoints)))
         if not left:
+            claims.tidy()
             return
         if work.sweep(checkpoints, Rank(0, 1)):
             pauses.clear()

@@ -113,6 +113,12 @@ class Claims:
             return True
         return self._now() - refreshed > patience
 
+    def tidy(self) -> None:
+        """Remove what the dead have left, for work that nobody will claim again: it was in place when they died."""
+        for path in self.folder.glob("*"):
+            if self.void(path.name):
+                path.unlink(missing_ok=True)
+
     def _create(self, path: Path) -> bool:
         self._tried.add(path)
         with explained(path):
