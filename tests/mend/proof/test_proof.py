@@ -73,6 +73,15 @@ def test_no_noise_has_nothing_to_recover(job, folders):
     assert rows.loc["oracle", "acted"] == 0
 
 
+def test_true_labels_are_tuned_on_once_a_draw(job, folders):
+    wanted = cells("repair", job, rates=[0.2, 0.3], arms=["nothing", "default"])
+    assert prove(wanted, workers=0, **folders).failed == 0
+    rows: Any = results_of("repair", **folders).rows()
+    assert rows["rate"].nunique() == 2 and rows["ap_clean"].nunique() == 1 and rows["ap_corrupted"].nunique() == 2
+    assert len(list(folders["out"].rglob("*-clean-*.json"))) == 1
+    assert len(list(folders["out"].rglob("tuning-clean"))) == 1  # and no repair tuned on them again
+
+
 def test_an_arm_without_what_it_needs_fails_alone(job, folders):
     wanted = cells("repair", job, arms=["nothing", "best-other"])
     found = prove(wanted, workers=0, **folders)

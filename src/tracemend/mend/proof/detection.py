@@ -66,5 +66,5 @@ def _ceiling(shared: Shared) -> np.ndarray[Any, Any]:
         found: list[list[float]] = p.tolist()
         return found
 
-    p = np.array(shared.once_a_draw("ceiling", work))
+    p = np.array(shared.once_a_draw("ceiling", shared.ceiling, work))
     return np.asarray(-np.log(np.maximum(p[np.arange(len(train)), train.y], 1e-12)))

@@ -90,17 +90,21 @@ class Shared:
 
     @cached_property
     def clean(self) -> Figures:
-        """Figures after the same tuning on the true labels."""
+        """Figures after the same tuning on the true labels, which is done once a draw."""
+        return self.first if self._measured_clean is None else dict(self._measured_clean["verdict"])
+
+    @cached_property
+    def _measured_clean(self) -> Mapping[str, Any] | None:
         if not self.splits.train.wrong.any():
-            return self.first
+            return None
         truth = self.splits.train.with_truth_as_label()
 
         def work() -> Any:
             out = self.out / "tuning-clean"
             tuned = tune(self.model, truth, self.splits.validation, self.tuning, out=out, progress=self.progress)
-            return measure(tuned, self.splits)["verdict"]
+            return measure(tuned, self.splits)
 
-        return dict(self.run.step("clean", work))
+        return dict(self.once_a_draw("clean", self.tuning, work))
 
     @property
     def ceiling(self) -> Tuning:
@@ -113,10 +117,10 @@ class Shared:
             return given
         return Tuning(adapter="lora", epochs=5, max_length=given.max_length, patience=0, seed=given.seed)
 
-    def once_a_draw(self, name: str, work: Callable[[], Any]) -> Any:
-        """Do work that rests on texts and true labels alone, and read it in every unit of the same draw."""
-        truth = self.splits.train.with_truth_as_label()
-        known = [self.model.fingerprint, truth.fingerprint, self.splits.validation.fingerprint, self.ceiling.config]
+    def once_a_draw(self, name: str, tuning: Tuning, work: Callable[[], Any]) -> Any:
+        """Do work that rests on texts, true labels and this tuning alone, and read it in every unit of the draw."""
+        prints = {**self.splits.fingerprints, "train": self.splits.train.with_truth_as_label().fingerprint}
+        known = [self.model.fingerprint, prints, tuning.config]
         draws = self.out.parent.parent / "draws"
         path = draws / f"{self.unit.dataset}-{self.unit.seed}-{name}-{fingerprint(known)}.json"
         if not path.exists():
@@ -140,18 +144,18 @@ class Shared:
         """Run a repair in a folder of its own, from the tunings that are there already."""
         folder = self.out / "repairs" / name
         prints = {"model": self.model.fingerprint, **self.splits.fingerprints}
-        RunDirectory(folder, command="repair", config=method.config, fingerprints=prints)
-        _ = self.first, self.clean
-        for tuning in ("tuning", "tuning-clean"):
-            if (self.out / tuning).exists() and not (folder / tuning).exists():
-                # Under its name only when it is whole: a copy that was cut short would be taken for the tuning.
-                half = folder / f"{tuning}.half"
-                shutil.rmtree(half, ignore_errors=True)
-                shutil.copytree(self.out / tuning, half)
-                half.rename(folder / tuning)
+        run = RunDirectory(folder, command="repair", config=method.config, fingerprints=prints)
+        _ = self.first
+        if self._measured_clean is not None:
+            run.step("clean", lambda: self._measured_clean)
+        if not (folder / "tuning").exists():
+            # Under its name only when it is whole: a copy that was cut short would be taken for the tuning.
+            half = folder / "tuning.half"
+            shutil.rmtree(half, ignore_errors=True)
+            shutil.copytree(self.out / "tuning", half)
+            half.rename(folder / "tuning")
         result = method.run(self.model, self.splits, out=folder, progress=self.progress)
-        for tuning in ("tuning", "tuning-clean"):
-            shutil.rmtree(folder / tuning, ignore_errors=True)
+        shutil.rmtree(folder / "tuning", ignore_errors=True)
         return result, float(result.metrics["seconds"])
 
     def figures_on(self, train: Labelled) -> Figures:
