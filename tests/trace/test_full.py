@@ -13,6 +13,8 @@ from tracemend.data import Labelled
 from tracemend.errors import TraceError
 from tracemend.trace import TracIn, per_example_gradients
 from tracemend.trace.gradients import gradient_batches, room
+from tracemend.trace.gradients.embedding import EmbeddingTap
+from tracemend.trace.gradients.norm import NormTap
 from tracemend.trace.scoring import TracedQueries, TracInScore, score
 from tracemend.trace.store import GradientStore
 from tracemend.tuning import Checkpoint, TextClassifier
@@ -20,17 +22,72 @@ from tracemend.tuning import Checkpoint, TextClassifier
 Make = Callable[..., TextClassifier]
 
 
-@pytest.mark.parametrize("architecture", ["bert", "gpt2", "t5"])
+@pytest.mark.parametrize("architecture", ["bert", "gpt2", "llama", "t5"])
 def test_gradients_of_every_parameter_are_those_of_the_loop(make: Make, data: Labelled, architecture: str) -> None:
     classifier = make(architecture, "full")
     found = per_example_gradients(classifier, data, batch_size=3)
     loop = per_example_gradients(classifier, data, method="loop")
     assert found.grads.shape == (len(data), sum(p.numel() for p in classifier.trainable().values()))
-    assert [block.name for block in found.layout] == [block.name for block in loop.layout]
     assert "embeddings" in {block.group for block in found.layout}
-    assert not [block.name for block in found.layout if block.group == "other" and "norm" not in block.name.lower()
-                and "ln_f" not in block.name]  # fmt: skip
-    torch.testing.assert_close(found.grads, loop.grads, rtol=1e-3, atol=1e-5 * float(loop.grads.norm(dim=1).max()))
+    others = [block.name for block in found.layout if block.group == "other"]
+    assert all(any(part in name.lower() for part in ("norm", "ln_f", "lm_head")) for name in others)
+    largest = float(loop.grads.norm(dim=1).max())
+    ours = {block.name: found.grads[:, block.columns] for block in found.layout}
+    assert set(ours) == {block.name for block in loop.layout}
+    for block in loop.layout:
+        torch.testing.assert_close(ours[block.name], loop.grads[:, block.columns], rtol=1e-3, atol=1e-5 * largest)
+
+
+def test_an_encoder_takes_one_pass_a_batch_and_ties_are_left_to_others(make: Make, data: Labelled) -> None:
+    found = per_example_gradients(make("bert", "full"), data, method="fast", batch_size=3, check=False)
+    loop = per_example_gradients(make("bert", "full"), data, method="loop")
+    torch.testing.assert_close(found.losses, loop.losses, rtol=1e-4, atol=1e-6)
+    with pytest.raises(TraceError, match="no batched gradient is known"):  # the output layer is tied to the words
+        per_example_gradients(make("gpt2", "full"), data, method="fast")
+
+
+@pytest.mark.parametrize("kind", ["LlamaRMSNorm", "GemmaRMSNorm", "T5LayerNorm", "LayerNorm"])
+def test_norms_of_every_kind(kind: str) -> None:
+    from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
+    from transformers.models.llama.modeling_llama import LlamaRMSNorm
+    from transformers.models.t5.modeling_t5 import T5LayerNorm
+
+    known = {"LlamaRMSNorm": LlamaRMSNorm, "GemmaRMSNorm": GemmaRMSNorm, "T5LayerNorm": T5LayerNorm}
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(known.get(kind, torch.nn.LayerNorm)(6))
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(torch.randn(parameter.shape))
+    tap = NormTap.claim(network, dict(network.named_parameters()))
+    assert tap is not None
+    x, g = torch.randn(3, 4, 6, requires_grad=True), torch.randn(3, 4, 6)
+    with tap.attached():
+        network(x)
+        rows = tap.rows([g], 3)
+    for i, row in enumerate(rows):
+        wanted = torch.autograd.grad((network(x[i]) * g[i]).sum(), list(network.parameters()))
+        torch.testing.assert_close(row, torch.cat([one.flatten() for one in wanted]), rtol=1e-4, atol=1e-5)
+
+
+def test_words_that_fill_up_a_batch_are_not_learnt_and_places_are_told_apart() -> None:
+    class Words(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.words, self.places = torch.nn.Embedding(5, 3, padding_idx=0), torch.nn.Embedding(4, 3)
+
+        def forward(self, ids: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = self.words(ids) + self.places(torch.arange(ids.shape[1])[None])
+            return found
+
+    network, ids = Words(), torch.tensor([[1, 2, 2, 0], [4, 3, 0, 0]])
+    tap = EmbeddingTap.claim(network, dict(network.named_parameters()))
+    assert tap is not None
+    weight = torch.randn(2, 4, 3)
+    with tap.attached():
+        rows = tap.rows(torch.autograd.grad((network(ids) * weight).sum(), tap.roots), 2)
+    for i, row in enumerate(rows):
+        wanted = torch.autograd.grad((network(ids[i : i + 1]) * weight[i]).sum(), list(network.parameters()))
+        torch.testing.assert_close(row, torch.cat([one.flatten() for one in wanted]))
 
 
 def test_some_layers_alone_are_columns_of_the_whole(make: Make, data: Labelled) -> None:

@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 
 from tracemend.errors import TraceError
+from tracemend.trace.gradients.embedding import EmbeddingTap
 from tracemend.trace.gradients.head import HeadTap
 from tracemend.trace.gradients.ia3 import Ia3Tap
 from tracemend.trace.gradients.layout import Layout, Part, group_of, lay_out
 from tracemend.trace.gradients.linear import LinearTap
 from tracemend.trace.gradients.lora import LoraTap
+from tracemend.trace.gradients.norm import NormTap
 from tracemend.trace.gradients.prefix import PrefixTap
 from tracemend.trace.gradients.prompt import PromptTap
 from tracemend.trace.gradients.tap import Tap
@@ -24,7 +26,7 @@ from tracemend.trace.gradients.traced import Traced
 # In the order they are asked; each takes what it can answer for, the next ones see the rest. The ones that may listen
 # to another's training passes as well, and those for passes of our own.
 LISTENING: tuple[type[Tap], ...] = (PromptTap, PrefixTap, Ia3Tap, HeadTap, LinearTap)
-TAPS: tuple[type[Tap], ...] = (*LISTENING[:-1], LoraTap, LinearTap)
+TAPS: tuple[type[Tap], ...] = (*LISTENING[:-1], LoraTap, LinearTap, NormTap, EmbeddingTap)
 
 
 @dataclass(frozen=True, eq=False)

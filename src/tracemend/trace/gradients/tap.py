@@ -52,7 +52,7 @@ class Tap(ABC):
     def rows(self, gradients: Sequence[Tensor], batch: int) -> Tensor:
         """Per-example gradients [batch, P of this tap], float32, from the gradients of the roots."""
 
-    def listen(self, modules: Mapping[str, torch.nn.Linear]) -> list[RemovableHandle]:
+    def listen(self, modules: Mapping[str, torch.nn.Module]) -> list[RemovableHandle]:
         """Hooks that keep what enters these layers as inputs, and what they give as roots."""
 
         def capture(where: str) -> Any:
