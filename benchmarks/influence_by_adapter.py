@@ -75,8 +75,7 @@ def measured(name: str, kind: Any, project: int | None, seed: int) -> dict[str, 
     found = {"test": scores(test.y, p, test.positive_index)["ap"], "chance": float(train.wrong.mean())}
 
     def influence(parts: tuple[str, ...]) -> Any:
-        size = 4 if kind == "full" else 16  # 22.7 million numbers an example
-        tracin = TracIn(parts=parts, project=project, batch_size=size, precision="bf16")
+        tracin = TracIn(parts=parts, project=project, precision="bf16")
         return tracin.influence(tuned.classifier, train, validation)
 
     whole = influence(())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,11 @@ import torch
 from tracemend.data import Labelled
 from tracemend.errors import TraceError
 from tracemend.models import tiny
-from tracemend.trace.gradients import Projection
+from tracemend.trace.gradients import Projection, per_example_gradients
 from tracemend.trace.gradients.layout import Part, lay_out
 from tracemend.trace.scoring import DataInf, Score, TracedQueries, TracInScore, score
 from tracemend.trace.store import GradientStore
-from tracemend.tuning import Tuned, Tuning, tune
+from tracemend.tuning import TextClassifier, Tuned, Tuning, tune
 
 LAYOUT = lay_out(
     [
@@ -137,3 +138,21 @@ def test_adam_is_refused_with_a_remedy(tuned: Tuned, data: Labelled, tmp_path: P
     store = built(tuned, data, tmp_path, project=8)
     with pytest.raises(TraceError, match="optimizer sgd"):
         score(store, TracedQueries(tuned.classifier, data.take([1]), tuned.checkpoints), TracInScore(optimizer="adam"))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "kind"),
+    [("bert", "full"), ("bert", "lora"), ("bert", "head"), ("llama", "full"), ("gpt2", "full")],
+)
+@pytest.mark.parametrize("width", [4, 40])
+def test_gradients_projected_on_the_way_are_the_whole_ones_projected(
+    make: Callable[..., TextClassifier], data: Labelled, architecture: str, kind: str, width: int
+) -> None:
+    classifier = make(architecture, kind)
+    whole = per_example_gradients(classifier, data, batch_size=3)
+    found = per_example_gradients(classifier, data, batch_size=3, project=width)
+    wanted = Projection(width=width).gradients(whole)
+    assert {b.name: b.shape for b in found.layout} == {b.name: b.shape for b in wanted.layout}
+    ours = {block.name: found.grads[:, block.columns] for block in found.layout}
+    for block in wanted.layout:
+        torch.testing.assert_close(ours[block.name], wanted.grads[:, block.columns], rtol=1e-3, atol=1e-4)

@@ -16,7 +16,7 @@ from tracemend.data import Examples
 from tracemend.errors import TraceError
 from tracemend.progress import Progress
 from tracemend.trace.gradients import Gradients, Layout, gradient_batches, per_example_gradients
-from tracemend.trace.gradients.collect import Precision, Way, reduced
+from tracemend.trace.gradients.collect import Precision, Way
 from tracemend.trace.gradients.layout import groups
 from tracemend.trace.influence import Influence
 from tracemend.trace.scores import Aggregate, adam_metric, aggregate, inner, norms
@@ -156,10 +156,11 @@ class TracIn:
             method=self.method,
             batch_size=self.batch_size,
             precision=self.precision,
+            project=self.project,
             progress=progress,
             task=task,
         ):
-            part = reduced(batch, self.parts, self.project)
+            part = batch.only(self.parts) if self.parts else batch
             if part.layout != query.layout:
                 raise TraceError("training examples and queries were traced in different ways; use method='loop'.")
             where = torch.as_tensor(rows)

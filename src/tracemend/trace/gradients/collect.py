@@ -14,7 +14,7 @@ from torch import Tensor
 from tracemend.data import Examples
 from tracemend.errors import TraceError, did_you_mean
 from tracemend.progress import Progress
-from tracemend.trace.gradients.engine import Batched, Engine, Loop, Pass, evaluation
+from tracemend.trace.gradients.engine import PROJECTED, Batched, Engine, Loop, Pass, evaluation
 from tracemend.trace.gradients.layout import Block, Layout, Part, expand, lay_out, squared_norms
 from tracemend.trace.gradients.projection import Projection
 from tracemend.trace.gradients.room import check_room
@@ -151,25 +151,20 @@ def per_example_gradients(
         precision=precision,
         check=check,
         compact=compact,
+        project=project,
         progress=progress,
     )
     grads, layout = torch.zeros(0), tuple[Block, ...]()
     losses = np.zeros(len(data), dtype=np.float32)
     logits = np.zeros((len(data), len(classifier.labels)), dtype=np.float32)
     for rows, whole in batches:
-        part = reduced(whole, groups, project)
+        part = whole.only(groups) if groups else whole
         if not layout:
             check_room(len(data), part.grads.shape[1], remedy=_REMEDY)
             grads, layout = torch.zeros(len(data), part.grads.shape[1]), part.layout
         grads[torch.as_tensor(rows)] = part.grads
         losses[rows], logits[rows] = part.losses, part.logits
     return Gradients(grads, losses, logits, data.y, tuple(data.uid), layout)
-
-
-def reduced(found: Gradients, parts: tuple[str, ...], project: int | None) -> Gradients:
-    """These groups of parameters alone, and their matrices projected; neither leaves the gradients as they are."""
-    kept = found.only(parts) if parts else found
-    return kept if project is None else Projection(width=project).gradients(kept)
 
 
 def gradient_batches(
@@ -181,6 +176,7 @@ def gradient_batches(
     precision: Precision = "fp32",
     check: bool = True,
     compact: bool = False,
+    project: int | None = None,
     progress: Progress = Progress(),
     task: str = "gradients",
 ) -> Iterator[tuple[npt.NDArray[np.int64], Gradients]]:
@@ -202,6 +198,9 @@ def gradient_batches(
     uid = np.array(data.uid, dtype=object)
     with evaluation(classifier.network):
         engine = choose(classifier, rows, y, method=method, check=check, progress=progress)
+    projection = None if project is None else Projection(width=project)
+    if projection is not None and isinstance(engine, Batched):
+        engine, projection = Batched(classifier, PROJECTED, projection=projection), None
     if classifier.device.type == "cpu":  # a GPU without room says so, and the batch is halved
         width = sum(block.size for block in engine.layout)
         check_room(min(batch_size, len(data)), width, times=2, remedy=f"give a batch size below {batch_size}")
@@ -211,24 +210,22 @@ def gradient_batches(
         for one in _passes(engine, classifier, rows, y, part, precision)
     )
     for part, found in passes:
-        finite = torch.isfinite(found.gradients).all(dim=1).cpu().numpy()
+        finite = torch.isfinite(found.gradients.sum(dim=1)).cpu().numpy()
         if not finite.all():
             raise TraceError(
                 f"the gradient of example {uid[part][~finite][0]} is not finite; "
                 "tune with a lower --learning-rate, or trace with precision fp32."
             )
         grads, layout = (found.gradients, engine.layout) if compact else expand(found.gradients, engine.layout)
-        yield (
-            part,
-            Gradients(
-                grads.cpu(),
-                found.losses.cpu().numpy(),
-                found.logits.cpu().numpy(),
-                data.y[part],
-                tuple(uid[part]),
-                layout,
-            ),
+        whole = Gradients(
+            grads.cpu(),
+            found.losses.cpu().numpy(),
+            found.logits.cpu().numpy(),
+            data.y[part],
+            tuple(uid[part]),
+            layout,
         )
+        yield part, whole if projection is None else projection.gradients(whole)
 
 
 def _passes(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from tracemend.errors import TraceError
-from tracemend.trace.gradients.layout import Part, group_of
+from tracemend.trace.gradients.layout import Part, group_of, lay_out, outer_sums
 from tracemend.trace.gradients.tap import Tap
 
 
@@ -22,6 +22,8 @@ class EmbeddingTap(Tap):
     between places, which belong to no example, are not claimed. Places are often embedded once for the whole batch:
     what they give is spread over its examples, so that each has its own gradient.
     """
+
+    projects = True
 
     def __init__(self, modules: Mapping[str, nn.Embedding], network: nn.Module) -> None:
         super().__init__()
@@ -80,8 +82,20 @@ class EmbeddingTap(Tap):
             g = g.float().reshape(batch, places.shape[1], -1)
             if module.padding_idx is not None:  # it is not learnt
                 g = g * (places != module.padding_idx)[..., None]
-            if name not in found:
-                found[name] = g.new_zeros(batch, *module.weight.shape)
-            words = places + len(module.weight) * torch.arange(batch, device=places.device)[:, None]
-            found[name].flatten(0, 1).index_add_(0, words.flatten(), g.flatten(0, 1))
+            gradient = self._sums(name, places, g)
+            found[name] = found[name] + gradient if name in found else gradient
         return self.joined(found)
+
+    def _sums(self, name: str, places: Tensor, g: Tensor) -> Tensor:
+        """Gradients g [batch, seq, width] added up by what stands at each place [batch, seq]."""
+        part = next(part for part in self.parts if part.name == name)
+        rows, batch = part.shape[0], len(places)
+        if self.projection is not None and self.projection.shortens(part) and rows > part.shape[1]:
+            # The projected row of a word is its row of signs: no table of all words is made.
+            return outer_sums(self.projection.signs(part).to(g.device)[places], g)
+        found = g.new_zeros(batch, *part.shape)
+        words = places + rows * torch.arange(batch, device=places.device)[:, None]
+        found.flatten(0, 1).index_add_(0, words.flatten(), g.flatten(0, 1))
+        if self.projection is None:
+            return found
+        return self.projection.rows(found.flatten(1), lay_out([part]))

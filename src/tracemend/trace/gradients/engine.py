@@ -19,6 +19,7 @@ from tracemend.trace.gradients.linear import LinearTap
 from tracemend.trace.gradients.lora import LoraTap
 from tracemend.trace.gradients.norm import NormTap
 from tracemend.trace.gradients.prefix import PrefixTap
+from tracemend.trace.gradients.projection import Projection
 from tracemend.trace.gradients.prompt import PromptTap
 from tracemend.trace.gradients.tap import Tap
 from tracemend.trace.gradients.traced import Traced
@@ -27,6 +28,8 @@ from tracemend.trace.gradients.traced import Traced
 # to another's training passes as well, and those for passes of our own.
 LISTENING: tuple[type[Tap], ...] = (PromptTap, PrefixTap, Ia3Tap, HeadTap, LinearTap)
 TAPS: tuple[type[Tap], ...] = (*LISTENING[:-1], LoraTap, LinearTap, NormTap, EmbeddingTap)
+# A head's two factors are no matrix to project.
+PROJECTED: tuple[type[Tap], ...] = tuple(kind for kind in TAPS if kind is not HeadTap)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,13 +81,17 @@ class Batched:
 
     Args:
         kinds: of taps, in the order they are asked.
+        projection: of the rows; whole matrices are then not made where a tap can do without.
 
     Raises:
         TraceError: no tap answers for some of the trainable parameters; the message names one.
     """
 
-    def __init__(self, traced: Traced, kinds: Sequence[type[Tap]] = TAPS) -> None:
+    def __init__(
+        self, traced: Traced, kinds: Sequence[type[Tap]] = TAPS, *, projection: Projection | None = None
+    ) -> None:
         self.traced = traced
+        self.projection = projection
         free: dict[str, torch.nn.Parameter] = dict(trainable(traced))
         self.taps: list[Tap] = []
         for kind in kinds:
@@ -96,7 +103,10 @@ class Batched:
             raise TraceError(
                 f"no batched gradient is known for {next(iter(free))} ({len(free)} such parameters); use method='loop'."
             )
-        self.layout = lay_out(part for tap in self.taps for part in tap.parts)
+        parts = [part for tap in self.taps for part in tap.parts]
+        self.layout = lay_out(parts) if projection is None else projection.layout(parts)
+        for tap in self.taps:
+            tap.projection = projection
 
     def __call__(self, rows: Sequence[Sequence[int]], y: Tensor) -> Pass:
         with ExitStack() as hooks:
@@ -114,7 +124,10 @@ class Batched:
             parts = []
             for tap in self.taps:
                 own, found = found[: len(tap.roots)], found[len(tap.roots) :]
-                parts.append(tap.rows(own, len(rows)))
+                part = tap.rows(own, len(rows))
+                if self.projection is not None and not tap.projects:
+                    part = self.projection.rows(part, lay_out(tap.parts))
+                parts.append(part)
         return Pass(torch.cat(parts, dim=1), losses.detach().float(), logits.detach())
 
     def chain(self, row: Tensor) -> Mapping[str, Tensor]:

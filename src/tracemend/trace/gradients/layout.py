@@ -120,6 +120,16 @@ def expand(rows: Tensor, layout: Layout) -> tuple[Tensor, Layout]:
     return torch.cat(columns, dim=1), lay_out(parts)
 
 
+def outer_sums(g: Tensor, x: Tensor) -> Tensor:
+    r""":math:`\sum_s g_{is} x_{is}^T` [batch, out, in], float32.
+
+    The narrow side comes first: with 8 against 384 columns the other order takes four times as long on a CPU.
+    """
+    if g.shape[2] > x.shape[2]:
+        return torch.bmm(x.transpose(1, 2), g).float().transpose(1, 2)
+    return torch.bmm(g.transpose(1, 2), x).float()
+
+
 def squared_norms(rows: Tensor, layout: Layout) -> Tensor:
     """Squared Euclidean norm of each gradient [n]; an outer block's is the product of its factors'."""
     outer = [block for block in layout if block.kind == "outer"]

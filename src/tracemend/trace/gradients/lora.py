@@ -12,8 +12,8 @@ from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from tracemend.trace.gradients.layout import Part, group_of
-from tracemend.trace.gradients.linear import by_example, outer_sums
+from tracemend.trace.gradients.layout import Part, group_of, outer_sums
+from tracemend.trace.gradients.linear import by_example
 from tracemend.trace.gradients.tap import Tap
 
 # Bytes of weights that may be held twice during a pass.

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from tracemend.errors import TraceError
-from tracemend.trace.gradients.layout import Block, Layout, Part, lay_out
+from tracemend.trace.gradients.layout import Block, Layout, Part, lay_out, outer_sums
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from tracemend.trace.gradients.collect import Gradients
 
@@ -63,9 +63,9 @@ class Projection:
         """Fields as JSON values."""
         return asdict(self)
 
-    def layout(self, layout: Layout) -> Layout:
+    def layout(self, blocks: Iterable[Block | Part]) -> Layout:
         """Where everything lies in a projected row."""
-        return lay_out(Part(b.name, self._shape(b), b.group, b.kind) for b in layout)
+        return lay_out(Part(b.name, self._shape(b), b.group, b.kind) for b in blocks)
 
     def rows(self, rows: Tensor, layout: Layout) -> Tensor:
         """Rows [n, P] projected [n, P'], float32."""
@@ -75,27 +75,48 @@ class Projection:
         """The same examples with projected rows; losses and logits stay."""
         return replace(found, grads=self.rows(found.grads, found.layout), layout=self.layout(found.layout))
 
-    def _shortens(self, block: Block) -> bool:
+    def sums(self, part: Part, left: Tensor, right: Tensor) -> Tensor:
+        r"""The projected matrices :math:`\sum_s l_{is} r_{is}^T`, without the matrices themselves.
+
+        Args:
+            part: which matrix; its shape is [out, in].
+            left: factors [n, places, out].
+            right: factors [n, places, in].
+
+        Returns:
+            As :meth:`rows` has them, [n, out, in] with the long side shortened.
+        """
+        if self.shortens(part):
+            signs = self.signs(part).to(left)
+            if part.shape[0] > part.shape[1]:
+                left = left @ signs
+            else:
+                right = right @ signs
+        return outer_sums(left, right)
+
+    def signs(self, part: Block | Part) -> Tensor:
+        """The signs of a matrix, scaled [long, width]."""
+        signs: Tensor = _drawn(self.seed, part.name, max(part.shape), self.width).float() / self.width**0.5
+        return signs
+
+    def shortens(self, block: Block | Part) -> bool:
+        """Whether this is a matrix whose long side is longer than ``width``."""
         return block.kind == "dense" and len(block.shape) == 2 and max(block.shape) > self.width
 
-    def _shape(self, block: Block) -> tuple[int, ...]:
-        if not self._shortens(block):
+    def _shape(self, block: Block | Part) -> tuple[int, ...]:
+        if not self.shortens(block):
             return block.shape
         first, second = block.shape
         return (self.width, second) if first > second else (first, self.width)
 
     def _block(self, rows: Tensor, block: Block) -> Tensor:
-        if not self._shortens(block):
+        if not self.shortens(block):
             return rows.float()
         matrices = rows.float().unflatten(1, block.shape)
-        signs = self._signs(block)
+        signs = self.signs(block)
         first, second = block.shape
         found: Tensor = signs.T @ matrices if first > second else matrices @ signs
         return found.flatten(1)
-
-    def _signs(self, block: Block) -> Tensor:
-        signs: Tensor = _drawn(self.seed, block.name, max(block.shape), self.width).float() / self.width**0.5
-        return signs
 
 
 # Every batch asks for all of them, and drawing them takes as long as the products.

@@ -5,14 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from tracemend.errors import TraceError
-from tracemend.trace.gradients.layout import Part, lay_out
+from tracemend.trace.gradients.layout import Part, lay_out, outer_sums
+from tracemend.trace.gradients.projection import Projection
 
 
 class Tap(ABC):
@@ -29,15 +30,18 @@ class Tap(ABC):
         inputs: for each root what entered the layer, where the tap needs it: (name of the layer, tensor).
         live: another's backward pass runs through the roots, which must stay part of its graph; else a root may be a
             leaf where the pass ends.
+        projects: its rows are projected ones where ``projection`` is given, so that no whole matrix is ever made.
     """
 
     names: frozenset[str]
     parts: tuple[Part, ...]
+    projects: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self.roots: list[Tensor] = []
         self.inputs: list[tuple[str, Tensor]] = []
         self.live = False
+        self.projection: Projection | None = None
 
     @classmethod
     @abstractmethod
@@ -63,6 +67,12 @@ class Tap(ABC):
             return after
 
         return [module.register_forward_hook(capture(where)) for where, module in modules.items()]
+
+    def sums(self, name: str, left: Tensor, right: Tensor) -> Tensor:
+        r""":math:`\sum_s l_{is} r_{is}^T` [batch, out, in], the gradient of this matrix, projected if that is asked."""
+        if self.projection is None:
+            return outer_sums(left, right)
+        return self.projection.sums(next(part for part in self.parts if part.name == name), left, right)
 
     @contextmanager
     def attached(self) -> Iterator[None]:
