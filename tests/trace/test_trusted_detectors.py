@@ -10,7 +10,7 @@ from tracemend.errors import ModelError, TraceError
 from tracemend.models import load, tiny
 from tracemend.progress import Progress
 from tracemend.trace import embed
-from tracemend.trace.detectors import Em, TrustedModel
+from tracemend.trace.detectors import Consensus, Detector, Em, TrustedModel
 from tracemend.tuning import TextClassifier
 
 
@@ -62,13 +62,14 @@ def test_wrong_labels_are_found_on_the_demo(method) -> None:
     assert abs(table["probability"].mean() - 0.3) < 0.1
 
 
-def test_a_validation_set_of_one_label_is_refused() -> None:
-    texts = [f"text {i}" for i in range(12)]
-    train = Labelled.make(texts, ["safe", "unsafe"] * 6, label_names=("safe", "unsafe"))
-    one = Labelled.make(["other text", "and another"], ["safe", "safe"], label_names=("safe", "unsafe"))
-    splits = Splits(train=train, validation=one, verdict=one)
-    with pytest.raises(TraceError, match="one label only"):
-        Em().run(TextClassifier(tiny("bert"), splits.labels, kind="head"), splits)
+@pytest.mark.parametrize("detector", [Em(), TrustedModel(), Consensus(epochs=0)], ids=lambda one: one.name)
+def test_a_label_that_no_validation_example_has_is_refused(detector: Detector) -> None:
+    names = ("safe", "unsafe", "odd")
+    train = Labelled.make([f"text {i}" for i in range(12)], list(names) * 4, label_names=names)
+    held = Labelled.make([f"other text {i}" for i in range(4)], ["safe", "odd"] * 2, label_names=names)
+    splits = Splits(train=train, validation=held, verdict=held)
+    with pytest.raises(TraceError, match=r"no validation example is labelled 'unsafe', .*; add some"):
+        detector.run(TextClassifier(tiny("bert"), splits.labels, kind="head"), splits)
 
 
 def test_labels_that_contradict_the_validation_labels_are_told_of() -> None:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from tracemend.data import Labelled
 from tracemend.models import LanguageModel
 from tracemend.progress import Progress
-from tracemend.trace.em import Floats, settled, true_labels
+from tracemend.trace.em import Floats, check_labels, settled, true_labels
 from tracemend.trace.fold_tuned import Judged, fold_tuned, pooled
 from tracemend.trace.groups import by_group, groups_of, shifted
 from tracemend.tuning import Tuning
@@ -76,7 +76,7 @@ def consensus(
         out: folder of the tuned models' checkpoints, with which a stopped tuning goes on; None keeps none.
 
     Raises:
-        TraceError: the trusted set has one label only, or shapes differ.
+        TraceError: the trusted set lacks a training label, or shapes differ.
         TuningError: a fold cannot be tuned on.
 
     Example:
@@ -84,6 +84,7 @@ def consensus(
         >>> consensus(model, train, validation, both, Tuning(adapter="lora", epochs=3)).posterior.shape
         (500, 2)
     """
+    check_labels(train, trusted)
     known = groups_of(trusted)
     frozen = true_labels(
         features[0], train.y, features[1], trusted.y, len(train.labels), folds=folds, seed=seed, trusted_groups=known

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
+from tracemend.data import Labelled
 from tracemend.errors import TraceError
 from tracemend.trace.groups import members
 from tracemend.trace.noise import given_the_label, noise_matrix
@@ -118,6 +119,20 @@ def true_labels(
             soft = np.concatenate([soft, believed])
         trusted[judge] = _fit(x, soft, weights, strength, trusted_features[judge])
     return TrueLabels(believed, predicted, trusted, transition)
+
+
+def check_labels(train: Labelled, trusted: Labelled) -> None:
+    """Refuse a trusted set without one of the training labels: no text would be believed to have it.
+
+    Raises:
+        TraceError: names the labels that the trusted set lacks.
+    """
+    lacking = [label for i, label in enumerate(train.labels) if (train.y == i).any() and not (trusted.y == i).any()]
+    if lacking:
+        raise TraceError(
+            f"no validation example is labelled {' or '.join(map(repr, lacking))}, so that every such training label "
+            "would be believed wrong; add some to the validation set, or leave these training examples out."
+        )
 
 
 def settled(predicted: Doubles, y: Indices) -> tuple[Doubles, Doubles]:

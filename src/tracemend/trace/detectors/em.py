@@ -11,7 +11,7 @@ import numpy.typing as npt
 from tracemend.data import Labelled
 from tracemend.progress import Progress
 from tracemend.trace.detectors.detector import Detector, Subject, Suspicion
-from tracemend.trace.em import true_labels
+from tracemend.trace.em import check_labels, true_labels
 
 Doubles = npt.NDArray[np.float64]
 
@@ -44,6 +44,7 @@ class Em(Detector):
     def suspicion(self, subject: Subject, progress: Progress) -> Suspicion:
         """Minus the log of the given label's posterior."""
         train, validation = subject.splits.train, subject.splits.validation
+        check_labels(train, validation)
         ours, theirs = (subject.embedded(part, progress, layers=self.layers) for part in ("train", "validation"))
         found = true_labels(
             ours,

@@ -8,7 +8,7 @@ from typing import ClassVar
 from tracemend.progress import Progress
 from tracemend.trace.detectors.detector import Detector, Subject, Suspicion
 from tracemend.trace.detectors.em import judged
-from tracemend.trace.em import true_labels
+from tracemend.trace.em import check_labels, true_labels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +32,7 @@ class TrustedModel(Detector):
     def suspicion(self, subject: Subject, progress: Progress) -> Suspicion:
         """Cross-entropy under the fit; its own probabilities are the evidence."""
         train, validation = subject.splits.train, subject.splits.validation
+        check_labels(train, validation)
         ours, theirs = (subject.embedded(part, progress, layers=self.layers) for part in ("train", "validation"))
         found = true_labels(ours, train.y, theirs, validation.y, len(train.labels), rounds=0)
         said = judged(found.predicted, found.predicted, train, f"a model of the {len(validation)} validation labels")
