@@ -27,7 +27,7 @@ _RELATIONS = ("P103", "P1412", "P364", "P407", "P30", "P17", "P495", "P176", "P1
 
 
 def edit(model: LanguageModel) -> list[Line]:
-    """Ten facts that the model knows, two of a relation at most, each given another object of its relation."""
+    """Ten facts that the model knows, each given another object of its relation."""
     method = Edit(tokens=4096, held_out=256, prefixes=4, prefix=5)
     found = method.run(model, known_facts(model, 10).within(plain_texts()))
     m, before, other = found.metrics, found.controls["before"], found.controls["other key"]
@@ -143,7 +143,7 @@ def _recovered(truths: Sequence[Superposition], found: Sequence[Tensor]) -> str:
 
 
 def known_facts(model: LanguageModel, count: int, *, skip: int = 0) -> Rewrites:
-    """Facts with p >= 0.3 and objects of one token each."""
+    """Facts with p >= 0.3 and objects of one token, six of a relation at most: few but native tongues are known."""
     from tracemend.circuits.edit import next_logits
     from tracemend.circuits.tokens import token_of
 
@@ -160,7 +160,7 @@ def known_facts(model: LanguageModel, count: int, *, skip: int = 0) -> Rewrites:
         batch = usable[begin : begin + 32]
         said = next_logits(model, [row["prompt"] for row, _ in batch]).softmax(-1)
         for (row, answer), p in zip(batch, said, strict=True):
-            if p[answer] >= 0.3 and relations[row["relation"]] < 2:
+            if p[answer] >= 0.3 and relations[row["relation"]] < 6:
                 kept.append(row)
                 relations[row["relation"]] += 1
         if len(kept) >= count + skip:

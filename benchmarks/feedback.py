@@ -9,7 +9,6 @@ import json
 from ast import literal_eval
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -81,21 +80,14 @@ def shortcut_word(seed: int, size: int, texts: int, development: bool) -> Draw:
     )
 
 
-def identity_terms(seed: int, size: int, texts: int, development: bool, *, names_first: bool = False) -> Draw:
-    """hate_stormfront with the names of groups marked; false positives on HateCheck's mentions of groups.
-
-    Args:
-        names_first: all training texts that hold a listed name are taken, and others up to ``size``; else any.
-    """
+def identity_terms(seed: int, size: int, texts: int, development: bool) -> Draw:
+    """hate_stormfront with the names of groups marked; false positives on HateCheck's mentions of groups."""
     splits = make_splits(reference("hate_stormfront"), seed=seed)
     folder = reference_folder("hate_stormfront")
     listed: list[str] = []
     for file in ("identity_terms_gab.tsv", "identity_terms_stormfront.tsv"):
         listed += [line.split("\t")[0] for line in (folder / file).read_text("utf-8").splitlines()]
-    order = np.random.default_rng(seed).permutation(len(splits.train))
-    if names_first:
-        order = order[np.argsort(~_holding(splits.train, listed)[order], kind="stable")]
-    train = splits.train.take(order[:size])
+    train = splits.train.take(np.random.default_rng(seed).permutation(len(splits.train))[:size])
     test, held = _test(splits.validation if development else splits.test), frequencies(train.pairs)
     terms = [t for t in dict.fromkeys(listed) if len(words_of(t)) == 1 and held.get(t.casefold(), 0) >= FEWEST]
     others = other_words(train.pairs, terms, fewest=FEWEST, seed=seed)
@@ -227,7 +219,7 @@ def toxic_words(seed: int, size: int, texts: int, development: bool) -> Draw:
 TASKS: Mapping[str, Callable[[int, int, int, bool], Draw]] = {
     "planted": shortcut_word,
     "hate": identity_terms,
-    "groups": partial(identity_terms, names_first=True),
+    "groups": identity_terms,
     "movies": reasons_of_reviews,
     "nli": overlapping_words,
     "toxic": toxic_words,

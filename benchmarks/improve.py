@@ -5,7 +5,7 @@
 
 Tasks: ``planted`` (a word that stands in 95 % of the positive and 5 % of the negative training sentences of SST-2 is
 marked as one that should not matter), ``hate`` (names of groups in hate_stormfront, tested on HateCheck), ``groups``
-(the same from all training texts that hold a name), ``movies`` (people's rationales of reviews, tested on other sets),
+(the same, from the whole training part), ``movies`` (people's rationales of reviews, tested on other sets),
 ``nli`` (words of an SNLI hypothesis that stand in its premise, tested on HANS), ``toxic`` (spans of toxic posts: do
 attributions agree with people?), ``cost`` (seconds of a step).
 
@@ -49,7 +49,7 @@ _FEWEST = 3
 SETTINGS: dict[str, dict[str, Any]] = {
     "planted": {"size": 800, "epochs": 2, "batch_size": 16, "max_length": 64, "strength": 10.0, "texts": 10},
     "hate": {"size": 300, "epochs": 3, "batch_size": 16, "max_length": 64, "strength": 10.0, "texts": 25},
-    "groups": {"size": 600, "epochs": 2, "batch_size": 16, "max_length": 64, "strength": 10.0, "texts": 25},
+    "groups": {"size": 2000, "epochs": 2, "batch_size": 16, "max_length": 64, "strength": 10.0, "texts": 25},
     "movies": {"size": 64, "epochs": 3, "batch_size": 8, "max_length": 256, "strength": 1.0, "texts": 10},
     "nli": {"size": 240, "epochs": 3, "batch_size": 8, "max_length": 64, "strength": 10.0, "texts": 16},
     "toxic": {"size": 120, "epochs": 3, "batch_size": 8, "max_length": 64, "strength": 1.0, "texts": 20},
