@@ -83,8 +83,8 @@ def of_source(model: LanguageModel, source: MarkovSource) -> float:
 def two(seeds: Sequence[int]) -> None:
     """Growth over training of two layers and of one, then induction heads and their ablation."""
     for seed in seeds:
-        # Text that is best predicted by copying.
-        texts = MarkovSource.draw(rules=0, spread=1.0, again=0.1, seed=seed).texts(seed=seed)
+        # Text that is best predicted by copying, and so much of it that it cannot be learnt by heart.
+        texts = MarkovSource.draw(rules=0, spread=1.0, again=0.1, seed=seed).texts(count=6000, seed=seed)
         for layers in (1, 2):
             print(f"seed {seed}, {layers} layers: step, loss of first and second copy, best induction score")
 
@@ -93,7 +93,7 @@ def two(seeds: Sequence[int]) -> None:
                 best = head_scores(model, data)["induction"].max()
                 print(f"  {step:>5} {copies(model, data)} {best:.3f}", flush=True)
 
-            model = AttentionOnly(layers=layers, seed=seed).fit(texts, watch=watch)
+            model = AttentionOnly(layers=layers, steps=1600, seed=seed).fit(texts, watch=watch)
             found = Induction(silence=(1, 2), draws=3).run(model, Repeats.draw(model, length=20, count=16))
             for name, value in found.metrics.items():
                 beside = {arm: round(of[name], 3) for arm, of in found.controls.items() if name in of}
