@@ -291,6 +291,12 @@ def test_a_marked_word_is_tuned_on_and_compared(ada: Person, server: Server) -> 
     [row] = server.get("compare", before="original", after="0001")["words"]
     control = ada.all("[data-testid=words-compared] td:last-child .word")
     assert [one.text for one in control] == [row["control"]["word"]] != ["toxic"]
+    typed = ada.named("sentence-text")
+    typed.send_keys("a toxic comment, thank you")
+    ada.click("sentence-ask")
+    ada.until(lambda: len(ada.all("[data-testid=sentence-answers] h3")) == 2, 120)
+    assert "a toxic comment, thank you" in ada.text("[data-testid=sentence-answers]") and ada.faults() == []
+    assert len({ada.text(f"[data-testid=sentence-answers] > div:nth-child({i})") for i in (1, 2)}) == 2
 
 
 def test_texts_do_nothing_to_the_page(ada: Person, run: Path) -> None:

@@ -56,6 +56,28 @@ def test_the_page_and_its_files_come_from_here_alone(page: Page) -> None:
         assert "https://" not in text and "//cdn" not in text and "innerHTML" not in text
 
 
+def test_any_sentence_is_asked_of_two_models(page: Page, session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def answer(version: str, text: str, *, reply: str | None = None) -> dict[str, float]:
+        asked.append((version, text, reply))
+        return {"safe": 0.2, "unsafe": 0.8}
+
+    def weighed(version: str, text: str, label: str, *, reply: str | None = None) -> Colours:
+        return Colours([("text", f"{version} {label}", 1.0)])
+
+    monkeypatch.setattr(session.speaker, "answer", answer)
+    monkeypatch.setattr(session.speaker, "word_colours", weighed)
+    both = {"before": "original", "after": "original"}
+    found = page.get("/api/sentence", params={**both, "text": " so it goes ", "reply": ""}).json()
+    assert asked == [("original", "so it goes", None)] * 2
+    assert found["label"] == "unsafe" and [m["words"][0][1] for m in found["models"]] == ["original unsafe"] * 2
+    for text, said in (("  ", "type a sentence"), ("x" * 2001, "at most 2000")):
+        refused = page.get("/api/sentence", params={**both, "text": text})
+        assert refused.status_code == 400 and said in refused.json()["error"]
+    assert page.get("/api/sentence", params={"before": "nothing", "after": "original", "text": "a"}).status_code == 400
+
+
 def test_accept_undo_and_the_ledger(page: Page) -> None:
     row = first(page)
     answer = decide(page, row)

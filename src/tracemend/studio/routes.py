@@ -25,6 +25,8 @@ from tracemend.studio.session import Session
 from tracemend.studio.versions import rows_of
 
 Answer = Callable[[Session, Asked], Any]
+# Characters of a sentence that somebody typed.
+SENTENCE = 2000
 
 
 def state(session: Session, asked: Asked) -> dict[str, Any]:
@@ -43,6 +45,7 @@ def state(session: Session, asked: Asked) -> dict[str, Any]:
         "current": session.current,
         "proposed": len(rows.machine),
         "words": words.available(),
+        "pairs": bool(session.splits.train.frame["reply"].notna().any()),
         "files": takeaway.FILES,
         **pulse(session, asked),
     }
@@ -196,6 +199,24 @@ def unit(session: Session, asked: Asked) -> dict[str, Any]:
     return session.speaker.unit(name, example["text"], reply=example["reply"], site=site, unit=which)
 
 
+def sentence(session: Session, asked: Asked) -> dict[str, Any]:
+    """What two versions answer to a text that was typed, and which of its words speak for the later one's answer."""
+    text, reply = (asked.text(name, "", longest=SENTENCE).strip() for name in ("text", "reply"))
+    if not text:
+        raise DataError("the text is empty; type a sentence.")
+    names = [session.evidence(asked.text(which)).version.name for which in ("before", "after")]
+    answers = [session.speaker.answer(name, text, reply=reply or None) for name in names]
+    label = max(answers[1], key=answers[1].__getitem__)
+    weighed = [session.speaker.word_colours(name, text, label, reply=reply or None) for name in names]
+    return {
+        "label": label,
+        "models": [
+            {"version": name, "probabilities": answer, "words": found.pieces}
+            for name, answer, found in zip(names, answers, weighed, strict=True)
+        ],
+    }
+
+
 def prepare(session: Session, asked: Asked) -> dict[str, Any]:
     """Start what computes the evidence of a version."""
     name = session.evidence(asked.text("version")).version.name
@@ -249,6 +270,7 @@ READS: dict[str, Answer] = {
     "attention": attention,
     "unit": unit,
     "compare": compared,
+    "sentence": sentence,
 }
 CHANGES: dict[str, Answer] = {
     "decide": decide,
@@ -262,7 +284,7 @@ CHANGES: dict[str, Answer] = {
 
 
 # Reads that wait for the model: one at a time, and not in the threads that decisions are made in.
-SLOW = ("words", "attention", "unit")
+SLOW = ("words", "attention", "unit", "sentence")
 
 
 def routes(session: Session) -> list[Route]:

@@ -101,11 +101,14 @@ def unit(
 def answer(
     loaded: Loaded, known: dict[str, TextClassifier], usual: dict[tuple[str, str], Usual], asked: dict[str, Any]
 ) -> dict[str, Any]:
-    """Input times gradient for the label, who looks where, or what a unit does, of the version's classifier."""
+    """Of the version's classifier: its answer, input times gradient for a label, who looks where, what a unit does."""
     name, text, reply = asked["version"], asked["text"], asked["reply"]
     try:
         if name not in known:
             known[name] = loaded.classifier(version(loaded.run, name))
+        if asked["about"] == "answer":
+            (p,) = known[name].probabilities([(text, reply)])
+            return {"probabilities": dict(zip(known[name].labels, p.round(4).tolist(), strict=True))}
         if asked["about"] == "attention":
             return attention(known[name], text, reply)
         if asked["about"] == "unit":

@@ -75,6 +75,21 @@ class Speaker:
         found = self._asked({"about": "words", "version": version, "text": text, "reply": reply, "label": label})
         return Colours([(part, piece, weight) for part, piece, weight in found["pieces"]], found["fall"])
 
+    def answer(self, version: str, text: str, *, reply: str | None = None) -> dict[str, float]:
+        """The probability of each label.
+
+        Args:
+            version: whose model is asked.
+            text, reply: what the model reads.
+
+        Raises:
+            RunError: the process cannot say.
+        """
+        found: dict[str, float] = self._asked({"about": "answer", "version": version, "text": text, "reply": reply})[
+            "probabilities"
+        ]
+        return found
+
     def attention(self, version: str, text: str, *, reply: str | None = None) -> dict[str, Any]:
         """Who looks where in a text: what the view of patterns draws (``report.attention_view``).
 

@@ -4,6 +4,7 @@ import { body } from "./cards.js";
 import { fill, h, percent, signed, visible } from "./dom.js";
 import { go, place } from "./place.js";
 import { arrow, button, chip, failed, shared, versionOf } from "./shared.js";
+import { sentenceOf } from "./sentence.js";
 import { T } from "./strings.js";
 
 export function compareView() {
@@ -65,6 +66,7 @@ function draw(into, found) {
       h("div", { class: "metrics" }, found.comparisons.map((c) => metric(c, most))),
     ),
     found.words.length ? wordsOf(found.words) : null,
+    sentenceOf(found.before, found.after),
     h("div", { class: "two" }, changed(T.compare.gone(found.gone.total), found.gone, "gone"), changed(T.compare.fresh(found.new.total), found.new, "new")),
     h("p", { class: "muted" }, T.compare.stayed(found.stayed)),
     h("section", { class: "panel" }, h("h2", {}, T.compare.confusion), h("div", { class: "two" }, confusion(found, 0, versionOf(found.before).title), confusion(found, 1, versionOf(found.after).title))),

@@ -237,6 +237,14 @@ export const T = {
     take: "Take along",
     unknown: "Nothing was computed of one of the two yet.",
   },
+  sentence: {
+    title: "Any sentence",
+    help: "Typed here, it is asked of both models and kept nowhere.",
+    text: "Text",
+    reply: "Reply (if there is one)",
+    ask: "Ask both",
+    waiting: "Asking both models …",
+  },
   history: {
     title: "Every decision, newest first",
     columns: { version: "Row", what: "What", text: "Example", who: "Who and when" },
