@@ -142,6 +142,7 @@ def test_the_preset_of_the_paper_is_a_start():
         ({"kernel": "cos"}, r"kernel 'cos' is not one of: cosine, dot"),
         ({"epochs": 0}, r"epochs is 0; it must be at least 1"),
         ({"preset": "gbare"}, r"preset 'gbare' is not one of: default, gbair"),
+        ({"validation": "noisy", "fold_epochs": 2}, r"with noisy validation none is tuned\. Give such labels"),
     ],
 )
 def test_a_wrong_choice_is_answered_with_the_valid_ones(choices, said):

@@ -247,6 +247,11 @@ def configured(preset: str = "default", *, seed: int = 0, **choices: Unpack[Choi
     if not 0 <= noise <= 1:
         raise TuningError(f"noise is {noise}; it is a share of the labels, from 0 to 1.")
     method = replace(method, tuning=tuning, tracin=tracin, **given)  # type: ignore[arg-type]
+    if given.get("fold_epochs") and method.validation == "noisy":
+        raise TuningError(
+            "fold_epochs is of models that are tuned beside validation labels known to be right; with noisy validation "
+            "none is tuned. Give such labels (valid, --valid), or leave fold_epochs out."
+        )
     check_posterior(method)
     return method
 
