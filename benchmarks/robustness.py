@@ -15,9 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.seeds import each_seed
+from benchmarks.seeds import each_seed, gap_of
 from tracemend.data import Splits, make_splits, reference, sample
-from tracemend.evaluate import mean_interval
 from tracemend.mend import Robustness
 from tracemend.models import LanguageModel
 from tracemend.tuning import Tuning
@@ -52,10 +51,10 @@ def summary(found: dict[str, Any]) -> dict[str, Any]:
     }
     for arm in ("none", "adversarial"):
         for name in FIGURES:
-            gaps = [found[seed]["arms"]["tied"][name] - found[seed]["arms"][arm][name] for seed in found]
-            # One draw or two give no interval.
-            ends = mean_interval(gaps) if len(gaps) > 2 else ()
-            made["tied"][f"{name} - {arm}"] = [round(float(v), 3) for v in (np.mean(gaps), *ends)]
+            arms_of = [of["arms"] for of in found.values()]
+            made["tied"][f"{name} - {arm}"] = gap_of(
+                [of["tied"][name] for of in arms_of], [of[arm][name] for of in arms_of]
+            )
     return made
 
 

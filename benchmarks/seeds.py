@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from tracemend.evaluate import paired_difference
 from tracemend.models import LanguageModel, load
 
 Seed = Callable[[int, LanguageModel, argparse.Namespace], dict[str, Any]]
 Summary = Callable[[dict[str, Any]], dict[str, Any]]
+# Differences of fewer seeds get no interval.
+FEWEST = 3
+
+
+def gap_of(first: Sequence[float], second: Sequence[float]) -> list[float]:
+    """The mean difference of two arms over the same seeds, from three seeds on with the ends of its 95 % t interval."""
+    if not np.isfinite([*first, *second]).all():
+        return []  # no tau where nothing was compared: what is not measured has no difference
+    found = paired_difference(first, second)
+    ends = (found.low, found.high) if found.runs >= FEWEST else ()
+    return [round(float(value), 3) for value in (found.difference, *ends)]
 
 
 def each_seed(parser: argparse.ArgumentParser, seed_of: Seed, summary: Summary) -> None:

@@ -19,9 +19,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.saliency import WORD, planted
-from benchmarks.seeds import each_seed
+from benchmarks.seeds import each_seed, gap_of
 from tracemend.data import Labelled, Splits, make_splits, reference, sample
-from tracemend.evaluate import mean_interval
 from tracemend.mend.distil import distil, softened
 from tracemend.mend.head_words import head_of, local_mutual_information
 from tracemend.mend.shortcuts import Shortcuts
@@ -99,10 +98,9 @@ def summary(found: dict[str, Any]) -> dict[str, Any]:
     }
     for arm in ("student", "shuffled degrees"):
         for name in SETS:
-            differences = [found[seed][arm][name] - found[seed]["planted"][name] for seed in found]
-            # One draw or two give no interval.
-            ends = mean_interval(differences) if len(differences) > 2 else ()
-            made[arm][f"{name} - teacher"] = [round(float(v), 3) for v in (np.mean(differences), *ends)]
+            made[arm][f"{name} - teacher"] = gap_of(
+                [of[arm][name] for of in found.values()], [of["planted"][name] for of in found.values()]
+            )
     return made
 
 

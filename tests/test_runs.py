@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import math
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -184,13 +187,64 @@ def test_a_step_that_failed_is_done_again(tmp_path: Path) -> None:
 def test_another_run_in_the_directory_is_an_error_that_names_the_difference(
     tmp_path: Path, changes: dict[str, Any], difference: str
 ) -> None:
-    make(tmp_path / "run")
+    make(tmp_path / "run").step("tune", lambda: 1)
     before = (tmp_path / "run" / "config.json").read_bytes()
     with pytest.raises(RunError) as caught:
         make(tmp_path / "run", **changes)
     assert difference in str(caught.value) and "Choose another --out" in str(caught.value)
     assert "xyz" not in str(caught.value)
     assert (tmp_path / "run" / "config.json").read_bytes() == before
+
+
+def test_a_directory_without_work_goes_to_the_next_configuration(tmp_path: Path) -> None:
+    refused = make(tmp_path / "run")
+    (tmp_path / "run" / "tuning").mkdir()
+    (tmp_path / "run" / "events.jsonl").write_text("old")
+    write_parquet(tmp_path / "run" / "examples.parquet", pd.DataFrame({"a": [1]}))
+    run = make(tmp_path / "run", config={"seed": 1})
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["config"] == {"seed": 1}
+    assert not {"events.jsonl", "examples.parquet"} & {p.name for p in run.path.iterdir()}
+    run.step("tune", lambda: 1)
+    with pytest.raises(RunError, match="belongs to another run"):
+        make(tmp_path / "run", config=refused.config)
+
+
+@pytest.mark.parametrize("name", ["result.json", "mine.txt", "tuning/adapter.bin"])
+def test_a_directory_with_anything_else_does_not(tmp_path: Path, name: str) -> None:
+    path = make(tmp_path / "run").path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("{}")
+    with pytest.raises(RunError, match="belongs to another run"):
+        make(tmp_path / "run", config={})
+    assert path.exists()
+
+
+def test_a_directory_that_another_process_works_in_is_not_taken(tmp_path: Path) -> None:
+    code = (
+        "import sys; from tracemend.runs import RunDirectory; held = RunDirectory(sys.argv[1], command='a', config={})"
+    )
+    given = [sys.executable, "-c", f"{code}; print('here', flush=True); sys.stdin.read()", str(tmp_path / "run")]
+    with subprocess.Popen(given, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "here\n"
+        before = (tmp_path / "run" / "config.json").read_bytes()
+        with pytest.raises(RunError, match="belongs to another run"):
+            make(tmp_path / "run")
+        RunDirectory(tmp_path / "run", command="a", config={})  # the same run: ranks share a directory
+        assert (tmp_path / "run" / "config.json").read_bytes() == before
+        other.communicate("")
+    make(tmp_path / "run")
+
+
+def test_no_file_stays_open(tmp_path: Path) -> None:
+    folder = Path("/proc/self/fd")
+    if not folder.exists():
+        pytest.skip("open files are not listed here")
+    before = len(list(folder.iterdir()))
+    for i in range(20):
+        make(tmp_path / str(i))
+    gc.collect()
+    assert len(list(folder.iterdir())) <= before + 1
 
 
 def test_a_damaged_configuration_is_named(tmp_path: Path) -> None:

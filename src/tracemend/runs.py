@@ -12,19 +12,29 @@ import json
 import os
 import platform
 import uuid
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import IO, Any
+from types import ModuleType
+from typing import IO, Any, ClassVar
 
 import numpy as np
 import pandas as pd
 
 from tracemend.errors import RunError
 
+fcntl: ModuleType | None
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 SCHEMA = 1
 # Differences of configuration that a message names.
 _SHOWN = 3
+# What a run leaves before its work has begun, and writes anew.
+_BEGUN = frozenset({"config.json", "events.jsonl", "examples.parquet"})
 _RECORDED = ("tracemend", "torch", "transformers", "peft", "numpy", "pandas", "scikit-learn")
 
 
@@ -169,8 +179,58 @@ def read_result(run: Path) -> dict[str, Any]:
     return found
 
 
+class _Hold:
+    """This process's lock on a directory: shared by all who work there, exclusive while one decides whose it is.
+
+    It is of the process, so that whoever was refused can ask again, and goes when the last run directory of it does.
+    Where a file system or platform knows no such lock, nobody is ever alone, and nothing is taken over.
+    """
+
+    _known: ClassVar[weakref.WeakValueDictionary[Path, _Hold]] = weakref.WeakValueDictionary()
+
+    def __init__(self, path: Path) -> None:
+        self._file: int | None = None
+        with contextlib.suppress(OSError):
+            self._file = os.open(path, os.O_RDONLY)
+            weakref.finalize(self, os.close, self._file)
+
+    @classmethod
+    def of(cls, path: Path) -> _Hold:
+        """The one hold that this process has of a directory."""
+        place = path.resolve()
+        found = cls._known.get(place)
+        if found is None:
+            found = cls._known[place] = cls(place)
+        return found
+
+    def alone(self) -> bool:
+        """Whether no other process works there; until :meth:`share` none begins to. Else waits until it is decided."""
+        if fcntl is None or self._file is None:
+            return False
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self.share()
+            return False
+        return True
+
+    def share(self) -> None:
+        """Work there beside others."""
+        if fcntl is not None and self._file is not None:
+            with contextlib.suppress(OSError):
+                fcntl.flock(self._file, fcntl.LOCK_SH)
+
+
+def _bare(path: Path) -> bool:
+    """Whether a run's directory holds nothing of its work."""
+    return all(of.is_dir() or of.match(".*.tmp") or str(of.relative_to(path)) in _BEGUN for of in path.rglob("*"))
+
+
 class RunDirectory:
     """One run on disk: ``config.json`` says what it is, ``result.json`` what came out.
+
+    A directory in which no work was done, since its run was refused or stopped before, goes to whoever asks next; not
+    while another process is about to work there.
 
     Args:
         path: the directory; made if it is not there.
@@ -202,17 +262,31 @@ class RunDirectory:
             raise RunError(f"--out {self.path} cannot be made ({error.strerror}); choose another directory.") from error
         identity = {"schema": SCHEMA, "command": command, "config": self.config, "fingerprints": self.fingerprints}
         there = self.path / "config.json"
-        if there.exists():
-            self._compare(read_json(there), identity)
-        elif any(p for p in self.path.iterdir() if not p.name.startswith(".")):
-            raise RunError(
-                f"--out {self.path} holds files that are not a run of tracemend; "
-                "choose a new or empty directory (nothing was changed)."
-            )
-        else:
-            write_json(there, identity)
+        self._hold = _Hold.of(self.path)
+        alone = self._hold.alone()
+        try:
+            if there.exists():
+                differences = self._differences(read_json(there), identity)
+                if differences and not (alone and _bare(self.path)):
+                    raise RunError(
+                        f"--out {self.path} belongs to another run ({'; '.join(differences)}). "
+                        "Choose another --out, or give the command that made it to resume it; nothing was changed."
+                    )
+                if differences:
+                    for name in sorted(_BEGUN - {"config.json"}):
+                        (self.path / name).unlink(missing_ok=True)
+                    write_json(there, identity)
+            elif any(p for p in self.path.iterdir() if not p.name.startswith(".")):
+                raise RunError(
+                    f"--out {self.path} holds files that are not a run of tracemend; "
+                    "choose a new or empty directory (nothing was changed)."
+                )
+            else:
+                write_json(there, identity)
+        finally:
+            self._hold.share()
 
-    def _compare(self, there: Any, identity: Mapping[str, Any]) -> None:
+    def _differences(self, there: Any, identity: Mapping[str, Any]) -> list[str]:
         if not isinstance(there, Mapping) or "command" not in there:
             raise RunError(
                 f"{self.path / 'config.json'} is damaged (it names no command); choose another --out, or delete "
@@ -236,11 +310,7 @@ class RunDirectory:
                 if prints[0].get(key) != prints[1].get(key)
             }
             differences.append(f"{'and ' if differences else ''}other {' and '.join(sorted(other))}")
-        if differences:
-            raise RunError(
-                f"--out {self.path} belongs to another run ({'; '.join(differences)}). "
-                "Choose another --out, or give the command that made it to resume it; nothing was changed."
-            )
+        return differences
 
     @property
     def result(self) -> dict[str, Any] | None:

@@ -108,6 +108,29 @@ def test_the_interval_covers_as_often_as_it_says():
     assert 0.88 <= np.mean(covered) <= 0.98
 
 
+def test_runs_that_stand_alone_have_students_t():
+    from scipy import stats
+
+    one, other = np.array([0.81, 0.84, 0.80, 0.79]), np.array([0.70, 0.71, 0.72, 0.74])
+    told = stats.ttest_rel(one, other)
+    for clusters in (None, ["a"] * 4):
+        found = paired_difference(one, other, clusters=clusters)
+        assert found.p == pytest.approx(told.pvalue)
+        assert (found.low, found.high) == pytest.approx(tuple(told.confidence_interval()))
+
+
+def test_three_small_differences_of_one_sign_show_nothing():
+    found = paired_difference([0.701, 0.702, 0.709], [0.7, 0.7, 0.7])
+    assert found.low < 0 < found.high and found.p > 0.05 and not found.shown
+
+
+@pytest.mark.parametrize(("runs", "shown"), [(3, False), (5, False), (6, True)])
+def test_equal_differences_are_told_by_their_signs(runs, shown):
+    found = paired_difference([0.75] * runs, [0.5] * runs)
+    assert found.p == 2.0 ** (1 - runs) and found.shown == shown
+    assert (found.low, found.high) == ((0.25, 0.25) if shown else (-np.inf, np.inf))
+
+
 def test_every_cluster_counts_alike_and_drawing_clusters_is_wider():
     gaps = np.array([1.0] * 6 + [0.0] * 2)
     clusters = ["a"] * 6 + ["b"] * 2

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,7 +23,7 @@ from tracemend.data import (
     thinned,
 )
 from tracemend.errors import DataError, TracemendError
-from tracemend.evaluate import Axes, compared, er_test
+from tracemend.evaluate import Axes, ErTest, compared, er_test
 
 LABELS = ("negative", "positive")
 
@@ -99,13 +100,26 @@ def test_the_same_model_twice_differs_by_exactly_nothing():
     assert set(table["verdict"]) == {"no effect shown"} and (table["p"] == 1).all()
 
 
-def test_a_better_arm_is_called_so_and_two_seeds_call_nothing():
-    def coin(pairs: Sequence[tuple[str, str | None]]) -> np.ndarray:
-        p = by_words(pairs)
-        return p[:, ::-1]
+def made_up(values: np.ndarray) -> list[ErTest]:
+    """A test a seed of these figures [seeds, figures]."""
+    return [
+        ErTest(pd.DataFrame({"axis": "unseen", "set": [f"s{i}" for i in range(len(own))], "figure": "x", "value": own}))
+        for own in values
+    ]
 
-    axes = Axes(unseen=AXES.unseen)
-    good, bad = ([er_test(one, LABELS, axes, seed=seed) for seed in range(5)] for one in (by_words, coin))
+
+@pytest.mark.parametrize("kind", ["normal", "of 20 cases"])
+def test_noise_is_seldom_called_better_or_worse(kind):
+    rng, claimed, families = np.random.default_rng(0), 0, 100
+    for _ in range(families):
+        arms = rng.normal(0.7, 0.02, (2, 3, 30)) if kind == "normal" else rng.binomial(20, 0.7, (2, 3, 30)) / 20
+        claimed += bool((compared(*map(made_up, arms))["verdict"] != "no effect shown").any())
+    assert claimed / families <= 0.08  # 0.05, and what 100 families may be off by
+
+
+def test_a_better_arm_is_called_so_and_two_seeds_call_nothing():
+    rng = np.random.default_rng(0)
+    good, bad = (made_up(rng.normal(mean, 0.01, (5, 1))) for mean in (0.8, 0.6))
     assert compared(good, bad)["verdict"].tolist() == ["better"]
     assert compared(bad, good)["verdict"].tolist() == ["worse"]
     few = compared(good[:2], bad[:2])

@@ -86,7 +86,7 @@ def er(
                 )
         named = [one.rows.assign(run=str(p)) for one, p in zip(found, (*run, *other), strict=True)]
         rows = pd.concat(named, ignore_index=True)
-        gap = compared(found[: len(run)], found[len(run) :], seed=seed) if other else None
+        gap = compared(found[: len(run)], found[len(run) :]) if other else None
         tables = {"rows": rows} if gap is None else {"rows": rows, "compared": gap}
         for name, table in tables.items():
             with atomic(out / f"{name}.csv", "wb") as file:

@@ -86,7 +86,7 @@ class Amplify(Method[AmplifyResult]):
     the words of all labels. Controls: ``labels only``, the examples without words; ``random words``, as many other
     words of the same text (its key words only where it has no others); ``another sample's words``, the key words of
     the next sample; ``zero-shot``; ``majority``, the most frequent training label (accuracy alone). Findings give
-    paired bootstrap intervals over texts.
+    paired t intervals over texts.
 
     Attributes:
         words: ``label=word`` for labels whose names are no words.

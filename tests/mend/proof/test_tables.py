@@ -51,6 +51,7 @@ def test_detection_names_means_differences_and_chance():
     assert mine[3] == "0.510" and mine[4].startswith("+0.200 (+0.1") and "not shown" not in mine[4]
     assert "not shown" in cells(text, "trace.em")[4]
     assert text.splitlines()[-1].startswith("Chance: AP and precision 0.300")
+    assert "bootstrap interval, sets drawn first" in text and "cannot be below" in text
     assert "over the 2 comparisons" in text  # the ceiling knows the truth and is no rival
     order = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ")]
     assert order[-1] == "ceiling"
@@ -106,6 +107,8 @@ def test_repair_names_share_touched_and_the_cost_of_the_loop():
     assert "AP after tuning on clean labels 0.901, on these 0.700; 30.0 % of the labels are wrong" in text
     assert "Change of AP by default: +0.160" in text
     assert "over the 3 comparisons" in text  # not the oracle
+    assert "95 % t interval over its draws" in text and "resamples" not in text  # one set
+    assert cells(text, "nothing")[2] == "+0.160 (+0.135 to +0.185)"
 
 
 def test_harmless_and_harmful_are_told_at_no_noise():

@@ -17,11 +17,12 @@ DEFAULT_ARM = "default"
 FEWEST, FEWEST_P = 3, 6
 # What a person must know to read an interval; printed under every table.
 RULE = (
-    "Difference: {default} minus the row, over the same draws; 95 % bootstrap interval, {how}; of few sets and draws "
-    "it is too narrow. p: two-sided, from six draws on, Holm-adjusted over the {m} comparisons of this table, of "
-    "10,000 resamples, so that it cannot be below {floor:.3f}. 'not shown': the interval's lower end is not above 0. "
-    "Other figures: means over the draws of a set, then over sets."
+    "Difference: {default} minus the row, over the same draws; 95 % {how}. p: two-sided, from six draws on, "
+    "Holm-adjusted over the {m} comparisons of this table{floor}. 'not shown': the interval's lower end is not above "
+    "0. Other figures: means over the draws of a set, then over sets."
 )
+_ONE_SET = "t interval over its draws"
+_SETS = "bootstrap interval, sets drawn first, then seeds within them; of few sets and draws it is too narrow"
 
 
 def tables(rows: pd.DataFrame, part: str, *, default: str | None = None) -> str:
@@ -147,7 +148,7 @@ def _against(block: pd.DataFrame, default: str, arm: str) -> Difference | None:
 def _paired(first: np.ndarray, second: np.ndarray, sets: Iterable[str]) -> Difference:
     found = paired_difference(first, second, clusters=list(sets))
     nan = float("nan")
-    # A bootstrap over one draw or two is an interval of nothing.
+    # One draw or two say next to nothing of the spread.
     if found.runs < FEWEST:
         return replace(found, low=nan, high=nan, p=nan)
     return found if found.runs >= FEWEST_P else replace(found, p=nan)
@@ -178,9 +179,9 @@ def _rule(block: pd.DataFrame, arms: Sequence[str], default: str, *, apart: tupl
     if default not in arms:
         return f"No row of {default} is there yet, so nothing is compared."
     sets = block["dataset"].nunique()
-    how = "sets drawn first, then seeds within them" if sets > 1 else "seeds drawn"
     m = sum(arm != default and arm not in apart for arm in arms)
-    return RULE.format(default=default, how=how, m=m, floor=min(1.0, 2 * m / 10_001))
+    floor = f", of 10,000 resamples, so that it cannot be below {min(1.0, 2 * m / 10_001):.3f}" if sets > 1 else ""
+    return RULE.format(default=default, how=_SETS if sets > 1 else _ONE_SET, m=m, floor=floor)
 
 
 def _draws(block: pd.DataFrame) -> str:
