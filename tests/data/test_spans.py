@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from tracemend.data.reference import available_folder
 from tracemend.data.spans import dependency_spans, entity_spans, gum_entities, read_spans
-from tracemend.data.treebanks import Sentence, Treebank
+from tracemend.data.treebanks import Sentence, Treebank, read_conllu
 from tracemend.errors import DataError
 
 
@@ -69,6 +70,46 @@ def test_a_split_keeps_sentences_whole(save):
     assert sum(map(len, parts.values())) == 40 and len(of["test"]) == 4 and len(of["dev"]) == 2
     given = read_spans(save("b.jsonl", "\n".join(line(target, part=p) for p in ("train", "dev", "test", "test"))))
     assert [len(given.split()[p]) for p in ("train", "dev", "test")] == [1, 1, 2]
+
+
+def many(save, documents, parts=()):
+    target = {"span1": [0, 1], "label": "x"}
+    parts = parts or [""] * len(documents)
+    return read_spans(
+        save("m.jsonl", "\n".join(line(target, document=d, part=p) for d, p in zip(documents, parts, strict=True)))
+    )
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_document_crosses_a_split(save, seed):
+    found = many(save, [f"d{i // 5}" for i in range(60)])
+    parts = found.split(seed=seed)
+    of = {part: {found.document[i] for i in own.sentence} for part, own in parts.items()}
+    assert all(of.values()) and sum(map(len, of.values())) == 12
+    assert sum(map(len, parts.values())) == 60
+
+
+def test_a_published_dev_serves_as_train_beside_a_published_test(save):
+    found = many(save, [f"d{i}" for i in range(12)], ["dev"] * 8 + ["test"] * 4)
+    parts = found.split()
+    assert parts["test"].sentence == (8, 9, 10, 11)
+    assert len(parts["train"]) + len(parts["dev"]) == 8 and len(parts["dev"]) >= 1
+
+
+def test_one_document_and_a_document_in_two_parts_are_refused(save):
+    with pytest.raises(DataError, match="1 document to divide"):
+        many(save, ["d"] * 9).split()
+    with pytest.raises(DataError, match="lies in two parts"):
+        many(save, ["a", "b", "c", "a"], ["train", "dev", "test", "test"]).split()
+
+
+def test_gum_is_split_by_document():
+    folder = available_folder("gum")
+    if folder is None:
+        pytest.skip("gum is not here; set TRACEMEND_DATA")
+    found = gum_entities(read_conllu(folder / "test.conllu"))
+    of = {part: {found.document[i] for i in own.sentence} for part, own in found.split().items()}
+    assert all(of.values()) and sum(map(len, of.values())) == 24
 
 
 def test_mentions_as_gum_writes_them():

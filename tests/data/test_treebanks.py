@@ -142,6 +142,14 @@ def test_a_sample_has_whole_sentences_and_follows_its_seed():
     assert made.sample(22, seed=1).words == made.sample(22, seed=1).words != made.sample(22, seed=2).words
 
 
+@pytest.mark.parametrize(
+    ("heads", "found"), [((1, 0, -1, 2), "cycle"), ((1, -1, -1, 2), "2 roots"), ((1, -1), "2 heads for 4 words")]
+)
+def test_a_sentence_made_in_python_has_a_tree_or_none(heads, found):
+    with pytest.raises(DataError, match=found):
+        Sentence(words=("my", "film", "is", "good"), heads=heads, id="s")
+
+
 def test_bio(save):
     text = "# newdoc id = d\n# sent_id = one\n1\tin\tO\n2\tNew\tB-LOC\n3\tYork\tI-LOC\n\nBob B-PER\n# O\n"
     first, second = read_bio(save("a.iob2", text)).sentences

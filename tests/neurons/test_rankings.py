@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.neurons.planted import SITE, UNIT, planted_unit
+from tracemend.data import Treebank
 from tracemend.errors import NeuronError
 from tracemend.neurons import GaussianRanking, LinearRanking, ProbelessRanking
 from tracemend.neurons.orders import ORDERS, by_mass, first_masses, mean_differences
@@ -41,6 +42,24 @@ def test_the_planted_neuron_is_worth_more_than_random_and_last_ones(planted):
     assert any("beat the last units" in said for said in found.findings)
     gaussian = replace(GaussianRanking.tiny()[0], site=SITE, at=1).run(model, bank)
     assert gaussian.table()["unit"][0] == UNIT and gaussian.metrics["nmi"] > 0.4
+
+
+def test_labels_of_test_that_training_lacks_count_as_errors(planted):
+    model, bank, _ = planted
+    parts = ["train"] * 36 + ["dev"] * 12 + ["test"] * 12
+    given = Treebank(sentences=tuple(replace(s, part=p) for s, p in zip(bank.sentences, parts, strict=True)))
+    strange = [
+        replace(s, tags={"upos": ("STRANGE", *s.tags["upos"][1:])}) if s.part == "test" else s for s in given.sentences
+    ]
+    less = replace(given, sentences=tuple(strange))
+    for method in (replace(ProbelessRanking.tiny()[0], site=SITE, sizes=(1,), at=1),
+                   replace(GaussianRanking.tiny()[0], site=SITE, at=1)):  # fmt: skip
+        method = replace(method, train_items=500, test_items=500)
+        before, found = method.run(model, given), method.run(model, less)
+        right = before.metrics["accuracy"] * 60
+        assert right - 12 <= found.metrics["accuracy"] * 60 + 1e-6 <= min(right, 48) + 2e-6
+        assert found.controls["majority"]["accuracy"] < before.controls["majority"]["accuracy"]
+        assert any(said.startswith("12 test words have labels that training lacks") for said in found.findings)
 
 
 @given(st.integers(2, 6), st.integers(1, 8), st.integers(0, 50))

@@ -40,6 +40,18 @@ def test_the_mixture_leans_to_the_layer_that_holds_the_labels():
         ScalarMix().fit(hidden, train, y[:3], 2, test)
 
 
+def test_the_mixture_sees_nothing_of_the_test_words():
+    rng = np.random.default_rng(0)
+    hidden = torch.from_numpy(rng.normal(size=(3, 80, 4)).astype(np.float32))
+    other = hidden.clone()
+    other[:, 60:] = 50 * other[:, 60:] + 9
+    at = np.stack([np.arange(80), np.arange(80) + 1], axis=1)
+    y = rng.integers(2, size=50)
+    train, test = Spans(at[:50], at[5:55]), Spans(at[70:], at[60:70])
+    one, two = (ScalarMix(width=8, epochs=2).fit(h, train, y, 2, test) for h in (hidden, other))
+    assert one.weights.tolist() == two.weights.tolist()
+
+
 @pytest.fixture(scope="module")
 def found():
     method, model, data = EdgeProbe.tiny()

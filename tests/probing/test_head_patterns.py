@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -77,12 +78,43 @@ def test_every_family(architecture):
     assert replace(method, pairs=4).named(tiny(architecture), data) == found.table()["pattern"].tolist()
 
 
+def test_heads_without_patterns_of_their_own_agree_as_often_as_dealt_ones(monkeypatch):
+    rng = np.random.default_rng(0)
+    kinds = rng.choice(6, size=(12, 10), p=[0.15, 0.01, 0.14, 0.01, 0.1, 0.59])
+    kinds[:, :2] = rng.choice(6, size=(12, 1))  # a head of its own kind is no longer one once it is dealt out
+    monkeypatch.setattr(HeadPatterns, "_read", lambda self, *_: (kinds, kinds))
+    method, model, data = HeadPatterns.tiny()
+    found = method.run(model, data)
+    modal = np.mean([(row == np.bincount(row).argmax()).mean() for row in kinds])
+    assert found.metrics["consistency"] == pytest.approx(modal)
+    assert abs(found.controls["independent"]["consistency"] - modal) < 0.05
+    assert any(said.endswith("hardly the heads' own.") for said in found.findings)
+    own = np.repeat(np.arange(12)[:, None] % 6, 10, axis=1)
+    monkeypatch.setattr(HeadPatterns, "_read", lambda self, *_: (own, own))
+    found = method.run(model, data)
+    assert found.metrics["consistency"] == 1 and found.controls["independent"]["consistency"] < 0.5
+    assert not any("hardly" in said for said in found.findings)
+
+
+def test_a_token_before_the_text_moves_the_border():
+    method, _, data = HeadPatterns.tiny()
+
+    def tokenizer(text, *, add_special_tokens=True):
+        bare = [hash(word) % 1000 + 10 for word in text.split()]
+        return SimpleNamespace(input_ids=[1, *bare] if add_special_tokens else bare)
+
+    model = SimpleNamespace(tokenizer=tokenizer, family="decoder", window=100)
+    rows, borders = method._rows(model, data)
+    firsts = {tuple(tokenizer(" ".join(words)).input_ids) for words in data.words}
+    assert all(row[0] == 1 and tuple(row[:border]) in firsts for row, border in zip(rows, borders, strict=True))
+
+
 def test_bad_input():
     method, model, data = HeadPatterns.tiny()
     with pytest.raises(ProbeError, match="not 1 sentence"):
         method.run(model, data.take([0]))
     with pytest.raises(ProbeError, match="no two consecutive sentences"):
-        method.run(model, Treebank(sentences=tuple(replace(s, words=("a",)) for s in data.sentences)))
+        method.run(model, Treebank(sentences=tuple(replace(s, words=("a",), heads=None) for s in data.sentences)))
     other = tiny("llama")
     other.network.set_attn_implementation("sdpa")
     with pytest.raises(ModelError, match="keeps no patterns"):

@@ -105,6 +105,20 @@ def test_a_rare_label_is_left_out_and_named():
     assert any("left out: C" in sentence for sentence in found.findings)
 
 
+def test_labels_of_test_that_training_lacks_count_as_errors_and_are_named():
+    made = []
+    for i in range(60):
+        part = "train" if i < 30 else "dev" if i < 40 else "test"
+        tags = {"x": ("A", "B", "C" if part == "test" else "")}
+        made.append(Sentence(words=("good", "film", "people"), tags=tags, id=f"s{i}", document=f"d{i // 2}", part=part))
+    found = LayerProbe(task="x", mdl=False).run(tiny("bert"), Treebank(sentences=tuple(made)))
+    assert found.facts["n_test"] == 60 and found.facts["labels"] == ["A", "B"]
+    assert found.metrics["accuracy"] == pytest.approx(2 / 3)
+    assert found.metrics["macro_f1"] < 0.7
+    assert found.controls["word_type"]["accuracy"] <= 2 / 3
+    assert any(said.startswith("20 of the test items") and said.endswith("C (20).") for said in found.findings)
+
+
 def test_the_most_frequent_label_that_does_as_well_is_named():
     same = labelled_bank(lambda i: ("A" if i % 3 else "B", "A"))
     found = LayerProbe(task="x", mdl=False).run(tiny("bert"), same)

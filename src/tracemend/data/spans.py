@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +33,7 @@ class SpanExamples:
         label: [n].
         part: of each sentence [s]: train, dev, test or empty.
         name: for messages.
+        document: of each sentence [s]: no document crosses a split; a sentence without one (empty) is one of its own.
     """
 
     words: tuple[tuple[str, ...], ...]
@@ -41,6 +43,7 @@ class SpanExamples:
     label: tuple[str, ...]
     part: tuple[str, ...]
     name: str = "spans"
+    document: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.label:
@@ -50,6 +53,8 @@ class SpanExamples:
                 f"{self.name}: {len(self.second)} of {len(self.first)} examples have a second span; on a task of two "
                 "spans each needs both."
             )
+        if self.document and len(self.document) != len(self.words):
+            raise DataError(f"{self.name} names {len(self.document)} documents for {len(self.words)} sentences.")
         for at, sentence in enumerate(self.sentence):
             spans = [self.first[at]] + ([self.second[at]] if self.second is not None else [])
             for begin, end in spans:
@@ -65,7 +70,8 @@ class SpanExamples:
     @property
     def fingerprint(self) -> str:
         """Sha256 (16 hex digits) over all of it."""
-        return fingerprint(self.words, self.sentence, self.first, self.second, self.label, self.part)
+        own = [self.document] if any(self.document) else []
+        return fingerprint(self.words, self.sentence, self.first, self.second, self.label, self.part, *own)
 
     def of(self, part: str) -> Self:
         """The examples of one part; the sentences stay."""
@@ -73,16 +79,36 @@ class SpanExamples:
         return self.take(where)
 
     def split(self, *, shares: Sequence[float] = (0.7, 0.1, 0.2), seed: int = 0) -> dict[str, Self]:
-        """Train, dev and test, whole sentences at a time; published parts stay, see :meth:`Treebank.split`."""
+        """Train, dev and test, whole documents at a time; published parts stay, see :meth:`Treebank.split`.
+
+        Args:
+            shares: of sentences, for what has to be made.
+            seed: of the order of documents.
+
+        Raises:
+            DataError: there are too few documents, or a document lies in two parts.
+        """
         part = np.array(self.part, dtype=object)
         part[~np.isin(part, PARTS)] = "train"
+        if not (part == "train").any():
+            # As of a treebank: a published dev serves as train beside a published test.
+            both = (part == "dev").any() and (part == "test").any()
+            part[part == "dev" if both else np.ones(len(part), dtype=bool)] = "train"
+        document = [name or f"sentence {i}" for i, name in enumerate(self.document or ("",) * len(self.words))]
         rng = np.random.default_rng(seed)
         for name in ("test", "dev"):
             if not (part == name).any():
                 place = PARTS.index(name)
-                own = np.flatnonzero(part == "train")
+                own = np.flatnonzero(part == "train").tolist()
                 size = max(1, round(len(own) * shares[place] / sum(shares[: place + 1])))
-                part[rng.permutation(own)[:size]] = name
+                part[_some_documents([document[i] for i in own], own, size, rng, self.name)] = name
+        crossing = {(document[i], part[i]) for i in range(len(part))}
+        twice = [name for name, n in Counter(name for name, _ in crossing).items() if n > 1]
+        if twice:
+            raise DataError(
+                f"document {sorted(twice)[0]!r} of {self.name} lies in two parts, so a probe would be tested on a text "
+                "that it was trained on; give parts that share no document."
+            )
         made = replace(self, part=tuple(part.tolist()))
         return {name: made.of(name) for name in PARTS}
 
@@ -102,7 +128,7 @@ def read_spans(source: Path | str) -> SpanExamples:
     """Read spans from JSONL, a sentence a line, in the form of jiant's edge probing.
 
     ``{"text": "words with spaces", "targets": [{"span1": [0, 2], "span2": [3, 4], "label": "agent"}]}``; ``words`` (a
-    list) may stand for ``text``, and ``part`` beside them. Spans count words from 0, the end excluded.
+    list) may stand for ``text``, and ``part`` and ``document`` beside them. Spans count words from 0, the end excluded.
 
     Args:
         source: a file, or a folder with train, dev and test.
@@ -119,15 +145,17 @@ def read_spans(source: Path | str) -> SpanExamples:
         raise DataError(f"there is no JSONL file of spans at {source}; name one, or a folder of train, dev and test.")
     words: list[tuple[str, ...]] = []
     parts: list[str] = []
+    documents: list[str] = []
     rows: list[tuple[int, Span, Span | None, str]] = []
     for file, part in files:
         for number, line in enumerate(file.read_text(encoding="utf-8-sig").split("\n"), start=1):
             if not line.strip():
                 continue
-            sentence, targets, own = _line(line, f"line {number} of {file}")
+            sentence, targets, own, document = _line(line, f"line {number} of {file}")
             rows += [(len(words), *target) for target in targets]
             words.append(sentence)
             parts.append(part or own)
+            documents.append(document)
     second = [row[2] for row in rows if row[2] is not None]
     return SpanExamples(
         words=tuple(words),
@@ -137,6 +165,7 @@ def read_spans(source: Path | str) -> SpanExamples:
         label=tuple(row[3] for row in rows),
         part=tuple(parts),
         name=str(source),
+        document=tuple(documents),
     )
 
 
@@ -196,6 +225,7 @@ def spans_of(bank: Treebank, rows: list[tuple[int, Span, str]]) -> SpanExamples:
         label=tuple(row[2] for row in rows),
         part=tuple(sentence.part for sentence in bank.sentences),
         name=bank.name,
+        document=tuple(sentence.document for sentence in bank.sentences),
     )
 
 
@@ -221,7 +251,29 @@ def dependency_spans(bank: Treebank) -> SpanExamples:
         label=tuple(row[3] for row in rows),
         part=tuple(sentence.part for sentence in bank.sentences),
         name=bank.name,
+        document=tuple(sentence.document for sentence in bank.sentences),
     )
+
+
+def _some_documents(
+    document: Sequence[str], sentences: Sequence[int], size: int, rng: np.random.Generator, name: str
+) -> list[int]:
+    """Sentences of random documents until there are as many, never all."""
+    of: dict[str, list[int]] = {}
+    for one, sentence in zip(document, sentences, strict=True):
+        of.setdefault(one, []).append(sentence)
+    if len(of) < 2:
+        raise DataError(
+            f"{name} has {len(of)} document to divide into train, dev and test, and no document crosses a split; give "
+            "spans of more documents, or name their parts."
+        )
+    taken: list[int] = []
+    known = list(of)
+    for i in rng.permutation(len(known))[:-1].tolist():
+        if len(taken) >= size:
+            break
+        taken += of[known[i]]
+    return taken
 
 
 def _bio_spans(tags: Sequence[str]) -> list[tuple[Span, str]]:
@@ -238,7 +290,7 @@ def _bio_spans(tags: Sequence[str]) -> list[tuple[Span, str]]:
     return found
 
 
-def _line(line: str, place: str) -> tuple[tuple[str, ...], list[tuple[Span, Span | None, str]], str]:
+def _line(line: str, place: str) -> tuple[tuple[str, ...], list[tuple[Span, Span | None, str]], str, str]:
     try:
         facts: Any = json.loads(line)
         words = facts["words"] if "words" in facts else facts["text"].split()
@@ -249,7 +301,8 @@ def _line(line: str, place: str) -> tuple[tuple[str, ...], list[tuple[Span, Span
             if not isinstance(label, str):
                 raise TypeError(f"label {label!r} is not a string")
             targets.append((_span(target["span1"]), None if second is None else _span(second), label))
-        return tuple(str(word) for word in words), targets, str(facts.get("part", ""))
+        own, document = str(facts.get("part", "")), str(facts.get("document", ""))
+        return tuple(str(word) for word in words), targets, own, document
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f'{place} cannot be read ({type(error).__name__}: {error}); expected {{"text": ..., "targets": '

@@ -31,6 +31,9 @@ class Sentence:
         id: of the sentence, for messages.
         document: of which it is part: no document crosses a split.
         part: ``train``, ``dev`` or ``test`` where it was published so, else empty.
+
+    Raises:
+        DataError: heads that are no tree over the words: see :func:`check_tree`.
     """
 
     words: tuple[str, ...]
@@ -39,6 +42,13 @@ class Sentence:
     id: str = ""
     document: str = ""
     part: str = ""
+
+    def __post_init__(self) -> None:
+        if self.heads is None:
+            return
+        if len(self.heads) != len(self.words):
+            raise DataError(f"sentence {self.id} has {len(self.heads)} heads for {len(self.words)} words.")
+        check_tree(self.heads, self.id)
 
     def __len__(self) -> int:
         return len(self.words)
@@ -265,7 +275,6 @@ def _sentence(parsed: Any, name: str, document: str, part: str) -> Sentence:
     heads: tuple[int, ...] | None = None
     if all(token["head"] is not None for token in rows):
         heads = tuple(int(token["head"]) - 1 for token in rows)
-        check_tree(heads, name)
     tags = {tag: tuple("" if t[tag] in (None, "_") else str(t[tag]) for t in rows) for tag in _TAGS}
     words = tuple(str(token["form"]) for token in rows)
     return Sentence(words=words, tags=tags, heads=heads, id=name, document=document, part=part)
@@ -290,13 +299,12 @@ def check_tree(heads: Sequence[int], name: str) -> None:
     roots = [i + 1 for i, head in enumerate(heads) if head == -1]
     if len(roots) != 1:
         raise DataError(f"sentence {name} has {len(roots)} roots (words {roots[:_SHOWN]}); a tree has one.")
-    # Every word reaches the root in fewer steps than there are words, unless it goes round.
+    # Every word reaches the root in fewer steps than there are words, unless it goes round; a round doubles the steps.
     reached = np.array([*heads, -1], dtype=np.int64)
-    places = np.arange(len(heads))
-    for _ in heads:
-        places = reached[places]
-    if (places != -1).any():
-        where = int(np.flatnonzero(places != -1)[0]) + 1
+    for _ in range(len(heads).bit_length()):
+        reached = reached[reached]
+    if (reached != -1).any():
+        where = int(np.flatnonzero(reached != -1)[0]) + 1
         raise DataError(f"the tree of sentence {name} has a cycle through word {where}'s heads.")
 
 

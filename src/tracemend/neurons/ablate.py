@@ -114,7 +114,7 @@ class Ablation(NeuronMethod[AblationResult]):
             subject, intervention, order, sizes=self.sizes, at=self.at, draws=self.draws, seed=self.seed,
             progress=progress,
         )  # fmt: skip
-        facts, said = self.about(model, words, units)
+        facts, said = self.about(model, words, units, errors=False)
         facts |= {"order": order.tolist(), "whole": dose.whole, "read": self.read or self.site}
         facts["seconds"] = round(time.perf_counter() - began, 1)
         return AblationResult(

@@ -253,6 +253,7 @@ class GaussianRanking(NeuronMethod[GaussianResult]):
         rng = np.random.default_rng(self.seed)
         drawn = [rng.permutation(units.alive)[: self.dims] for _ in range(_DRAWS)]
         random = np.mean([_figures(fitted, units.x["test"], test.y, order) for order in drawn], axis=0)
+        random[2] *= words.known_share
         control = self._control(words, units, chosen.order[: self.dims])
         columns = {
             "dims": np.arange(1, self.dims + 1),
@@ -288,7 +289,10 @@ class GaussianRanking(NeuronMethod[GaussianResult]):
         fitted = Gaussians.fit(x, y, words.classes, covariance=self.covariance)
         some = np.sort(np.random.default_rng(self.seed).permutation(len(y))[: self.search_items])
         chosen = greedy(fitted, x[torch.from_numpy(some)], y[some], self.dims, alive=units.alive, progress=progress)
-        return chosen, _figures(fitted, units.x["test"], words.parts["test"].y, chosen.order[: self.dims])
+        found = _figures(fitted, units.x["test"], words.parts["test"].y, chosen.order[: self.dims])
+        # Bits are about the labels that training has; accuracy is over all test words.
+        found[2] *= words.known_share
+        return chosen, found
 
     def _control(self, words: Property, units: Units, order: Indices) -> Floats:
         # Few word types: a label of the control task may have too few words, or none.

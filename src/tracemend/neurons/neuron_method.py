@@ -72,8 +72,17 @@ class NeuronMethod(Method[R]):
         made = [Units.of(activations(one, words, self.site, pooling=self.pooling, progress=progress)) for one in read]
         return words, made[0], made[-1]
 
-    def about(self, model: LanguageModel, words: Property, units: Units) -> tuple[dict[str, Any], list[str]]:
-        """Facts of a result, and findings about the data alone."""
+    def about(
+        self, model: LanguageModel, words: Property, units: Units, *, errors: bool = True
+    ) -> tuple[dict[str, Any], list[str]]:
+        """Facts of a result, and findings about the data alone.
+
+        Args:
+            model: whose units they are.
+            words: the property.
+            units: of the model.
+            errors: whether the method's accuracies count words with labels that training lacks.
+        """
         facts = {
             "model": model.name,
             "model_fingerprint": model.fingerprint,
@@ -88,6 +97,12 @@ class NeuronMethod(Method[R]):
         if words.left_out:
             said.append(
                 f"Labels with fewer than {self.fewest} words of training: {', '.join(words.left_out)}; left out."
+            )
+        if words.foreign:
+            shown = ", ".join(f"{label} ({n})" for label, n in words.foreign.items())
+            counted = "accuracies count them as errors, bits are over the others" if errors else "they are left out"
+            said.append(
+                f"{sum(words.foreign.values())} test words have labels that training lacks ({shown}): {counted}."
             )
         if len(units.dead):
             shown = ", ".join(str(i) for i in units.dead[:10])

@@ -139,7 +139,7 @@ class Ranking(NeuronMethod[RankingResult]):
         for k in self.sizes:
             sets = [end for order in orders.values() for end in (order[:k], order[-k:])] + [d[:k] for d in draws]
             predicted = self._predicted(words, units, sets)
-            hit = predicted[:, 0] == test.y
+            hit = (predicted[:, 0] == test.y) * words.known_share
             selectivity = hit.mean(1) - (predicted[:, 1] == test.control).mean(1)
             random, random_selectivity = hit[-_DRAWS:].mean(), selectivity[-_DRAWS:].mean()
             for i, name in enumerate(orders):
@@ -164,7 +164,8 @@ class Ranking(NeuronMethod[RankingResult]):
         return predict(x["test"], weight, bias)
 
     def _all(self, words: Property, units: Units) -> float:
-        return float((self._predicted(words, units, [units.alive])[0, 0] == words.parts["test"].y).mean())
+        hit = self._predicted(words, units, [units.alive])[0, 0] == words.parts["test"].y
+        return float(hit.mean()) * words.known_share
 
     def _findings(self, words: Property, hits: Floats) -> list[str]:
         groups = words.parts["test"].sentence.tolist()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -50,11 +51,14 @@ class Property:
         names: the labels, sorted.
         parts: by name of the part.
         left_out: labels of which training has too few words.
+        foreign: labels of test that training lacks, with how many words have them: nothing can say them, so that
+            rankings count them as errors; they stand in no part.
     """
 
     names: tuple[str, ...]
     parts: dict[str, Words]
     left_out: tuple[str, ...] = ()
+    foreign: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -112,7 +116,8 @@ class Property:
                 y=np.array([index[row[3]] for row in kept], dtype=np.int64),
                 control=np.array([random[row[2]] for row in kept], dtype=np.int64),
             )
-        return cls(names, parts, left_out)
+        foreign = Counter(label for _, _, _, label in rows["test"] if label not in counts)
+        return cls(names, parts, left_out, dict(sorted(foreign.items())))
 
     @property
     def classes(self) -> int:
@@ -122,7 +127,14 @@ class Property:
     @property
     def majority(self) -> float:
         """Accuracy on test of always saying the label that is most frequent in training."""
-        return float((self.parts["test"].y == np.bincount(self.parts["train"].y).argmax()).mean())
+        own = (self.parts["test"].y == np.bincount(self.parts["train"].y).argmax()).mean()
+        return float(own) * self.known_share
+
+    @property
+    def known_share(self) -> float:
+        """Share of the test words whose label training has; what is right among them is so much less of all."""
+        n = len(self.parts["test"])
+        return n / (n + sum(self.foreign.values()))
 
 
 def _sampled(bank: Treebank, task: str, among: str, most: int, seed: int) -> list[tuple[int, int, str, str]]:

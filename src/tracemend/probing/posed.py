@@ -43,7 +43,10 @@ class Posed:
 
     @classmethod
     def of(cls, parts: dict[str, Items], seed: int) -> Posed:
-        """Drop labels that are too rare, number the others, and draw the labels of the controls."""
+        """Drop labels that are too rare, number the others, and draw the labels of the controls.
+
+        Labels are rare by their training items; those of test that training lacks altogether stay, as errors.
+        """
         counts = Counter(parts["train"].label)
         rare = sorted(label for label in counts if counts[label] < _RARE)
         names = tuple(sorted(label for label in counts if counts[label] >= _RARE))
@@ -55,11 +58,20 @@ class Posed:
                 f"the training part has {len(names)} label with at least {_RARE} items ({', '.join(counts)}); a probe "
                 "needs two."
             )
-        kept = {part: of.take(np.isin(np.array(of.label, dtype=object), names)) for part, of in parts.items()}
-        for part in PARTS:
-            if not len(kept[part]):
-                raise ProbeError(f"no item of {part} has a label that training has; give parts of one task.")
         index = {name: i for i, name in enumerate(names)}
+        for part, of in parts.items():
+            if index.keys().isdisjoint(of.label):
+                raise ProbeError(f"no item of {part} has a label that training has; give parts of one task.")
+        # No probe can say a label of test that training lacks: numbered behind the others, its items count as errors.
+        foreign = Counter(label for label in parts["test"].label if label not in counts)
+        if foreign:
+            shown = ", ".join(f"{label} ({n})" for label, n in sorted(foreign.items()))
+            notes.append(
+                f"{foreign.total()} of the test items have labels that training lacks, and count as errors: {shown}."
+            )
+        index |= {label: len(names) + i for i, label in enumerate(sorted(foreign))}
+        known = {part: list(index) if part == "test" else list(names) for part in PARTS}
+        kept = {part: of.take(np.isin(np.array(of.label, dtype=object), known[part])) for part, of in parts.items()}
         y = {part: np.array([index[label] for label in of.label], dtype=np.int64) for part, of in kept.items()}
         rows = {part: [y[part]] for part in PARTS}
         if kept["train"].unit == "word":

@@ -56,8 +56,8 @@ class ScalarMix:
     .. math:: h_t = \gamma \sum_l softmax(a)_l h_t^l, \quad r = \sum_{t \in span} softmax_t(w \cdot P h_t) P h_t
 
     with a projection P and an attention w for each of the two spans, then a hidden layer and a softmax over labels (the
-    papers take a sigmoid a label; here each span has exactly one). The layers are standardised first, so that a weight
-    is no matter of scale.
+    papers take a sigmoid a label; here each span has exactly one). The layers are standardised first, over the words
+    of the training spans, so that a weight is no matter of scale.
 
     Attributes:
         width: of the projection.
@@ -86,7 +86,9 @@ class ScalarMix:
         """
         if len(train) != len(y) or not len(y):
             raise ProbeError(f"{len(y)} labels for {len(train)} spans; expected one each, and at least one.")
-        mean, scale = hidden.mean(1, keepdim=True), hidden.std(1, keepdim=True).clamp_min(1e-6)
+        known = hidden[:, torch.from_numpy(_covered(train))]
+        # One word has no spread.
+        mean, scale = known.mean(1, keepdim=True), known.std(1, keepdim=True, correction=0).clamp_min(1e-6)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             network = _EdgeNetwork(len(hidden), hidden.shape[2], self.width, classes, train.second is not None)
@@ -137,6 +139,14 @@ class _EdgeNetwork(nn.Module):
             pooled.append((share[..., None] * e).sum(1))
         found: Tensor = self.classify(torch.cat(pooled, dim=-1))
         return found
+
+
+def _covered(spans: Spans) -> Indices:
+    """Rows of the words that some span covers, each once."""
+    both = [of for of in (spans.first, spans.second) if of is not None]
+    rows = np.concatenate([np.arange(begin, end) for of in both for begin, end in of.tolist()])
+    found: Indices = np.unique(rows)
+    return found
 
 
 def _gathered(hidden: Tensor, mean: Tensor, scale: Tensor, spans: Indices) -> tuple[Tensor, Tensor]:
