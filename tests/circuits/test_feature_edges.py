@@ -82,4 +82,6 @@ def test_bad_data() -> None:
 
 def test_other_weights_are_another_fingerprint() -> None:
     other = FeatureTexts.of(DATA, replace(LOWER, w_dec=2 * LOWER.w_dec), UPPER)
+    for changed in ({"b_dec": LOWER.b_dec + 1}, {"k": 3}, {"kind": "topk"}, {"site": UPPER.site}):
+        assert FeatureTexts.of(DATA, replace(LOWER, **changed), UPPER).fingerprint != DATA.fingerprint, changed
     assert other.fingerprint != DATA.fingerprint == FeatureTexts.of(DATA, LOWER, UPPER).fingerprint

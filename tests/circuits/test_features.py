@@ -11,6 +11,9 @@ from tracemend.circuits.activation_store import ActivationStore, site_activation
 from tracemend.circuits.activations import token_losses, windows
 from tracemend.circuits.features import _best_of, _loss_with, _projection, _putting
 from tracemend.circuits.superposition import principal_directions, random_directions
+from tracemend.circuits.vocabulary import Vocabulary
+from tracemend.circuits.vocabulary import words as named
+from tracemend.circuits.weights import writes
 from tracemend.errors import CircuitError, ModelError
 from tracemend.models import capture, edit, tiny
 
@@ -81,6 +84,26 @@ def test_another_kind_and_another_site() -> None:
     assert found.sae.w_dec.shape == (64, 64)
     # Neurons are not directions of the stream: they have no tokens.
     assert found.rows["raises"].eq("").all()
+
+
+def test_tokens_are_of_directions_of_the_stream_alone() -> None:
+    """Heads side by side are as wide as the stream, but only W_O makes directions of it of them."""
+    model = tiny("llama")
+    how = replace(SMALL, steps=3, cards=2)
+    found = replace(how, site="blocks.1.attn.hook_z").run(model, DATA)
+    assert found.sae.w_dec.shape[1] == model.hidden_size
+    row = found.rows.iloc[0]
+    direction = found.sae.w_dec[int(row["feature"])]
+    written = (direction.view(4, 8)[:, :, None] * writes(model, 1)).sum((0, 1))
+    vocabulary = Vocabulary.of(model)
+    for column, sign in (("raises", 1), ("lowers", -1)):
+        assert row[column] == named(model, vocabulary.concepts(sign * written[None], 8)[0])
+    assert row["raises"] != named(model, vocabulary.concepts(direction[None], 8)[0])
+    for name in ("attn.hook_q", "ln1.hook_normalized", "mlp.hook_pre"):
+        rows = replace(how, site=f"blocks.1.{name}").run(model, DATA).rows
+        assert rows["raises"].eq("").all() and rows["lowers"].eq("").all(), name
+    for name in ("hook_attn_out", "hook_mlp_out"):
+        assert replace(how, site=f"blocks.1.{name}").run(model, DATA).rows["raises"].ne("").any(), name
 
 
 def test_collecting_goes_on_where_it_stopped(tmp_path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +10,8 @@ from transformers import MistralConfig
 
 from tests.models.families import DECODERS, decoder
 from tracemend.circuits import Induction, Repeats, composition
-from tracemend.circuits.composition import composition_of
+from tracemend.circuits.circuit import generator
+from tracemend.circuits.composition import composition_of, random_composition
 from tracemend.circuits.weights import embedding, gain, module_at, reads, unembedding, writes
 from tracemend.errors import CircuitError, ModelError
 from tracemend.models import LanguageModel, load, tiny
@@ -34,7 +36,9 @@ def test_without_a_token_that_begins_a_text_repeats_begin_at_once() -> None:
     model.tokenizer.bos_token = None
     data = Repeats.draw(model, length=10, count=2)
     assert data.start == 0 and data.ids.shape == (2, 20) and torch.equal(data.ids[:, :10], data.ids[:, 10:])
-    assert SMALL.run(model, data).metrics["loss_repeat"] > 0
+    found = SMALL.run(model, data)
+    assert found.metrics["loss_repeat"] > 0 and "no token that begins a text" in found.findings[0]
+    assert not SMALL.run(tiny("gpt2"), Repeats.draw(tiny("gpt2"), length=10, count=2)).findings
 
 
 @torch.no_grad()
@@ -101,6 +105,33 @@ def test_composition_reaches_its_ends() -> None:
     assert composition_of(one, rest, "k") == 0.0
     with pytest.raises(CircuitError, match="not in a later layer"):
         composition(tiny("gpt2"), (1, 0), (1, 1))
+
+
+@torch.no_grad()
+def test_all_three_kinds_of_composition_stand_beside_both_controls() -> None:
+    model = tiny("llama")
+    found = SMALL.run(model, Repeats.draw(model, length=8, count=2))
+    rows = found.table()
+    writer: Any = rows[rows["layer"] == 0].sort_values("previous", ascending=False).iloc[0]
+    readers = [(1, int(row.head)) for row in rows.head(5).itertuples() if row.layer == 1]
+    for kind in ("q", "k", "v"):
+        name, pairs = f"{kind}_composition", [((0, int(writer["head"])), reader) for reader in readers]
+        expected = sum(composition(model, one, other, kind) for one, other in pairs) / len(pairs)
+        assert found.metrics[name] == pytest.approx(expected, rel=1e-5)
+        random, matrices = random_composition(model, pairs=20, kind=kind, random=generator(0))
+        assert found.controls["random heads"][name] == pytest.approx(float(random.mean()))
+        assert found.controls["random matrices"][name] == pytest.approx(float(matrices.mean()))
+    assert len({found.metrics[f"{kind}_composition"] for kind in "qkv"}) == 3
+
+
+def test_norms_of_queries_and_keys_leave_value_composition_alone() -> None:
+    model = decoder("qwen3")
+    found = SMALL.run(model, Repeats.draw(model, length=8, count=2))
+    assert found.metrics["v_composition"] > 0 and "normalises queries and keys" in found.findings[0]
+    for kind in ("q", "k"):
+        assert math.isnan(found.metrics[f"{kind}_composition"])
+        with pytest.raises(CircuitError, match="normalises queries and keys"):
+            composition(model, (0, 0), (1, 0), kind)
 
 
 def test_what_cannot_be_scored_is_refused() -> None:

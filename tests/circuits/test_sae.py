@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -60,6 +61,15 @@ def test_the_files_are_those_of_saelens(tmp_path) -> None:
     assert torch.allclose(features @ tensors["W_dec"] + tensors["b_dec"], sae(x), atol=1e-6)
 
 
+def test_heads_side_by_side_are_written_as_saelens_reads_them(tmp_path) -> None:
+    """SAELens takes [..., head, d_head] at a hook_z and lays heads side by side; at no other site."""
+    for name, reshaped in (("attn.hook_z", "hook_z"), ("attn.hook_q", "none"), ("hook_resid_post", "none")):
+        sae = replace(drawn(), site=f"blocks.1.{name}")
+        again = SparseAutoencoder.read(sae.save(tmp_path))
+        assert json.loads((tmp_path / "cfg.json").read_text())["reshape_activations"] == reshaped
+        assert again.site == sae.site
+
+
 def test_options_of_saelens_are_folded_in(tmp_path) -> None:
     sae = drawn("topk")
     sae.save(tmp_path)
@@ -74,6 +84,14 @@ def test_options_of_saelens_are_folded_in(tmp_path) -> None:
     assert torch.allclose(SparseAutoencoder.read(tmp_path)(x), features @ sae.w_dec + sae.b_dec, atol=1e-5)
 
 
+def test_without_an_architecture_it_is_the_standard_one(tmp_path) -> None:
+    """Older files of SAELens do not name it."""
+    sae = drawn("l1")
+    facts = json.loads((sae.save(tmp_path) / "cfg.json").read_text())
+    (tmp_path / "cfg.json").write_text(json.dumps({n: v for n, v in facts.items() if n != "architecture"}))
+    assert SparseAutoencoder.read(tmp_path).kind == "l1"
+
+
 def test_files_that_do_not_fit_are_refused(tmp_path) -> None:
     with pytest.raises(CircuitError, match="holds no sparse autoencoder"):
         SparseAutoencoder.read(tmp_path)
@@ -84,10 +102,15 @@ def test_files_that_do_not_fit_are_refused(tmp_path) -> None:
         ({"d_sae": 13}, "it should be"),
         ({"k": 0}, "expected 1 to 12"),
         ({"normalize_activations": "layer_norm"}, "only 'none' can be read"),
+        ({"reshape_activations": "hook_q"}, "reshaped by 'hook_q'"),
+        ({"d_in": "five"}, "cfg.json holds a value"),
     ):
         (tmp_path / "cfg.json").write_text(json.dumps({**facts, **changed}))
         with pytest.raises(CircuitError, match=words):
             SparseAutoencoder.read(tmp_path)
+    (tmp_path / "cfg.json").write_text("[]")
+    with pytest.raises(CircuitError, match="holds a list"):
+        SparseAutoencoder.read(tmp_path)
     (tmp_path / "cfg.json").write_text(json.dumps(facts))
     tensors = load_file(tmp_path / "sae_weights.safetensors")
     save_file({n: t for n, t in tensors.items() if n != "b_enc"}, tmp_path / "sae_weights.safetensors")

@@ -11,7 +11,11 @@ import pytest
 
 from tests.cli.conftest import Run
 from tracemend.circuits.run import circuits as methods
+from tracemend.circuits.run import prompts_for
 from tracemend.cli.circuits import NAMES
+from tracemend.data.choices import letter_choices
+from tracemend.data.prompts import PromptPairs
+from tracemend.errors import CircuitError, DataError
 from tracemend.models import tiny
 
 ROW = {"clean": "you love this good movie so", "corrupted": "you hate this good movie so", "answer": "happy",
@@ -80,6 +84,35 @@ def test_a_small_model_needs_texts_to_be_trained_on(run: Run, tmp_path: Path) ->
     assert not (tmp_path / "run-model").exists()
 
 
+def test_methods_of_texts_read_the_clean_prompts_of_pairs(run: Run, llama: Path, tmp_path: Path) -> None:
+    pd.DataFrame([ROW, ROW]).to_csv(tmp_path / "pairs.csv", index=False)
+    for name, source, count in (("ioi", "ioi", 3), ("file", tmp_path / "pairs.csv", 1)):
+        given = ("circuits", "attention", "--data", source, "--count", count, "--length", 8, "--model", llama)
+        done = run(*given, "--out", tmp_path / name, "--quiet")
+        assert done.exit_code == 0, done.output
+        assert "clean prompts of pairs" in " ".join(done.output.split())
+        found = json.loads((tmp_path / name / "method.json").read_text())
+        assert found["facts"]["texts"] == count and "clean prompts" in found["findings"][-1]
+    assert (
+        prompts_for("Texts", "letters", {}, count=2).frame["text"].tolist() == letter_choices(2).frame["clean"].tolist()
+    )
+
+
+@pytest.mark.parametrize("source", ["ioi", "letters", "markov", "pairs.csv"])
+@pytest.mark.parametrize("count", [0, -1])
+def test_no_rows_are_refused(run: Run, llama: Path, tmp_path: Path, source: str, count: int) -> None:
+    path = tmp_path / "pairs.csv"
+    pd.DataFrame([ROW, ROW]).to_csv(path, index=False)
+    source = str(path) if source == path.name else source
+    given = ("circuits", "attention", "--data", source, "--count", count, "--model", llama, "--out", tmp_path / "run")
+    done = run(*given)
+    assert done.exit_code == 2 and "--count" in done.output
+    with pytest.raises(CircuitError, match=f"count is {count}"):
+        prompts_for("Texts", source, {}, count=count)
+    with pytest.raises(DataError, match="expected at least 1"):
+        PromptPairs.make([ROW]).head(count)
+
+
 EDIT = ("edit", "--prompt", "the nice people love", "--subject", "nice people", "--answer", "film", "--target", "movie")
 
 
@@ -122,6 +155,8 @@ def test_an_edit_is_kept_as_a_small_file(run: Run, llama: Path, tmp_path: Path) 
         (("logits", "--prompt", "you"), "--answer is missing"),
         (("trace-facts", "--data", "ioi"), "made of pairs"),
         (("patch", "--data", "nowhere.csv"), "nowhere.csv"),
+        (("attention", "--data", "{empty}"), "at least a header and one row"),
+        (("attention", "--data", "{header}"), "no rows; at least one is needed"),
         (("induction", "--silence", "a,b"), "expected values with commas"),
         (("logits", "--prompt", "you", "--answer", "nice", "--foil", "bad", "--max-memory", "0"), "GiB"),
     ],
@@ -129,6 +164,9 @@ def test_an_edit_is_kept_as_a_small_file(run: Run, llama: Path, tmp_path: Path) 
 def test_bad_input_exits_2_with_a_message(
     run: Run, llama: Path, tmp_path: Path, given: tuple[str, ...], words: str
 ) -> None:
+    (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "header.csv").write_text("text\n")
+    given = tuple(word.format(empty=tmp_path / "empty.csv", header=tmp_path / "header.csv") for word in given)
     done = run("circuits", *given, "--model", llama, "--out", tmp_path / "run", "--quiet")
     assert done.exit_code == 2, done.output
     assert words in " ".join(done.output.split())

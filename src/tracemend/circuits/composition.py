@@ -33,14 +33,25 @@ def composition(model: LanguageModel, earlier: Head, later: Head, kind: Kind = "
         kind: by which of its inputs.
 
     Raises:
-        CircuitError: ``later`` is not in a later layer.
+        CircuitError: ``later`` is not in a later layer; ``q`` or ``k`` of a model that normalises queries and keys.
 
     Example:
         >>> composition(load("smollm2"), (16, 0), (18, 6), "k")
     """
     if later[0] <= earlier[0]:
         raise CircuitError(f"head {later} cannot read what head {earlier} writes: it is not in a later layer.")
+    if kind != "v" and has_query_norms(model):
+        raise CircuitError(
+            f"{model.name} normalises queries and keys, so that W_Q W_Kᵀ is not what its heads attend by; of its kinds "
+            "of composition only v is in the weights alone."
+        )
     return composition_of(factors(model, earlier, "ov"), factors(model, later, "ov" if kind == "v" else "qk"), kind)
+
+
+def has_query_norms(model: LanguageModel) -> bool:
+    """Whether norms lie between W_Q, W_K and the scores (Qwen3): then no product of weights gives the scores."""
+    attention = module_at(model, "blocks.0.attn.hook_pattern")
+    return any("norm" in name for name, _ in attention.named_children())
 
 
 def factors(model: LanguageModel, head: Head, circuit: Literal["qk", "ov"]) -> tuple[Tensor, Tensor]:

@@ -41,14 +41,22 @@ class FeatureTexts(Texts):
             >>> early, late = (SparseAutoencoder.read(folder) for folder in ("runs/sae-12", "runs/sae-15"))
             >>> FeatureTexts.of(Texts.read("texts.csv"), early, late)
         """
-        return cls(texts.frame, lower, upper)
+        return cls(texts.frame, texts.note, lower, upper)
 
     @property
     def fingerprint(self) -> str:
         """Of the texts and of both autoencoders."""
         both = [sae for sae in (self.lower, self.upper) if sae is not None]
-        weights = [[t.detach().cpu().numpy().tobytes().hex() for t in (s.w_enc, s.b_enc, s.w_dec)] for s in both]
-        return fingerprint(super().fingerprint, weights)
+        told = [
+            [
+                s.kind,
+                s.k,
+                s.site,
+                *(t.detach().cpu().numpy().tobytes().hex() for t in (s.w_enc, s.b_enc, s.w_dec, s.b_dec)),
+            ]
+            for s in both
+        ]
+        return fingerprint(super().fingerprint, told)
 
 
 @dataclass(frozen=True, kw_only=True)

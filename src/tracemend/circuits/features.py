@@ -19,6 +19,7 @@ from tracemend.circuits.sae import SparseAutoencoder, kind_of
 from tracemend.circuits.sae_training import SaeTraining
 from tracemend.circuits.superposition import principal_directions, random_directions
 from tracemend.circuits.vocabulary import Vocabulary, words
+from tracemend.circuits.weights import writes
 from tracemend.data.prompts import Texts
 from tracemend.errors import CircuitError
 from tracemend.methods import MethodResult
@@ -27,6 +28,8 @@ from tracemend.progress import Progress
 
 _FOLDER = "sae"
 _EXAMPLES, _TOKENS, _AROUND = 3, 8, 10
+# Sites whose directions are directions of the stream. What is as wide need not be one: heads side by side often are.
+_STREAM = ("hook_embed", "hook_resid_pre", "hook_resid_mid", "hook_resid_post", "hook_attn_out", "hook_mlp_out")
 Reconstruction = Callable[[Tensor], Tensor]
 
 
@@ -36,8 +39,9 @@ class FeaturesResult(MethodResult):
 
     Columns: ``feature``, ``density`` (share of the held-out tokens), ``mean`` (where it is active), ``explained`` (mean
     square of what it adds), and on a card ``examples`` (texts up to where it is most active), ``raises`` and ``lowers``
-    (tokens whose logits its direction changes most), ``ablation`` (rise of the loss, nats a token, where it is active
-    in its best text and taken away).
+    (tokens whose logits its direction changes most: of sites of the stream the direction itself, of ``hook_z`` what W_O
+    of the layer makes of it; empty at other sites), ``ablation`` (rise of the loss, nats a token, where it is active in
+    its best text and taken away).
 
     Attributes:
         sae: the autoencoder; saved in SAELens's form under ``sae``.
@@ -145,7 +149,7 @@ class Features(Circuit[FeaturesResult]):
         """
         network, texts = self.decoder(model), self.table(Texts, data).frame["text"].tolist()
         kind, where = kind_of(self.kind), site(network, self.site).name
-        width = network.hidden_size
+        width, outward = network.hidden_size, _outward(network, where)
         self.announce(
             self.tokens * 4 * width + 12 * self.latents * width + 4 * self.batch * self.latents
             + 2 * self.length * network.config.vocab_size,
@@ -170,10 +174,17 @@ class Features(Circuit[FeaturesResult]):
         )  # fmt: skip
         trained = replace(how.fit(known, progress=progress), site=where, model=network.name)
         with torch.no_grad():
-            return self._measured(network, where, trained, known, ids[-cut:], progress)
+            return self._measured(network, where, outward, trained, known, ids[-cut:], progress)
 
     def _measured(
-        self, model: LanguageModel, where: str, sae: SparseAutoencoder, known: Tensor, ids: Tensor, progress: Progress
+        self,
+        model: LanguageModel,
+        where: str,
+        outward: Tensor | None,
+        sae: SparseAutoencoder,
+        known: Tensor,
+        ids: Tensor,
+        progress: Progress,
     ) -> FeaturesResult:
         held = site_activations(model, where, ids)
         features = torch.cat([sae.encode(part) for part in held.split(512)])
@@ -195,7 +206,7 @@ class Features(Circuit[FeaturesResult]):
         recovered = {name: (losses["mean"] - losses[name]) / lost if lost else float("nan") for name in arms}
         density = active.float().mean(0)
         alive = density > 0
-        rows = self._rows(model, where, sae, features, ids)
+        rows = self._rows(model, where, outward, sae, features, ids)
         return FeaturesResult(
             metrics={
                 "l0": l0,
@@ -218,7 +229,13 @@ class Features(Circuit[FeaturesResult]):
         )
 
     def _rows(
-        self, model: LanguageModel, where: str, sae: SparseAutoencoder, features: Tensor, ids: Tensor
+        self,
+        model: LanguageModel,
+        where: str,
+        outward: Tensor | None,
+        sae: SparseAutoencoder,
+        features: Tensor,
+        ids: Tensor,
     ) -> pd.DataFrame:
         active = features > 0
         number = active.sum(0)
@@ -234,8 +251,7 @@ class Features(Circuit[FeaturesResult]):
         for name in ("examples", "raises", "lowers"):
             rows[name] = ""
         rows["ablation"] = np.nan
-        in_stream = sae.w_dec.shape[1] == model.hidden_size
-        vocabulary = Vocabulary.of(model) if in_stream else None
+        vocabulary = None if outward is None else Vocabulary.of(model)
         for at in range(min(self.cards, len(rows))):
             feature = int(rows["feature"][at])
             if not number[feature]:
@@ -243,9 +259,10 @@ class Features(Circuit[FeaturesResult]):
             best = features[:, feature].topk(min(_EXAMPLES, int(number[feature]))).indices.tolist()
             rows.loc[at, "examples"] = " ¶ ".join(_text(model, ids, place) for place in best)
             rows.loc[at, "ablation"] = self._ablation(model, where, sae, feature, ids, best[0])
-            if vocabulary is not None:
+            if vocabulary is not None and outward is not None:
+                direction = sae.w_dec[feature][None] @ outward
                 for name, sign in (("raises", 1.0), ("lowers", -1.0)):
-                    tokens = vocabulary.concepts(sign * sae.w_dec[feature][None], _TOKENS)[0]
+                    tokens = vocabulary.concepts(sign * direction, _TOKENS)[0]
                     rows.loc[at, name] = words(model, tokens)
         return rows
 
@@ -277,6 +294,17 @@ class Features(Circuit[FeaturesResult]):
             cards=3,
         )  # fmt: skip
         return method, tiny("llama"), Texts.make(texts)
+
+
+def _outward(model: LanguageModel, where: str) -> Tensor | None:
+    """What takes directions of the site to directions of the stream, [d, d_model]; None of sites that have none."""
+    part = where.rpartition(".")[2]
+    if part in _STREAM:
+        return torch.eye(model.hidden_size)
+    if part == "hook_z":
+        # Heads lie side by side, as activations of the site are read.
+        return writes(model, int(where.split(".")[1])).flatten(0, 1).float().cpu()
+    return None
 
 
 def _by_parts(arm: Reconstruction, x: Tensor) -> Tensor:

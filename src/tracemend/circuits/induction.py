@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tracemend.circuits.circuit import Circuit, generator, heads_of, layers_of
-from tracemend.circuits.composition import Head, composition, random_composition
+from tracemend.circuits.composition import Head, Kind, composition, has_query_norms, random_composition
 from tracemend.circuits.repeats import Repeats
 from tracemend.circuits.weights import copying, unembedding
 from tracemend.errors import CircuitError
@@ -25,6 +25,7 @@ from tracemend.progress import Progress
 _MARK = 0.3
 _READERS = 5
 _BATCH = 4
+_KINDS: tuple[Kind, ...] = ("q", "k", "v")
 SCORES = ("induction", "previous", "duplicate", "first")
 
 
@@ -68,11 +69,11 @@ class Induction(Circuit[InductionResult]):
 
     Metrics: ``loss_first`` and ``loss_repeat`` (nats a token, both copies), ``in_context`` (their difference, below 0:
     the repetition helps), ``best``, ``median`` and ``heads`` (induction scores; heads above 0.3), ``previous_best``,
-    ``k_composition`` (the best previous-token head with those of the five best induction heads that are behind it,
-    mean), and
-    ``loss_without_N`` (on the second copy, N best heads silenced). Controls, arm by arm: ``not repeated`` (the scores
-    where nothing is said twice), ``random heads`` (``k_composition`` of random pairs, losses without as many other
-    heads), ``random matrices`` (``k_composition``).
+    ``q_composition``, ``k_composition``, ``v_composition`` (the best previous-token head with those of the five best
+    induction heads that are behind it, mean; induction is by K; no Q and K of a model that normalises queries and keys,
+    where the weights do not say it), and ``loss_without_N`` (on the second copy, N best heads silenced). Controls, arm
+    by arm: ``not repeated`` (the scores where nothing is said twice), ``random heads`` (compositions of random pairs,
+    losses without as many other heads), ``random matrices`` (compositions).
 
     Attributes:
         silence: how many of the best heads are silenced, one number a run.
@@ -147,28 +148,41 @@ class Induction(Circuit[InductionResult]):
             "median": float(rows["induction_plain"].median()),
             "heads": float((rows["induction_plain"] > _MARK).sum()),
         }
-        metrics["k_composition"], chance, matrices = self._composed(network, rows, order)
+        composed, chance, matrices = self._composed(network, rows, order)
         without, others = self._silenced(network, data, order, means.mean, progress)
         return InductionResult(
-            metrics=metrics | without,
+            metrics=metrics | composed | without,
             controls={
                 "not repeated": unrepeated,
-                "random heads": {"k_composition": chance, **others},
-                "random matrices": {"k_composition": matrices},
+                "random heads": {**chance, **others},
+                "random matrices": matrices,
             },
             config=self.config,
             rows=rows,
+            findings=_findings(network, data),
         )
 
-    def _composed(self, model: LanguageModel, rows: pd.DataFrame, order: list[Head]) -> tuple[float, float, float]:
+    def _composed(
+        self, model: LanguageModel, rows: pd.DataFrame, order: list[Head]
+    ) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
+        """Each kind of composition: of the heads found, of random pairs, of random matrices."""
         # The best previous-token head that has one of the best induction heads behind it.
         ranked = _named(rows.sort_values("previous", ascending=False, kind="stable"))
-        behind = ([composition(model, w, r) for r in order[:_READERS] if w[0] < r[0]] for w in ranked)
-        scores: list[float] = next((found for found in behind if found), [])
-        if layers_of(model) < 2:
-            return float("nan"), float("nan"), float("nan")
-        random, matrices = random_composition(model, pairs=10 * self.draws, random=generator(self.seed))
-        return float(np.mean(scores)) if scores else float("nan"), float(random.mean()), float(matrices.mean())
+        behind = ([(w, r) for r in order[:_READERS] if w[0] < r[0]] for w in ranked)
+        pairs: list[tuple[Head, Head]] = next((found for found in behind if found), [])
+        found: dict[str, float] = {}
+        chance: dict[str, float] = {}
+        matrices: dict[str, float] = {}
+        for kind in _KINDS:
+            name = f"{kind}_composition"
+            if not pairs or (kind != "v" and has_query_norms(model)):
+                found[name] = chance[name] = matrices[name] = float("nan")
+                continue
+            found[name] = float(np.mean([composition(model, *pair, kind) for pair in pairs]))
+            # The same pairs of heads for each kind.
+            drawn = random_composition(model, pairs=10 * self.draws, kind=kind, random=generator(self.seed))
+            chance[name], matrices[name] = (float(each.mean()) for each in drawn)
+        return found, chance, matrices
 
     def _silenced(
         self, model: LanguageModel, data: Repeats, order: list[Head], means: Tensor, progress: Progress
@@ -263,6 +277,21 @@ def _loss_without(model: LanguageModel, data: Repeats, heads: Sequence[Head], me
         for ids in data.ids.to(model.network.device).split(_BATCH):
             total.add(_losses(model.network(ids, use_cache=False).logits, ids, data), len(ids))
     return float(total.mean[1])
+
+
+def _findings(model: LanguageModel, data: Repeats) -> list[str]:
+    found = []
+    if not data.start:
+        found.append(
+            f"{model.name} has no token that begins a text: the first random token draws the attention that heads at "
+            "rest give to the beginning, and the scores shift a little."
+        )
+    if has_query_norms(model):
+        found.append(
+            f"{model.name} normalises queries and keys: Q- and K-composition are not in its weights alone and are left "
+            "out."
+        )
+    return found
 
 
 def _named(rows: pd.DataFrame) -> list[Head]:

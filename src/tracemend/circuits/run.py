@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from tracemend.circuits.repeats import Repeats
 from tracemend.data.choices import letter_choices
 from tracemend.data.prompts import Contrasts, Facts, PromptPairs, Prompts, Texts, indirect_objects
 from tracemend.data.rewrites import Rewrites
+from tracemend.data.tables import table_from_file
 from tracemend.errors import CircuitError
 from tracemend.method_runs import methods_of, run_kept
 from tracemend.models import LanguageModel
@@ -42,18 +44,20 @@ def prompts_for(
     Args:
         kind: what the method takes: ``Contrasts``, ``Facts``, ``PromptPairs``, ``Rewrites`` or ``Texts``.
         source: a file with the kind's columns, ``ioi`` or ``letters`` (pairs), or ``markov`` (texts of
-            :class:`MarkovSource`).
+            :class:`MarkovSource`). Of pairs, built in or in a file, methods of texts read the clean prompts.
         columns: one row, given in words; empty where ``source`` is given.
         count: rows that are used, the first ones.
         corpus: for ``Rewrites``, a file with the column ``text``.
 
     Raises:
-        CircuitError: neither or both are given, or what is built in is not of this kind.
+        CircuitError: neither or both are given, what is built in is not of this kind, or ``count`` is below 1.
         DataError: as :meth:`tracemend.data.prompts.Prompts.read`.
     """
     wanted = KINDS[kind]
     named = {name: text for name, text in columns.items() if text is not None}
     flags = ", ".join(f"--{name}" for name in wanted.columns)
+    if count is not None and count < 1:
+        raise CircuitError(f"count is {count}; expected at least 1 row.")
     if (source is None) == (not named):
         raise CircuitError(f"give the prompts once: --data with a file of these columns, or {flags} for one row.")
     if source is None:
@@ -71,11 +75,20 @@ def prompts_for(
             return pairs
         if wanted is Contrasts:
             return pairs.contrasts
+        if wanted is Texts:
+            return pairs.texts
         raise CircuitError(
             f"{source} is made of pairs of prompts; this method takes {kind} ({', '.join(wanted.columns)})."
         )
-    found = wanted.read(source)
+    found = _read(wanted, source)
     return _within(found if count is None else found.head(count), corpus)
+
+
+def _read(wanted: type[Prompts], source: str) -> Prompts:
+    frame = table_from_file(Path(source)).frame
+    if wanted is Texts and "text" not in frame and set(PromptPairs.columns) <= set(frame):
+        return PromptPairs.make(frame).texts
+    return wanted.make(frame)
 
 
 def _within(found: Prompts, corpus: str | None) -> Prompts:
@@ -105,9 +118,15 @@ def circuit_run(
         RunError: ``out`` is of another run.
         TracemendError: what the method raises.
     """
+
+    def noted(shown: Progress) -> Any:
+        result = method.run(model, data, progress=shown)
+        note = data.note if isinstance(data, Texts) else ""
+        return replace(result, findings=(*result.findings, note)) if note else result
+
     run_kept(
         method,
-        lambda shown: method.run(model, data, progress=shown),
+        noted,
         out=out,
         command=method.name,
         fingerprints={"model": model.fingerprint, "data": data.fingerprint},

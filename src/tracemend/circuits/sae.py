@@ -20,6 +20,8 @@ KINDS: tuple[Kind, ...] = ("l1", "topk")
 # Names of the same things in SAELens.
 _ARCHITECTURES: dict[str, Kind] = {"standard": "l1", "topk": "topk"}
 _WEIGHTS = ("W_enc", "b_enc", "W_dec", "b_dec")
+# Of activations by head, of which SAELens knows those alone that W_O reads: heads side by side.
+_BY_HEAD = "hook_z"
 _CONFIG, _TENSORS = "cfg.json", "sae_weights.safetensors"
 
 
@@ -82,7 +84,7 @@ class SparseAutoencoder:
             "device": "cpu",
             "apply_b_dec_to_input": True,
             "normalize_activations": "none",
-            "reshape_activations": "none",
+            "reshape_activations": _BY_HEAD if self.site.endswith(_BY_HEAD) else "none",
             "metadata": {"hook_name": self.site or None, "model_name": self.model or None},
         }
         if self.kind == "topk":
@@ -104,6 +106,8 @@ class SparseAutoencoder:
         path = Path(folder)
         try:
             facts = json.loads((path / _CONFIG).read_text(encoding="utf-8"))
+            if not isinstance(facts, dict):
+                raise ValueError(f"{_CONFIG} holds a {type(facts).__name__}, not an object")
             tensors = load_file(path / _TENSORS)
         except (OSError, ValueError, SafetensorError) as error:
             raise CircuitError(
@@ -112,7 +116,10 @@ class SparseAutoencoder:
         named = facts.get("architecture", "standard")
         if named not in _ARCHITECTURES:
             raise CircuitError(f"the architecture {named!r} of {path} is {did_you_mean(named, _ARCHITECTURES)}")
-        _check(facts, tensors, path)
+        try:
+            _check(named, facts, tensors, path)
+        except (TypeError, ValueError) as error:
+            raise CircuitError(f"{path / _CONFIG} holds a value that cannot be read ({error}).") from None
         w_enc, b_enc, w_dec, b_dec = (tensors[name].float() for name in _WEIGHTS)
         if facts.get("rescale_acts_by_decoder_norm"):
             length = w_dec.norm(dim=-1)
@@ -120,6 +127,7 @@ class SparseAutoencoder:
         if not facts.get("apply_b_dec_to_input", True):
             b_enc = b_enc + b_dec @ w_enc
         told = facts.get("metadata") or facts.get("meta") or facts
+        told = told if isinstance(told, dict) else {}
         k = int(facts["k"]) if named == "topk" else 0
         site, model = told.get("hook_name") or "", told.get("model_name") or ""
         return cls(_ARCHITECTURES[named], w_enc, b_enc, w_dec, b_dec, k, site, model)
@@ -142,7 +150,7 @@ def kind_of(name: str) -> Kind:
     return name
 
 
-def _check(facts: dict[str, Any], tensors: dict[str, Tensor], path: Path) -> None:
+def _check(named: str, facts: dict[str, Any], tensors: dict[str, Tensor], path: Path) -> None:
     lacking = [name for name in _WEIGHTS if name not in tensors]
     if lacking:
         raise CircuitError(f"{path / _TENSORS} has no {lacking[0]}; expected {', '.join(_WEIGHTS)}.")
@@ -156,5 +164,10 @@ def _check(facts: dict[str, Any], tensors: dict[str, Tensor], path: Path) -> Non
             f"{path} was trained on activations normalised by {facts['normalize_activations']!r}; only 'none' can be "
             "read. Fold the normalisation into its weights first."
         )
-    if facts["architecture"] == "topk" and not 1 <= int(facts.get("k", 0)) <= latents:
+    if facts.get("reshape_activations", "none") not in ("none", _BY_HEAD):
+        raise CircuitError(
+            f"{path} was trained on activations reshaped by {facts['reshape_activations']!r}; expected 'none' or "
+            f"{_BY_HEAD!r}, heads side by side."
+        )
+    if named == "topk" and not 1 <= int(facts.get("k", 0)) <= latents:
         raise CircuitError(f"k of {path} is {facts.get('k')}; expected 1 to {latents}.")

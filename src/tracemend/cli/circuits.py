@@ -189,20 +189,22 @@ def _option(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 
 
 def _data_parameters(columns: tuple[str, ...]) -> list[inspect.Parameter]:
-    def told(kind: Any, words: str, metavar: str | None = None) -> Any:
-        return Annotated[kind, typer.Option(metavar=metavar, help=words, rich_help_panel=_DATA)]
+    def told(kind: Any, words: str, metavar: str | None = None, *, least: int | None = None) -> Any:
+        return Annotated[kind, typer.Option(metavar=metavar, help=words, min=least, rich_help_panel=_DATA)]
 
     if not columns:
         return [
-            _option("length", told(int, "Random tokens before they are said again."), 25),
-            _option("texts", told(int, "How many such texts."), 16),
+            _option("length", told(int, "Random tokens before they are said again.", least=2), 25),
+            _option("texts", told(int, "How many such texts.", least=1), 16),
         ]
     built_in = "; or ioi or letters, built in" if columns[-1] == "foil" else ""
+    if columns == ("text",):
+        built_in = "; or markov, ioi or letters (of pairs the clean prompts), built in"
     found = [
         _option(
             "data", told(str | None, f"CSV, TSV, JSONL or Parquet with {', '.join(columns)}{built_in}.", "FILE"), None
         ),
-        _option("count", told(int | None, "Only the first rows."), None),
+        _option("count", told(int | None, "Only the first rows.", least=1), None),
     ]
     return found + [_option(name, told(str | None, f"In place of a file: the {name}."), None) for name in columns]
 

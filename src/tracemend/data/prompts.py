@@ -74,7 +74,13 @@ class Prompts:
         return len(self.frame)
 
     def head(self, n: int) -> Self:
-        """The first ``n`` rows."""
+        """The first ``n`` rows.
+
+        Raises:
+            DataError: ``n`` is below 1.
+        """
+        if n < 1:
+            raise DataError(f"{n} rows were asked for; expected at least 1.")
         return replace(self, frame=self.frame.head(n).reset_index(drop=True))
 
     @property
@@ -85,9 +91,16 @@ class Prompts:
 
 @dataclass(frozen=True, eq=False)
 class Texts(Prompts):
-    """Plain texts: the column ``text``."""
+    """Plain texts: the column ``text``.
+
+    Attributes:
+        frame: see :class:`Prompts`.
+        note: what a reader of the result must know of where they are from; empty: nothing.
+    """
 
     columns: ClassVar[tuple[str, ...]] = ("text",)
+
+    note: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +120,12 @@ class PromptPairs(Prompts):
     def contrasts(self) -> Contrasts:
         """The clean side alone."""
         return Contrasts.make(self.frame.rename(columns={"clean": "prompt"}))
+
+    @property
+    def texts(self) -> Texts:
+        """The clean prompts alone."""
+        note = "The texts are the clean prompts of pairs; the corrupted ones were not read."
+        return Texts(self.frame[["clean"]].rename(columns={"clean": "text"}), note)
 
 
 @dataclass(frozen=True, eq=False)

@@ -74,7 +74,7 @@ def table_from_frame(frame: pd.DataFrame, name: str) -> Table:
     _distinct([str(column) for column in frame.columns], name)
     frame = frame.reset_index(drop=True).rename(columns=str)
     if frame.empty:
-        raise DataError(f"{name} has no rows; at least some labelled texts are needed.")
+        raise DataError(f"{name} has no rows; at least one is needed.")
     return Table(frame, range(len(frame)), "row", name)
 
 
@@ -105,7 +105,7 @@ def table_from_file(path: Path) -> Table:
     text = _decoded(path, kind, packed)
     frame, places, unit = _PARSERS[kind](text, path)
     if frame.empty:
-        raise DataError(f"{path} has column names but no rows; at least some labelled texts are needed.")
+        raise DataError(f"{path} has column names but no rows; at least one is needed.")
     return Table(frame, places, unit, str(path))
 
 
@@ -131,7 +131,7 @@ def _decoded(path: Path, kind: str, packed: bool) -> str:
         except (OSError, EOFError, zlib.error) as error:
             raise DataError(f"{path} is not a whole gzip file ({error}); fetch or write it again.") from None
     if not raw.strip():
-        raise DataError(f"{path} is empty; at least a header and some labelled texts are needed.")
+        raise DataError(f"{path} is empty; at least a header and one row are needed.")
     for signature, remedy in _SIGNATURES:
         if raw.startswith(signature):
             raise DataError(f"{path} is not {kind} text but {remedy}.")
