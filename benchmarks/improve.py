@@ -168,7 +168,7 @@ def table(rows: pd.DataFrame, task: str) -> str:
 
 def _gap(one: Any, other: Any) -> str:
     found = paired_difference(one, other)
-    if found.runs < _FEWEST:
+    if found.runs < _FEWEST or not np.isfinite(found.low):
         return f"{found.difference:+.3f}"
     return f"{found.difference:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
 
