@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 
 from tracemend.data import Labelled, Splits
 from tracemend.errors import DataError, TuningError
-from tracemend.mend import Decision, Regularise
+from tracemend.mend import Amplify, Decision, Regularise, Robustness, Shortcuts
 from tracemend.mend.marks import marks_of_words, of_tokens
 from tracemend.mend.penalty import Penalty, by_gradient
 from tracemend.mend.regularise import tune_marked, tune_on_decisions
@@ -192,6 +193,23 @@ def test_bad_choices_are_told(splits: Splits, changes: dict[str, object], error:
     method = replace(Regularise(remove=("please",), tuning=QUICK), **changes)
     with pytest.raises(error, match=said):
         method.run(tiny("bert"), splits)
+
+
+@pytest.mark.parametrize("method", [Amplify, Regularise, Robustness, Shortcuts])
+def test_the_seed_is_that_of_the_tuning(method: Any) -> None:
+    assert method(seed=3).tuning.seed == 3 == method(seed=3).config["tuning"]["seed"]
+    assert replace(method(tuning=Tuning(epochs=2, seed=5)), seed=4).tuning == Tuning(epochs=2, seed=4)
+
+
+def test_other_seeds_tune_other_weights() -> None:
+    method, model, splits = Regularise.tiny()
+    found = []
+    for seed in (0, 1, 1):
+        tuned = replace(method, seed=seed).run(model, splits).tuned
+        assert tuned is not None
+        found.append(torch.cat([p.detach().flatten() for p in tuned.classifier.trainable().values()]))
+    assert not torch.equal(found[0], found[1])
+    assert torch.equal(found[1], found[2])
 
 
 def test_rationales_that_say_nothing_are_left_out_and_counted(splits: Splits) -> None:

@@ -99,7 +99,7 @@ class Amplify(Method[AmplifyResult]):
         asked: validation texts that the decoder is asked about, drawn at random where there are more.
         checked: verdict texts, likewise.
         batch_size: prompts of a forward pass.
-        tuning: of the proxy.
+        tuning: of the proxy, under ``seed``.
 
     Example:
         >>> Amplify().run(load("smollm2"), splits, proxy=load("minilm")).arms()
@@ -120,6 +120,9 @@ class Amplify(Method[AmplifyResult]):
     checked: int = 200
     batch_size: int = 16
     tuning: Tuning = field(default_factory=Tuning)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tuning", replace(self.tuning, seed=self.seed))
 
     def run(
         self,
@@ -231,8 +234,7 @@ class Amplify(Method[AmplifyResult]):
 
     def _proxy(self, proxy: LanguageModel | TextClassifier | None, data: Splits, progress: Progress) -> TextClassifier:
         if isinstance(proxy, LanguageModel):
-            tuning = replace(self.tuning, seed=self.seed)
-            return tune(proxy, data.train, data.validation, tuning, progress=progress).classifier
+            return tune(proxy, data.train, data.validation, self.tuning, progress=progress).classifier
         if proxy is None:
             raise TuningError("an endpoint cannot be explained; give a proxy, such as load('minilm').")
         if not isinstance(proxy, TextClassifier):

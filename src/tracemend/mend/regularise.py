@@ -76,8 +76,8 @@ class Regularise(Method[MendResult]):
         sufficiency: likewise, of what it loses with them alone.
         budget: training texts that carry marks at most, drawn under the seed; 0 for all.
         checked: verdict texts that integrated gradients are taken of.
-        tuning: how the classifiers are tuned; always in float32, and to the last epoch, since validation texts hold
-            the same shortcut as training texts, and the best by them would be the least mended.
+        tuning: how the classifiers are tuned, under ``seed``; always in float32, and to the last epoch, since
+            validation texts hold the same shortcut as training texts, and the best by them would be the least mended.
 
     Example:
         >>> Regularise(remove=("honestly",)).run(load("minilm"), splits).metrics["flipped"]
@@ -99,6 +99,9 @@ class Regularise(Method[MendResult]):
     budget: int = 0
     checked: int = 50
     tuning: Tuning = field(default_factory=lambda: Tuning(epochs=3))
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tuning", replace(self.tuning, seed=self.seed))
 
     @property
     def penalty(self) -> Penalty:

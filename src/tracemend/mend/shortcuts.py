@@ -95,7 +95,7 @@ class Shortcuts(Method[ShortcutsResult]):
         checked: verdict texts that integrated gradients are taken of.
         steps: of integrated gradients at first; doubled until the completeness gap is at most 5 %.
         max_steps: at most.
-        tuning: of teacher and student; always in float32 and to the last epoch, of which it takes two.
+        tuning: of teacher and student, under ``seed``; always in float32 and to the last epoch, of which it takes two.
 
     Example:
         >>> Shortcuts().run(load("minilm"), splits).table().head()
@@ -115,6 +115,9 @@ class Shortcuts(Method[ShortcutsResult]):
     steps: int = 8
     max_steps: int = 64
     tuning: Tuning = field(default_factory=lambda: Tuning(epochs=3))
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tuning", replace(self.tuning, seed=self.seed))
 
     def run(
         self, model: LanguageModel, data: Any, *, out: Path | None = None, progress: Progress = Progress()
