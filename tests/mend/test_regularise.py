@@ -223,6 +223,23 @@ def test_rationales_that_say_nothing_are_left_out_and_counted(splits: Splits) ->
     assert [note for note in result.notes if note.startswith("2 rationales of training texts hold all words")]
 
 
+def test_rationales_none_of_which_says_anything_are_refused(splits: Splits, tmp_path: Path) -> None:
+    parts = (splits.train, splits.verdict)
+    whole = {uid: [(0, len(pair[0]))] for part in parts for uid, pair in zip(part.uid, part.pairs, strict=True)}
+    with pytest.raises(TuningError, match="nothing is marked in any of the 192 training texts"):
+        Regularise(checked=2, tuning=QUICK).run(tiny("bert"), splits, rationales=whole, out=tmp_path)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_head_cannot_be_tuned_by_attention(splits: Splits, tmp_path: Path) -> None:
+    method = Regularise(
+        remove=("please",), criterion="mse", extractor="attention", checked=2, tuning=replace(QUICK, adapter="head")
+    )
+    with pytest.raises(TuningError, match="nothing below the head is tuned"):
+        method.run(tiny("bert"), splits, out=tmp_path)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
 def test_rationales_of_other_texts_are_refused(splits: Splits) -> None:
     with pytest.raises(DataError, match="1 rationales are of texts that the data lacks"):
         Regularise(tuning=QUICK).run(tiny("bert"), splits, rationales={"0-0": [(0, 1)]})
