@@ -101,6 +101,10 @@ def test_shortcuts_are_kept_and_read_back(run: Run, folder: Path, posts: Path, t
     assert set(result["controls"]) == {"shuffled labels", "unmended", "shuffled degrees"}
     assert "please" in set(pd.read_csv(out / "rows.csv")["word"])
     assert pd.read_csv(out / "texts.csv")["degree"].between(0, 1).all()
+    assert pd.read_csv(out / "curve.csv")["step"].iloc[0] == 0
+    shown = run(*given[:-1])
+    assert "as it was tuned:" in shown.output and "step" in shown.output
+    assert "first_two" in (out / "figure.svg").read_text(encoding="utf-8")
     assert json.loads(run(*given).stdout) == result
     predicted = run("predict", out, posts, "--quiet")
     assert predicted.exit_code == 0, predicted.output
