@@ -287,6 +287,9 @@ class Amplify(Method[AmplifyResult]):
         if len(labels) == 1:
             notes.append(f"All examples have the label {labels.pop()!r}: the decoder errs on no other.")
         same = sum(bool(set(sample[KEY]) & set(sample[RANDOM])) for sample in facts["samples"])
+        mute = sum(not sample[KEY] for sample in facts["samples"])
+        if mute:
+            notes.append(f"{mute} samples have no word that speaks for their label, and are shown without key words.")
         if facts["unread"]:
             notes.append(f"{facts['unread']} answers named no label, or more than one; they count as wrong.")
         if same:
@@ -327,7 +330,9 @@ class Amplify(Method[AmplifyResult]):
 
 
 def key_words(words: Sequence[str], weights: npt.ArrayLike, top: int) -> tuple[str, ...]:
-    """The first words by weight, each once, without function words unless there are no others.
+    """The first words of positive weight, each once, without function words unless there are no others.
+
+    A word of a negative weight speaks for another label and is no clue: there may be fewer words than ``top``, or none.
 
     Args:
         words: of a text.
@@ -339,7 +344,7 @@ def key_words(words: Sequence[str], weights: npt.ArrayLike, top: int) -> tuple[s
         ('fine', 'film')
     """
     weight = np.asarray(weights, dtype=np.float64)
-    read = [int(i) for i in np.argsort(-weight, kind="stable") if not np.isnan(weight[i])]
+    read = [int(i) for i in np.argsort(-weight, kind="stable") if weight[i] > 0]
     return _distinct([words[i] for i in read])[:top]
 
 
