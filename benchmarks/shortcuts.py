@@ -17,15 +17,18 @@ import time
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from benchmarks.saliency import WORD, planted
 from benchmarks.seeds import each_seed, gap_of
 from tracemend.data import Labelled, Splits, make_splits, reference, sample
 from tracemend.mend.distil import distil, softened
-from tracemend.mend.head_words import head_of, local_mutual_information
+from tracemend.mend.early import learning_curve
+from tracemend.mend.head_words import head_of, local_mutual_information, with_shuffled_labels
 from tracemend.mend.shortcuts import Shortcuts
 from tracemend.models import LanguageModel
 from tracemend.tuning import TextClassifier, Tuning, tune
+from tracemend.tuning.tune import Tuned
 
 SETS = ("kept", "reversed", "clean")
 
@@ -53,6 +56,17 @@ def found_word(method: Shortcuts, teacher: TextClassifier, train: Labelled, text
     }
 
 
+def curve_of(method: Shortcuts, model: LanguageModel, teacher: Tuned, train: Labelled) -> pd.DataFrame:
+    """How soon the teacher came to decide by the head, see :func:`tracemend.mend.early.learning_curve`."""
+    both = (train, with_shuffled_labels(train, method.seed))
+    heads = [head_of(local_mutual_information(data, fewest=method.fewest), method.head) for data in both]
+    drawn = np.sort(np.random.default_rng([method.seed, 1]).permutation(len(train))[: method.followed])
+    return learning_curve(
+        method.tuning.classifier(model, train.labels), teacher.checkpoints, train, heads[0], set(heads[1]["word"]),
+        method.first_words, followed=drawn,
+    )  # fmt: skip
+
+
 def seed_of(seed: int, model: LanguageModel, given: argparse.Namespace) -> dict[str, Any]:
     """Both arms of one seed."""
     splits = make_splits(sample(reference("sst2"), given.train, seed=seed), seed=seed)
@@ -78,6 +92,7 @@ def seed_of(seed: int, model: LanguageModel, given: argparse.Namespace) -> dict[
         if arm == "planted":
             head = set(head_of(local_mutual_information(train, fewest=method.fewest), method.head)["word"])
             table, _, early = method.degrees(model, teacher, train, head)
+            arms["curve"] = curve_of(method, model, teacher, train).round(4).to_dict("list")
             arms[arm] |= {"decided by the head": round(float(table["in_head"].mean()), 4), "early": round(early, 4)}
             p, degree = teacher.classifier.probabilities(train.pairs), table["degree"].to_numpy()
             students = {"student": degree, "shuffled degrees": np.random.default_rng(seed).permutation(degree)}
@@ -95,7 +110,11 @@ def summary(found: dict[str, Any]) -> dict[str, Any]:
     made: dict[str, Any] = {
         arm: {name: round(float(np.mean([found[seed][arm][name] for seed in found])), 4) for name in figures}
         for arm, figures in arms.items()
+        if arm != "curve"
     }
+    curves = [found[seed]["curve"] for seed in found if "curve" in found[seed]]
+    if curves:
+        made["curve"] = {name: np.mean([of[name] for of in curves], axis=0).round(4).tolist() for name in curves[0]}
     for arm in ("student", "shuffled degrees"):
         for name in SETS:
             made[arm][f"{name} - teacher"] = gap_of(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -54,6 +55,57 @@ def test_help_has_an_example(run):
     assert "Example:" in done.output and "tracemend bench repair" in done.output
 
 
+def copy_of(tuned: Path, out: Path, *, seed: int) -> Path:
+    """The same classifier as of another seed."""
+    shutil.copytree(tuned, out)
+    facts = json.loads((out / "classifier.json").read_text())
+    facts["tuning"]["seed"] = seed
+    (out / "classifier.json").write_text(json.dumps(facts))
+    return out
+
+
+def test_er_refuses_other_data_and_classifiers_in_its_directory(run, tuned: Path, tmp_path: Path) -> None:
+    mine = copy_of(tuned, tmp_path / "mine", seed=0)
+    frame(20, flipped=0).assign(other=lambda f: f["text"].str.upper()).to_csv(tmp_path / "new.csv", index=False)
+    given = ("bench", "er", "--run", mine, "--unseen", tmp_path / "new.csv", "--out", tmp_path / "er", "--quiet")
+    assert run(*given).exit_code == 0
+    before = (tmp_path / "er" / "result.json").read_bytes()
+    column = run(*given, "--text", "other")
+    assert column.exit_code == 2 and "text: there 'text', now 'other'" in column.output
+    frame(20, flipped=0, seed=1).to_csv(tmp_path / "new.csv", index=False)
+    data = run(*given)
+    assert data.exit_code == 2 and "(other data)" in data.output
+    copy_of(tuned, tmp_path / "two", seed=1).rename(tmp_path / "mine2")
+    shutil.rmtree(mine)
+    (tmp_path / "mine2").rename(mine)
+    both = run(*given)
+    assert both.exit_code == 2 and "other data and model" in both.output
+    assert (tmp_path / "er" / "result.json").read_bytes() == before
+
+
+def test_er_names_sets_of_one_name_apart(run, tuned: Path, tmp_path: Path) -> None:
+    places = [tmp_path / place / "new.csv" for place in "ab"]
+    for seed, path in enumerate(places):
+        path.parent.mkdir()
+        frame(20, flipped=0, seed=seed).to_csv(path, index=False)
+    given = ("bench", "er", "--run", tuned, "--out", tmp_path / "er", "--quiet")
+    done = run(*given, "--unseen", places[0], "--unseen", places[1], "--json")
+    assert done.exit_code == 0, done.output
+    assert set(json.loads(done.stdout)["metrics"]) == {f"unseen / {place}/new.csv / accuracy" for place in "ab"}
+    twice = run(*given, "--unseen", places[0], "--unseen", tmp_path / "b" / ".." / "a" / "new.csv")
+    assert twice.exit_code == 2 and "given twice" in twice.output
+
+
+def test_er_pairs_runs_of_the_same_seed_alone(run, tuned: Path, tmp_path: Path) -> None:
+    frame(20, flipped=0).to_csv(tmp_path / "new.csv", index=False)
+    other = copy_of(tuned, tmp_path / "other", seed=7)
+    given = ("bench", "er", "--unseen", tmp_path / "new.csv", "--out", tmp_path / "er", "--run", tuned)
+    done = run(*given, "--against", other)
+    assert done.exit_code == 2 and "seed 7" in done.output and "same seeds in the same order" in done.output
+    twice = run(*given, "--run", tuned)
+    assert twice.exit_code == 2 and "given twice" in twice.output
+
+
 def test_er_compares_two_arms_on_three_axes(run, tuned: Path, tmp_path: Path) -> None:
     frame(30, flipped=0).to_csv(tmp_path / "new.csv", index=False)
     cases = [{"test": "words", "type": "MFT", "texts": ["love great nice"], "label": "safe"},
@@ -74,6 +126,10 @@ def test_er_compares_two_arms_on_three_axes(run, tuned: Path, tmp_path: Path) ->
     assert set(gap["axis"]) == {"unseen", "contrast", "functional"} and (gap["difference"] == 0).all()
     assert set(gap["verdict"]) == {"no effect shown"}
     assert json.loads(run(*given).stdout) == result
+    again = run("report", tmp_path / "er")
+    assert again.exit_code == 0, again.output
+    page = (tmp_path / "er" / "report.html").read_text(encoding="utf-8")
+    assert "No effect is shown: 6 figures over 1 seed, Holm-corrected." in page and "shuffled" in page
     few = run("bench", "er", "--run", tuned, "--against", tuned, "--against", tuned, "--out", tmp_path / "few")
     assert few.exit_code == 2 and "as many --against" in few.output
     assert run("bench", "er", "--run", tuned, "--out", tmp_path / "none").exit_code == 2

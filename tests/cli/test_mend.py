@@ -78,6 +78,19 @@ def test_rationales_of_a_file(run: Run, folder: Path, posts: Path, tmp_path: Pat
     assert "plausibility" in done.output and "training texts carry marks" in done.output
 
 
+def test_a_refused_command_leaves_its_folder_free(run: Run, folder: Path, posts: Path, tmp_path: Path) -> None:
+    spans = pd.DataFrame({"text": pd.read_csv(posts)["text"]}).assign(start=0, end=lambda f: f["text"].str.len())
+    spans.to_json(tmp_path / "spans.jsonl", orient="records", lines=True)
+    given = ("mend", "regularise", posts, *COLUMNS, *FAST, "--model", folder / "model", "--out", tmp_path / "run")
+    absent = run(*given, "--remove", "zzz")
+    assert absent.exit_code == 2 and "0 training texts hold the word 'zzz'" in absent.output
+    silent = run(*given, "--rationales", tmp_path / "spans.jsonl")
+    assert silent.exit_code == 2 and "nothing is marked in any of the" in silent.output
+    assert run(*given, "--remove", "please").exit_code == 0
+    taken = run(*given, "--remove", "love")
+    assert taken.exit_code == 2 and "belongs to another run" in taken.output
+
+
 def test_shortcuts_are_kept_and_read_back(run: Run, folder: Path, posts: Path, tmp_path: Path) -> None:
     out, more = tmp_path / "run", ("--head", 0.5, "--steps", 2, "--max-steps", 4, "--judged", 1)
     given = ("mend", "shortcuts", posts, *COLUMNS, *FAST, *more, "--model", folder / "model", "--out", out, "--json")
@@ -88,6 +101,10 @@ def test_shortcuts_are_kept_and_read_back(run: Run, folder: Path, posts: Path, t
     assert set(result["controls"]) == {"shuffled labels", "unmended", "shuffled degrees"}
     assert "please" in set(pd.read_csv(out / "rows.csv")["word"])
     assert pd.read_csv(out / "texts.csv")["degree"].between(0, 1).all()
+    assert pd.read_csv(out / "curve.csv")["step"].iloc[0] == 0
+    shown = run(*given[:-1])
+    assert "as it was tuned:" in shown.output and "step" in shown.output
+    assert "first_two" in (out / "figure.svg").read_text(encoding="utf-8")
     assert json.loads(run(*given).stdout) == result
     predicted = run("predict", out, posts, "--quiet")
     assert predicted.exit_code == 0, predicted.output

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -142,6 +143,18 @@ def test_bad_input_is_refused(classify, axes, said):
         er_test(classify, LABELS, axes)
 
 
+def test_axes_are_told_apart_by_all_that_is_asked():
+    found = {
+        Axes(unseen={"x": Labelled.make(["a", "b"], list(LABELS))}).fingerprint,
+        Axes(unseen={"y": Labelled.make(["a", "b"], list(LABELS))}).fingerprint,
+        Axes(unseen={"x": Labelled.make(["a", "b"], list(LABELS[::-1]))}).fingerprint,
+        Axes(contrast=AXES.contrast).fingerprint,
+        *(Axes(functional=[test]).fingerprint for test in TESTS),
+        Axes(functional=[replace(TESTS[3], direction=Direction(None, "not-up", 0.06))]).fingerprint,
+    }
+    assert len(found) == 9
+
+
 def test_arms_must_belong_together():
     one, other = er_test(by_words, LABELS, AXES), er_test(by_words, LABELS, Axes(unseen=AXES.unseen))
     with pytest.raises(TracemendError, match="different sets"):
@@ -159,6 +172,16 @@ def test_arms_must_belong_together():
         ('{"test": "a", "type": "DIR", "texts": ["b", "c"]}', "without a direction"),
         ('{"test": "a", "type": "DIR", "texts": ["b", "c"], "direction": {"way": "up"}}', "not-down, not-up"),
         ('{"test": "a", "type": "INV", "texts": ["b"]}', "needs 2 texts"),
+        (
+            '{"test": "a", "type": "INV", "texts": ["b", "c"]}\n'
+            '{"test": "a", "type": "MFT", "texts": ["b"], "label": 1}',
+            "line 2 .* is MFT here and INV before",
+        ),
+        (
+            '{"test": "a", "type": "DIR", "texts": ["b", "c"], "direction": {"way": "not-up"}}\n'
+            '{"test": "a", "type": "DIR", "texts": ["b", "c"], "direction": {"way": "not-down"}}',
+            "one type and one direction",
+        ),
         ("", "holds no test"),
     ],
 )

@@ -123,6 +123,8 @@ def test_key_words_are_whole_distinct_and_no_function_words() -> None:
     assert key_words(words, weights, 5) == ("Film", "fine")
     assert key_words(words, weights, 1) == ("Film",)
     assert key_words(["the", "of"], [0.1, 0.2], 5) == ("of", "the"), "there are no others"
+    assert key_words(["fine", "film", "day", "dull"], [0.5, 0.0, np.nan, -0.9], 4) == ("fine",), "no clue is made up"
+    assert key_words(["the", "dull"], [-0.1, -0.9], 2) == ()
     drawn = random_words(words, ("Film",), np.random.default_rng(0))
     assert drawn in {("fine",), ("unread",)}
     assert set(random_words(["fine", "film"], ("film", "fine"), np.random.default_rng(0))) == {"film", "fine"}

@@ -120,6 +120,12 @@ def test_the_label_a_word_goes_with_is_where_it_is_more_frequent_not_where_there
     assert goes_with(pairs, labels, ["X", "a", "z"]) == {"X": "few", "a": "many", "z": None}
 
 
+@pytest.mark.parametrize("labels", [["p", "q", "p", "q"], ["q", "p", "q", "p"]])
+def test_a_word_as_frequent_in_two_labels_goes_with_neither(labels: list[str]) -> None:
+    pairs = [("x a", None), ("x", None), ("so", None), ("so", None)]
+    assert goes_with(pairs, labels, ["x", "a"]) == {"x": None, "a": labels[0]}
+
+
 def test_shuffled_marks_are_as_many() -> None:
     marks = np.array([0, 1, NAN, 1, 0, 0])
     found = shuffled(marks, np.random.default_rng(1))

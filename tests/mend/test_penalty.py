@@ -91,6 +91,24 @@ def test_attention_is_that_of_the_saliency_room_and_has_a_gradient(architecture:
     assert reached and not any("classifier" in name for name in reached)
 
 
+@pytest.mark.parametrize("kind", ["prompt", "p-tuning", "prefix", "ia3", "full"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_attention_has_a_gradient_whatever_is_tuned(architecture: str, kind: str) -> None:
+    model = classifier(architecture, kind)
+    batch, y, targets = inputs(model)
+    penalty = Penalty(criterion="mse", extractor="attention")
+    penalty.check_classifier(model)
+    _, loss = penalty(model, batch, y, targets, batch["attention_mask"].bool())
+    loss.backward()
+    assert any(p.grad is not None and p.grad.abs().max() > 0 for p in model.trainable().values())
+
+
+def test_a_head_alone_cannot_change_the_attention() -> None:
+    with pytest.raises(TuningError, match="choose the adapter lora, prompt or full"):
+        Penalty(criterion="mse", extractor="attention").check_classifier(classifier("bert", "head"))
+    Penalty().check_classifier(classifier("bert", "head"))
+
+
 def test_criteria_are_what_they_say() -> None:
     x = torch.tensor([[[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]]])
     g = torch.tensor([[[3.0, 4.0], [-1.0, 0.0], [0.0, 5.0]]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 
 from tracemend.data import Labelled, Splits
 from tracemend.errors import DataError, TuningError
-from tracemend.mend import Decision, Regularise
+from tracemend.mend import Amplify, Decision, Regularise, Robustness, Shortcuts
 from tracemend.mend.marks import marks_of_words, of_tokens
 from tracemend.mend.penalty import Penalty, by_gradient
 from tracemend.mend.regularise import tune_marked, tune_on_decisions
@@ -194,6 +195,23 @@ def test_bad_choices_are_told(splits: Splits, changes: dict[str, object], error:
         method.run(tiny("bert"), splits)
 
 
+@pytest.mark.parametrize("method", [Amplify, Regularise, Robustness, Shortcuts])
+def test_the_seed_is_that_of_the_tuning(method: Any) -> None:
+    assert method(seed=3).tuning.seed == 3 == method(seed=3).config["tuning"]["seed"]
+    assert replace(method(tuning=Tuning(epochs=2, seed=5)), seed=4).tuning == Tuning(epochs=2, seed=4)
+
+
+def test_other_seeds_tune_other_weights() -> None:
+    method, model, splits = Regularise.tiny()
+    found = []
+    for seed in (0, 1, 1):
+        tuned = replace(method, seed=seed).run(model, splits).tuned
+        assert tuned is not None
+        found.append(torch.cat([p.detach().flatten() for p in tuned.classifier.trainable().values()]))
+    assert not torch.equal(found[0], found[1])
+    assert torch.equal(found[1], found[2])
+
+
 def test_rationales_that_say_nothing_are_left_out_and_counted(splits: Splits) -> None:
     """All of a text, and nothing of it: neither tells one word from another."""
     rationales = dict(list(spans_of(splits.train).items())[:8])
@@ -203,6 +221,23 @@ def test_rationales_that_say_nothing_are_left_out_and_counted(splits: Splits) ->
     result = Regularise(checked=2, tuning=QUICK).run(tiny("bert"), splits, rationales=rationales)
     assert "6 of 192 training texts carry marks." in result.notes
     assert [note for note in result.notes if note.startswith("2 rationales of training texts hold all words")]
+
+
+def test_rationales_none_of_which_says_anything_are_refused(splits: Splits, tmp_path: Path) -> None:
+    parts = (splits.train, splits.verdict)
+    whole = {uid: [(0, len(pair[0]))] for part in parts for uid, pair in zip(part.uid, part.pairs, strict=True)}
+    with pytest.raises(TuningError, match="nothing is marked in any of the 192 training texts"):
+        Regularise(checked=2, tuning=QUICK).run(tiny("bert"), splits, rationales=whole, out=tmp_path)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_head_cannot_be_tuned_by_attention(splits: Splits, tmp_path: Path) -> None:
+    method = Regularise(
+        remove=("please",), criterion="mse", extractor="attention", checked=2, tuning=replace(QUICK, adapter="head")
+    )
+    with pytest.raises(TuningError, match="nothing below the head is tuned"):
+        method.run(tiny("bert"), splits, out=tmp_path)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_rationales_of_other_texts_are_refused(splits: Splits) -> None:

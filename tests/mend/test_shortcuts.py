@@ -16,6 +16,7 @@ from tracemend.data import Labelled, Splits
 from tracemend.errors import DataError, TuningError
 from tracemend.mend import Shortcuts
 from tracemend.mend.distil import distil, softened
+from tracemend.mend.early import with_the_head
 from tracemend.mend.head_words import head_of, local_mutual_information, with_shuffled_labels
 from tracemend.mend.shortcuts import ShortcutsResult
 from tracemend.models import tiny
@@ -116,9 +117,39 @@ def test_degrees_are_those_of_the_formula(result: ShortcutsResult, splits: Split
     assert result.metrics["degree"] == pytest.approx(expected.mean())
 
 
+def test_texts_with_the_head_hold_a_word_of_their_label() -> None:
+    data = Labelled.make(["Good day", "good day", "bad", "so it goes"], ["p", "q", "q", "q"])
+    head = pd.DataFrame({"word": ["good", "bad"], "label": ["p", "q"]})
+    assert with_the_head(data, head).tolist() == [True, False, True, False]
+
+
+def test_the_curve_tells_what_was_learnt_first(result: ShortcutsResult, splits: Splits) -> None:
+    curve, head = result.curve, result.rows
+    each = len(splits.train) / QUICK.batch_size
+    assert curve["step"].tolist() == [each * epoch for epoch in range(5)]
+    # All 96 texts are followed, so that its ends are the method's own figures.
+    assert curve["first_two"].iloc[-1] == pytest.approx(result.metrics["first_two"])
+    assert curve["first_two"].iloc[1] == pytest.approx(result.metrics["early"])
+    assert curve["shuffled"].iloc[-1] == pytest.approx(result.controls["shuffled labels"]["first_two"])
+    assert result.tuned is not None
+    n = with_the_head(splits.train, head).sum()
+    assert 0 < n < len(splits.train)
+    last, first = curve.iloc[-1], curve.iloc[0]
+    # The word that was planted is learnt before what tells the texts apart that lack it.
+    assert last["loss_with"] < first["loss_with"] and last["accuracy_with"] > last["accuracy_without"]
+    assert [note for note in result.notes if note.startswith(f"{n} of 96 training texts hold a word of the head")]
+
+
+def test_the_curve_is_of_the_texts_that_are_followed(splits: Splits) -> None:
+    few = replace(METHOD, followed=5).run(tiny("bert"), splits).curve
+    assert (few["first_two"] * 5 % 1 < 1e-9).all() and len(few) == 3
+
+
 def test_it_comes_back_from_disk(result: ShortcutsResult, tmp_path: Path) -> None:
     found = ShortcutsResult.load(result.save(tmp_path))
     pd.testing.assert_frame_equal(found.texts, result.texts)
+    pd.testing.assert_frame_equal(found.curve, result.curve)
+    assert [axes.get_ylabel() for axes in found.figure().axes[1:]] == ["share of texts", "loss"]
     assert found.metrics == result.metrics and found.tuned is None
 
 

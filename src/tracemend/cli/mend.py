@@ -158,6 +158,12 @@ def shortcuts(
             min=1, help="Texts of the verdict part that integrated gradients are taken of.", rich_help_panel=_HOW
         ),
     ] = 50,
+    followed: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Training texts whose first words are looked at in every checkpoint.", rich_help_panel=_HOW
+        ),
+    ] = 200,
     steps: Annotated[
         int, typer.Option(min=1, help="Of integrated gradients of the training texts, at first.", rich_help_panel=_HOW)
     ] = 8,
@@ -195,6 +201,7 @@ def shortcuts(
     from tracemend.mend import Shortcuts
     from tracemend.mend.job import read_splits, tuned_as
     from tracemend.mend.run import mend_run
+    from tracemend.mend.shortcuts import ShortcutsResult
     from tracemend.models import load
     from tracemend.tuning import Tuning
 
@@ -215,6 +222,7 @@ def shortcuts(
         alpha=alpha,
         judged=judged,
         checked=checked,
+        followed=followed,
         steps=steps,
         max_steps=max_steps,
         tuning=tuning,
@@ -250,4 +258,8 @@ def shortcuts(
     console.print("Words that go with a label, and how often the classifier decides by them:", markup=False)
     print_table(console, found.table().head(WORDS))
     console.print()
+    if isinstance(found, ShortcutsResult):
+        console.print("By how many it decided, and what it had learnt, as it was tuned:", markup=False)
+        print_table(console, found.curve)
+        console.print()
     show_arms(found, folder, json=json)

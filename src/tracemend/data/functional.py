@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -13,6 +13,7 @@ import numpy as np
 from tracemend.data.labels import label_name
 from tracemend.data.readers import read
 from tracemend.errors import DataError, did_you_mean
+from tracemend.runs import fingerprint
 
 Kind = Literal["MFT", "INV", "DIR"]
 Way = Literal["not-down", "not-up"]
@@ -73,6 +74,12 @@ class FunctionalTest:
         if (self.kind == "DIR") != (self.direction is not None):
             raise DataError(f"test {self.name!r}: a DIR needs a direction, and no other kind has one.")
 
+    @property
+    def fingerprint(self) -> str:
+        """Sha256 (16 hex digits) over all of it."""
+        direction = None if self.direction is None else astuple(self.direction)
+        return fingerprint(self.name, self.kind, self.capability, self.cases, self.labels, direction)
+
 
 def read_functional(path: Path | str, *, labels: Mapping[Any, str] | None = None) -> list[FunctionalTest]:
     """Read a suite: one case a line of JSON.
@@ -86,7 +93,8 @@ def read_functional(path: Path | str, *, labels: Mapping[Any, str] | None = None
         labels: what its labels are called; by default as they stand there.
 
     Raises:
-        DataError: a line that is no case, an unknown kind, or a DIR without direction.
+        DataError: a line that is no case, an unknown kind, a DIR without direction, or cases of one test that differ in
+            type or direction.
     """
     rows: dict[str, list[dict[str, Any]]] = {}
     for number, row in _lines(Path(path)):
@@ -95,6 +103,12 @@ def read_functional(path: Path | str, *, labels: Mapping[Any, str] | None = None
         if row["type"] not in KINDS:
             raise DataError(f"line {number} of {path}: type {row['type']!r} is {did_you_mean(row['type'], KINDS)}")
         rows.setdefault(str(row["test"]), []).append(row)
+        told, first = (_asked(one) for one in (row, rows[str(row["test"])][0]))
+        if told != first:
+            raise DataError(
+                f"line {number} of {path}: test {str(row['test'])!r} is {told} here and {first} before; all cases of a "
+                "test have one type and one direction: give the others a test of their own."
+            )
     found = []
     for name, cases in rows.items():
         kind: Kind = cases[0]["type"]
@@ -194,6 +208,11 @@ class ContrastSet:
         if len(set(sizes)) > 1 or not sizes[0]:
             raise DataError(f"a contrast set pairs rows one by one; the parts have {sizes} rows.")
 
+    @property
+    def fingerprint(self) -> str:
+        """Sha256 (16 hex digits) over all of it."""
+        return fingerprint(self.originals, self.labels, self.copies, self.changed)
+
 
 def read_contrasts(originals: Any, copies: Any, *, text: str = "Text", label: str = "Sentiment") -> ContrastSet:
     """Read a contrast set from two tables whose rows stand for one another.
@@ -210,6 +229,11 @@ def read_contrasts(originals: Any, copies: Any, *, text: str = "Text", label: st
     one, other = (read(source, text=text, label=label) for source in (originals, copies))
     parts = [tuple(frame[column]) for frame in (one.frame, other.frame) for column in ("text", "label")]
     return ContrastSet(*parts)
+
+
+def _asked(case: Mapping[str, Any]) -> str:
+    """What a case asks, in words: its type, and of a DIR its direction."""
+    return case["type"] if case["type"] != "DIR" else f"DIR {json.dumps(case.get('direction'), sort_keys=True)}"
 
 
 def _direction(given: Any, test: str) -> Direction:

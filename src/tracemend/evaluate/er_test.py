@@ -20,7 +20,7 @@ from tracemend.errors import TracemendError
 from tracemend.evaluate.compare import holm, paired_difference
 from tracemend.evaluate.intervals import mean_interval
 from tracemend.progress import Progress
-from tracemend.runs import write_parquet
+from tracemend.runs import fingerprint, write_parquet
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
@@ -46,6 +46,12 @@ class Axes:
     unseen: Mapping[str, Labelled] = field(default_factory=dict)
     contrast: Mapping[str, ContrastSet] = field(default_factory=dict)
     functional: Sequence[FunctionalTest] = ()
+
+    @property
+    def fingerprint(self) -> str:
+        """Sha256 (16 hex digits) over all texts and labels, and the names they go by."""
+        named = [{name: of.fingerprint for name, of in sets.items()} for sets in (self.unseen, self.contrast)]
+        return fingerprint(named, [test.fingerprint for test in self.functional])
 
 
 @dataclass(frozen=True, eq=False)

@@ -99,7 +99,7 @@ class Amplify(Method[AmplifyResult]):
         asked: validation texts that the decoder is asked about, drawn at random where there are more.
         checked: verdict texts, likewise.
         batch_size: prompts of a forward pass.
-        tuning: of the proxy.
+        tuning: of the proxy, under ``seed``.
 
     Example:
         >>> Amplify().run(load("smollm2"), splits, proxy=load("minilm")).arms()
@@ -120,6 +120,9 @@ class Amplify(Method[AmplifyResult]):
     checked: int = 200
     batch_size: int = 16
     tuning: Tuning = field(default_factory=Tuning)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tuning", replace(self.tuning, seed=self.seed))
 
     def run(
         self,
@@ -231,8 +234,7 @@ class Amplify(Method[AmplifyResult]):
 
     def _proxy(self, proxy: LanguageModel | TextClassifier | None, data: Splits, progress: Progress) -> TextClassifier:
         if isinstance(proxy, LanguageModel):
-            tuning = replace(self.tuning, seed=self.seed)
-            return tune(proxy, data.train, data.validation, tuning, progress=progress).classifier
+            return tune(proxy, data.train, data.validation, self.tuning, progress=progress).classifier
         if proxy is None:
             raise TuningError("an endpoint cannot be explained; give a proxy, such as load('minilm').")
         if not isinstance(proxy, TextClassifier):
@@ -285,6 +287,9 @@ class Amplify(Method[AmplifyResult]):
         if len(labels) == 1:
             notes.append(f"All examples have the label {labels.pop()!r}: the decoder errs on no other.")
         same = sum(bool(set(sample[KEY]) & set(sample[RANDOM])) for sample in facts["samples"])
+        mute = sum(not sample[KEY] for sample in facts["samples"])
+        if mute:
+            notes.append(f"{mute} samples have no word that speaks for their label, and are shown without key words.")
         if facts["unread"]:
             notes.append(f"{facts['unread']} answers named no label, or more than one; they count as wrong.")
         if same:
@@ -325,7 +330,9 @@ class Amplify(Method[AmplifyResult]):
 
 
 def key_words(words: Sequence[str], weights: npt.ArrayLike, top: int) -> tuple[str, ...]:
-    """The first words by weight, each once, without function words unless there are no others.
+    """The first words of positive weight, each once, without function words unless there are no others.
+
+    A word of a negative weight speaks for another label and is no clue: there may be fewer words than ``top``, or none.
 
     Args:
         words: of a text.
@@ -337,7 +344,7 @@ def key_words(words: Sequence[str], weights: npt.ArrayLike, top: int) -> tuple[s
         ('fine', 'film')
     """
     weight = np.asarray(weights, dtype=np.float64)
-    read = [int(i) for i in np.argsort(-weight, kind="stable") if not np.isnan(weight[i])]
+    read = [int(i) for i in np.argsort(-weight, kind="stable") if weight[i] > 0]
     return _distinct([words[i] for i in read])[:top]
 
 

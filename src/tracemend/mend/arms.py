@@ -46,9 +46,10 @@ class MendResult(MethodResult):
         return figure
 
     def save(self, directory: Path | str) -> Path:
-        """Write ``method.json`` and ``rows.parquet``; :meth:`load` reads them back, without the classifier."""
+        """Write ``method.json``, ``rows.parquet`` and further tables; :meth:`load` reads all but the classifier."""
         path = Path(directory)
-        write_parquet(path / "rows.parquet", self.rows)
+        for name in ("rows", *self.tables):
+            write_parquet(path / f"{name}.parquet", getattr(self, name))
         facts = {name: dict(getattr(self, name)) for name in ("metrics", "controls", "config")}
         write_json(path / "method.json", {**facts, "notes": list(self.notes)})
         return path

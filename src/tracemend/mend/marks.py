@@ -7,6 +7,7 @@ end as one number a word of each text.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
@@ -185,13 +186,17 @@ def put_in(pair: Pair, word: str, rng: np.random.Generator) -> Pair:
 
 
 def goes_with(pairs: Sequence[Pair], labels: Sequence[str], words: Iterable[str]) -> Mapping[str, str | None]:
-    """The label that each word goes with in these texts: where it is most frequent; None where no text holds it."""
+    """The label that each word goes with in these texts: where it is most frequent.
+
+    None where no text holds it, or where it is as frequent in another label, so that it goes with neither.
+    """
     names = sorted(set(labels))
     of = {name: [pair for pair, label in zip(pairs, labels, strict=True) if label == name] for name in names}
     held = {name: frequencies(some) for name, some in of.items()}
     found: dict[str, str | None] = {}
     for word in words:
-        shares = {name: held[name].get(word.casefold(), 0) / len(of[name]) for name in names}
-        best = max(names, key=lambda name: shares[name])
-        found[word] = best if shares[best] > 0 else None
+        shares = {name: Fraction(held[name].get(word.casefold(), 0), len(of[name])) for name in names}
+        highest = max(shares.values())
+        best = [name for name in names if shares[name] == highest]
+        found[word] = best[0] if highest > 0 and len(best) == 1 else None
     return found

@@ -80,10 +80,17 @@ def by_attention(classifier: TextClassifier, batch: Mapping[str, Tensor]) -> tup
 
     Raises:
         ModelError: the model's attention keeps no patterns (``sdpa``), or no sites are known for it.
+        TuningError: the weights depend on nothing that is tuned.
     """
     found: list[Tensor] = []
     patterns = read_attention(classifier.network, lambda: found.append(classifier.logits(batch)), grad=True)
-    return found[0], AttentionWeights().of_patterns(classifier, batch["attention_mask"], patterns)
+    phi = AttentionWeights().of_patterns(classifier, batch["attention_mask"], patterns)
+    if not phi.requires_grad:
+        raise TuningError(
+            f"with the adapter {classifier.kind} the attention depends on nothing that is tuned, so that marks cannot "
+            "change it; choose the adapter lora or full, or the extractor gradient."
+        )
+    return found[0], phi
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +150,18 @@ class Penalty:
             raise TuningError("the criterion kl needs words that should matter; name words to add, or choose norm.")
         if self.criterion == "order" and not (add and remove):
             raise TuningError("the criterion order needs words to remove and words to add; name both, or choose norm.")
+
+    def check_classifier(self, classifier: TextClassifier) -> None:
+        """Refuse a classifier that the penalty cannot change.
+
+        Raises:
+            TuningError: its attention depends on nothing that is tuned.
+        """
+        if self.extractor == "attention" and classifier.kind == "head":
+            raise TuningError(
+                "with the adapter head nothing below the head is tuned, so that marks cannot change the attention; "
+                "choose the adapter lora, prompt or full, or the extractor gradient."
+            )
 
     def __call__(
         self,

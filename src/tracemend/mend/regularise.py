@@ -76,8 +76,8 @@ class Regularise(Method[MendResult]):
         sufficiency: likewise, of what it loses with them alone.
         budget: training texts that carry marks at most, drawn under the seed; 0 for all.
         checked: verdict texts that integrated gradients are taken of.
-        tuning: how the classifiers are tuned; always in float32, and to the last epoch, since validation texts hold
-            the same shortcut as training texts, and the best by them would be the least mended.
+        tuning: how the classifiers are tuned, under ``seed``; always in float32, and to the last epoch, since
+            validation texts hold the same shortcut as training texts, and the best by them would be the least mended.
 
     Example:
         >>> Regularise(remove=("honestly",)).run(load("minilm"), splits).metrics["flipped"]
@@ -99,6 +99,9 @@ class Regularise(Method[MendResult]):
     budget: int = 0
     checked: int = 50
     tuning: Tuning = field(default_factory=lambda: Tuning(epochs=3))
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tuning", replace(self.tuning, seed=self.seed))
 
     @property
     def penalty(self) -> Penalty:
@@ -181,6 +184,12 @@ class Regularise(Method[MendResult]):
         classifier = self.tuning.classifier(model, data.labels)
         examples = encoded(classifier, data.train.pairs)
         marks = [np.full(len(e.words), np.nan) if mark is None else mark(i, e) for i, e in enumerate(examples)]
+        if mark is not None and all(np.isnan(own).all() for own in marks):
+            raise TuningError(
+                f"nothing is marked in any of the {len(marks)} training texts: the rationales there hold all words of "
+                "their text or none, or are of other parts, and marked words stand behind the cut; mark some words of "
+                "a text, or raise max_length."
+            )
         if self.budget and mark is not None:
             holding = [i for i, own in enumerate(marks) if not np.isnan(own).all()]
             for i in np.random.default_rng(self.seed).permutation(holding)[self.budget :]:
@@ -266,9 +275,11 @@ def tune_marked(
         marks. The checkpoints of a learned extractor hold its parameters, too.
 
     Raises:
-        TuningError: marks and words of a text are not as many, or see :func:`tracemend.tuning.tune`.
+        TuningError: marks and words of a text are not as many, the penalty cannot change the classifier, or see
+            :func:`tracemend.tuning.tune`.
     """
     began = time.monotonic()
+    penalty.check_classifier(classifier)
     tokens = [of_tokens(i, example, own) for i, (example, own) in enumerate(zip(examples, marks, strict=True))]
     held = np.array([bool((~np.isnan(own)).any()) for own in tokens])
     rows, y = [example.ids for example in examples], torch.tensor(train.y, device=classifier.device)

@@ -68,7 +68,7 @@ class Robustness(Method[MendResult]):
         clean: epochs at first without copies.
         top: k.
         checked: verdict texts that are attacked and explained.
-        tuning: always in float32 and to the last epoch.
+        tuning: under ``seed``; always in float32 and to the last epoch.
 
     Example:
         >>> Robustness().run(load("minilm"), splits).arms()
@@ -90,6 +90,9 @@ class Robustness(Method[MendResult]):
     top: int = 3
     checked: int = 100
     tuning: Tuning = field(default_factory=lambda: Tuning(epochs=4))
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tuning", replace(self.tuning, seed=self.seed))
 
     def run(
         self, model: LanguageModel, data: Any, *, out: Path | None = None, progress: Progress = Progress()

@@ -78,10 +78,9 @@ def mend_run(
     save_checkpoint(out / ADAPTER, tuned.classifier, step=best.step, lr_sum=best.lr_sum, metrics=best.metrics)
     predictor.save(out)
     result.save(out)
-    tables = {"rows": result.rows, **({"texts": result.texts} if isinstance(result, ShortcutsResult) else {})}
-    for table, frame in tables.items():
+    for table in ("rows", *result.tables):
         with atomic(out / f"{table}.csv", "wb") as file:
-            file.write(frame.to_csv(index=False, lineterminator="\n").encode())
+            file.write(getattr(result, table).to_csv(index=False, lineterminator="\n").encode())
     with atomic(out / "figure.svg", "wb") as file:
         result.figure().savefig(file, format="svg")
     run.finish(

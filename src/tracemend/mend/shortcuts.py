@@ -15,12 +15,12 @@ from tracemend.data import Labelled, Splits
 from tracemend.errors import DataError, TuningError
 from tracemend.mend.arms import MendResult
 from tracemend.mend.distil import distil, softened
+from tracemend.mend.early import learning_curve, with_the_head
 from tracemend.mend.head_words import FEWEST, head_of, local_mutual_information, with_shuffled_labels
 from tracemend.mend.reliance import Judge
 from tracemend.methods import Method
 from tracemend.models import LanguageModel
 from tracemend.progress import Progress
-from tracemend.runs import write_parquet
 from tracemend.saliency import Example, IntegratedGradients
 from tracemend.tuning import TextClassifier, Tuning, tune
 from tracemend.tuning.tune import Tuned
@@ -44,21 +44,29 @@ class ShortcutsResult(MendResult):
         texts: one row a training text: uid, label, first and second (words by integrated gradients), in_head, early
             (the likeness v), degree (b), cut (whether the model did not read it to its end), gap (relative, of its
             integrated gradients from adding up).
+        curve: one row a checkpoint of the teacher, see :func:`tracemend.mend.early.learning_curve`.
     """
 
+    tables: ClassVar[tuple[str, ...]] = ("texts", "curve")
+
     texts: pd.DataFrame = field(default_factory=pd.DataFrame)
+    curve: pd.DataFrame = field(default_factory=pd.DataFrame)
 
-    def save(self, directory: Path | str) -> Path:
-        """Write what :class:`MendResult` writes, and ``texts.parquet``."""
-        path = super().save(directory)
-        write_parquet(path / "texts.parquet", self.texts)
-        return path
-
-    @classmethod
-    def load(cls, directory: Path | str) -> Self:
-        """Read what :meth:`save` wrote."""
-        found = super().load(directory)
-        return replace(found, texts=pd.read_parquet(Path(directory) / "texts.parquet"))
+    def figure(self) -> Any:
+        """A matplotlib figure: each figure's bars, and below them the course of the teacher's tuning."""
+        figure = super().figure()
+        if len(self.curve) < 2:
+            return figure
+        bars = figure.axes[0]
+        width, height = figure.get_size_inches()
+        figure.set_size_inches(width, height + 3)
+        grid = figure.add_gridspec(2, 2, height_ratios=[height, 3])
+        bars.set_subplotspec(grid[0, :])
+        panels = {"share of texts": ["first_two", "shuffled"], "loss": ["loss_with", "loss_without"]}
+        for place, (name, columns) in enumerate(panels.items()):
+            axes = figure.add_subplot(grid[1, place])
+            self.curve.plot(x="step", y=columns, ax=axes, marker="o", color=["#2f6f8f", "#b9b9b9"], ylabel=name)
+        return figure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,9 +101,10 @@ class Shortcuts(Method[ShortcutsResult]):
         alpha: share of the teacher in the student's loss.
         judged: words of the head that the student is judged about.
         checked: verdict texts that integrated gradients are taken of.
+        followed: training texts, drawn under the seed, whose first words are looked at in every checkpoint.
         steps: of integrated gradients at first; doubled until the completeness gap is at most 5 %.
         max_steps: at most.
-        tuning: of teacher and student; always in float32 and to the last epoch, of which it takes two.
+        tuning: of teacher and student, under ``seed``; always in float32 and to the last epoch, of which it takes two.
 
     Example:
         >>> Shortcuts().run(load("minilm"), splits).table().head()
@@ -112,9 +121,13 @@ class Shortcuts(Method[ShortcutsResult]):
     alpha: float = 0.8
     judged: int = 5
     checked: int = 50
+    followed: int = 200
     steps: int = 8
     max_steps: int = 64
     tuning: Tuning = field(default_factory=lambda: Tuning(epochs=3))
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tuning", replace(self.tuning, seed=self.seed))
 
     def run(
         self, model: LanguageModel, data: Any, *, out: Path | None = None, progress: Progress = Progress()
@@ -144,6 +157,11 @@ class Shortcuts(Method[ShortcutsResult]):
             model, train, data.validation, tuning, out=_in(out, "arms", UNMENDED, "tuning"), progress=progress
         )
         texts, examples, early = self.degrees(model, teacher, train, set(chosen["word"]), progress)
+        drawn = np.sort(np.random.default_rng([self.seed, 1]).permutation(len(train))[: self.followed])
+        curve = learning_curve(
+            self.tuning.classifier(model, train.labels), teacher.checkpoints, train, chosen, set(chance["word"]),
+            self.first_words, followed=drawn, progress=progress,
+        )  # fmt: skip
         p = teacher.classifier.probabilities(train.pairs, progress=progress)
         degree = texts["degree"].to_numpy()
         judge = Judge.of(train, remove=list(chosen["word"].head(self.judged)), checked=self.checked, seed=self.seed)
@@ -162,7 +180,8 @@ class Shortcuts(Method[ShortcutsResult]):
             config=self.config,
             rows=_table(chosen, texts, examples),
             texts=texts.drop(columns="words"),
-            notes=(*data.notes, *teacher.notes, *self._notes(words, chosen, texts)),
+            curve=curve,
+            notes=(*data.notes, *teacher.notes, *self._notes(words, chosen, texts), _course(train, chosen, curve)),
             tuned=students["found"],
         )
 
@@ -224,7 +243,7 @@ class Shortcuts(Method[ShortcutsResult]):
     def _check(self) -> None:
         if not 0 < self.head <= 1 or not 0 <= self.alpha <= 1:
             raise TuningError(f"head is {self.head} and alpha {self.alpha}; both are shares, and head is above 0.")
-        for name in ("fewest", "judged", "checked"):
+        for name in ("fewest", "judged", "checked", "followed"):
             if getattr(self, name) < 1:
                 raise TuningError(f"{name} is {getattr(self, name)}; it must be at least 1.")
         if self.tuning.epochs < 2:
@@ -262,6 +281,18 @@ def _first_words(examples: Sequence[Example], weights: Sequence[Floats]) -> pd.D
         found.append([example.text_of(example.words[i]).casefold() for i in ranked if not np.isnan(weight[i])])
     second = [some[1] if len(some) > 1 else None for some in found]
     return pd.DataFrame({"words": found, "first": [some[0] for some in found], "second": second})
+
+
+def _course(train: Labelled, head: pd.DataFrame, curve: pd.DataFrame) -> str:
+    """When the share of texts decided by the head was first as high as at the end, in a sentence."""
+    share, steps = curve["first_two"].to_numpy(), curve["step"].to_numpy()
+    reached = int(steps[np.flatnonzero(share >= share[-1])[0]])
+    holding = int(with_the_head(train, head).sum())
+    return (
+        f"{holding} of {len(train)} training texts hold a word of the head that goes with their label. The share "
+        f"decided by the head is {share[0]:.2f} before the tuning and {share[-1]:.2f} after it, which it first "
+        f"reaches at step {reached} of {int(steps[-1])}."
+    )
 
 
 def _shares(texts: pd.DataFrame, head: set[str]) -> dict[str, float]:

@@ -50,7 +50,8 @@ def read_attention(model: LanguageModel | nn.Module, call: Callable[[], Any], *,
     Args:
         model: a loaded model, or any module around a transformers model.
         call: runs the model once, itself or inside something larger.
-        grad: keep the patterns in the graph, so that a loss of them can be tuned on.
+        grad: keep the patterns in the graph, so that a loss of them can be tuned on; those that depend on nothing that
+            is tuned are constants there.
 
     Raises:
         ModelError: the model was loaded with an attention that keeps no patterns (``sdpa`` answers a request for them
@@ -71,7 +72,7 @@ def read_attention(model: LanguageModel | nn.Module, call: Callable[[], Any], *,
             found.setdefault(where, []).append((int(match["layer"]), site.name))
     _refuse_others(network)
     names = {where: [name for _, name in sorted(rows)] for where, rows in found.items()}
-    with capture(network, [name for rows in names.values() for name in rows], grad=grad) as seen:
+    with capture(network, [name for rows in names.values() for name in rows], grad=grad, constants=True) as seen:
         call()
     kept = {where: [seen[name] for name in rows] for where, rows in names.items()}
     return Attention(kept[False, "attn"], kept.get((True, "attn"), ()), kept.get((True, "cross_attn"), ()))

@@ -20,7 +20,7 @@ _Pass = Callable[[Tensor], Tensor | None]
 
 @contextmanager
 def capture(
-    model: LanguageModel | nn.Module, names: Iterable[str], *, grad: bool = False
+    model: LanguageModel | nn.Module, names: Iterable[str], *, grad: bool = False, constants: bool = False
 ) -> Iterator[dict[str, Tensor]]:
     """Keep the activations at these sites while the block runs the model.
 
@@ -28,6 +28,8 @@ def capture(
         model: a loaded model or any module around a transformers model.
         names: of sites, see :func:`tracemend.models.sites`.
         grad: keep the tensors in the graph and, after a backward pass, their gradients in ``.grad``.
+        constants: with ``grad``, keep those as they are before which nothing requires a gradient; else the graph
+            starts there, or the site is refused.
 
     Yields:
         A dict that each forward pass fills: name -> tensor of the site's shape. Later passes replace earlier ones;
@@ -48,8 +50,9 @@ def capture(
 
     def keep(where: Site) -> _Pass:
         def passing(whole: Tensor) -> Tensor | None:
-            if not grad:
-                seen[where.name] = where.read(whole).detach()
+            found = where.read(whole)
+            if not grad or (constants and not found.requires_grad):
+                seen[where.name] = found.detach()
                 return None
             passed, seen[where.name] = _in_graph(where, whole)
             return passed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from safetensors.torch import load_file
 from tracemend.errors import RunError
 from tracemend.models import LanguageModel, load
 from tracemend.progress import Progress
-from tracemend.runs import read_json, write_json
+from tracemend.runs import fingerprint, read_json, write_json
 from tracemend.tuning.adapted import Pair
 from tracemend.tuning.classifier import TextClassifier
 from tracemend.tuning.tune import Tuning, resolve_precision
@@ -160,6 +161,25 @@ def columns_of(run: Path | str) -> dict[str, str]:
         RunError: the run is not finished or damaged.
     """
     return dict(_facts(Path(run))["columns"])
+
+
+def identity_of(run: Path | str) -> tuple[str, int]:
+    """A fingerprint of a run's classifier with its parameters, and the seed it was tuned under, without loading it.
+
+    Raises:
+        RunError: the run is not finished or damaged.
+    """
+    folder = Path(run)
+    facts = _facts(folder)
+    path = folder / facts["adapter"] / "parameters.safetensors"
+    try:
+        with path.open("rb") as file:
+            parameters = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise RunError(f"{path} cannot be read ({error}); give the command of the run again.") from error
+    # The model is known by its fingerprint: where it lies does not matter.
+    known = {key: value for key, value in facts.items() if key not in ("model", "columns")}
+    return fingerprint(known, parameters), int(facts["tuning"].get("seed", 0))
 
 
 def _facts(folder: Path) -> dict[str, Any]:
