@@ -57,8 +57,10 @@ def test_a_phase_change_is_told_from_none() -> None:
     assert "not at once" in _finding(late, [control])
 
 
-def test_checkpoints_are_kept_and_read(tmp_path: Path) -> None:
+def test_checkpoints_are_kept_and_read(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     kept = kept_stages(SMALL, TEXTS, tmp_path / "stages", every=2)
+    # Transformers draws a bar for each file that it writes.
+    assert capfd.readouterr().err == ""
     again = kept_stages(SMALL, TEXTS, tmp_path / "stages", every=2)
     assert kept.steps == again.steps == (0, 2, 4) and kept.fingerprint == again.fingerprint
     own = trained(SMALL, TEXTS, every=2)[1]

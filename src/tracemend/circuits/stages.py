@@ -17,6 +17,7 @@ from tracemend.data.prompts import Texts
 from tracemend.errors import CircuitError
 from tracemend.models import LanguageModel, load
 from tracemend.models.language_model import Family
+from tracemend.models.load import quietly
 from tracemend.progress import Progress
 from tracemend.runs import RunDirectory, fingerprint
 
@@ -145,8 +146,9 @@ def kept_stages(
     if run.result is None:
 
         def keep(step: int, model: LanguageModel) -> None:
-            for part in (model.network, model.tokenizer):
-                part.save_pretrained(folder / f"checkpoint-{step}")
+            with quietly():
+                for part in (model.network, model.tokenizer):
+                    part.save_pretrained(folder / f"checkpoint-{step}")
 
         model = how.fit(texts, progress=progress, watch=keep, every=every)
         first = load(folder / "checkpoint-0")
