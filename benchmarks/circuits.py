@@ -161,6 +161,9 @@ def induction(model: LanguageModel) -> list[Line]:
         ("K-composition, best previous-token head", "0.15-0.17", m["k_composition"], None),
         ("K-composition, random pairs", 0.045, None, other["k_composition"]),
         ("K-composition, random matrices", 0.041, None, matrices["k_composition"]),
+        *((f"{kind.upper()}-composition, the same heads", None, m[f"{kind}_composition"],
+           f"pairs {other[f'{kind}_composition']:.3f}, matrices {matrices[f'{kind}_composition']:.3f}")
+          for kind in "qv"),
     ]  # fmt: skip
 
 
@@ -250,12 +253,14 @@ def structure(model: LanguageModel) -> list[Line]:
 
 
 def graph(model: LanguageModel) -> list[Line]:
-    """Two pairs of the reference set of indirect objects."""
-    found = Graph(checked=8, draws=1, shares=(0.01, 0.05, 0.1)).run(model, _known_pairs(model, 2))
+    """Eight pairs of the reference set of indirect objects: four choose the edges, four judge them."""
+    found = Graph(checked=8, draws=3, shares=(0.01, 0.05, 0.1)).run(model, _known_pairs(model, 8))
     m, other, plain = found.metrics, found.controls["random edges"], found.controls["one step"]
     lines: list[Line] = [
         ("all edges; none", "1; 0", f"{m['everything']:.4f}; {m['nothing']:.4f}", None),
         ("faithfulness, 10 % of the edges", ">= 0.8", m["faithfulness"], f"random {other['faithfulness']:.3f}"),
+        ("  spread of random circuits", None, None, found.facts["spread of random faithfulness"]),
+        ("  on the pairs that chose", None, found.controls["pairs that chose"]["faithfulness"], None),
         ("  one step instead", None, plain["faithfulness"], None),
         ("completeness", None, m["completeness"], f"random {other['completeness']:.3f}"),
         ("minimality", None, f"{m['minimality']:.5f}", f"random {other['minimality']:.5f}"),
@@ -265,7 +270,8 @@ def graph(model: LanguageModel) -> list[Line]:
     lines += [
         (f"{row['edges']} edges ({row['share']:.1%}): faithfulness; completeness", None,
          f"{row['faithfulness']:.3f}; {row['completeness']:.3f}",
-         f"{row['faithfulness_random']:.3f}; {row['completeness_random']:.3f}")
+         f"{row['faithfulness_random']:.3f} ± {row['faithfulness_spread']:.3f}; {row['completeness_random']:.3f} ± "
+         f"{row['completeness_spread']:.3f}")
         for row in found.sizes.to_dict("records")
     ]  # fmt: skip
     top = found.table().head(8).to_dict("records")
@@ -273,9 +279,9 @@ def graph(model: LanguageModel) -> list[Line]:
 
 
 def prune(model: LanguageModel) -> list[Line]:
-    """The 100 strongest edges for two pairs of indirect objects, one by one."""
+    """The 100 strongest edges for two pairs of indirect objects, one by one, judged by two others."""
     how = Graph(shares=(0.005,), checked=2, draws=3, prune=100, tau=0.01)
-    found = how.run(model, _known_pairs(model, 2))
+    found = how.run(model, _known_pairs(model, 4))
     m, c = found.metrics, found.controls
     lines: list[Line] = [("edges of 100 that stay", None, int(m["pruned"]), None)]
     lines.append(("their faithfulness", ">= 0.8", m["pruned_faithfulness"], None))

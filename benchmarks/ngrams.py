@@ -21,12 +21,15 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import numpy as np
 import torch
 
-from tracemend.circuits import AttentionOnly, Induction, MarkovSource, Ngrams, Repeats
+from tracemend.circuits import AttentionOnly, Growth, Induction, MarkovSource, Ngrams, Repeats
 from tracemend.circuits.attention_only import loss_of
+from tracemend.circuits.growth import copying_source
 from tracemend.circuits.induction import head_scores
+from tracemend.circuits.stages import STEPS, trained
 from tracemend.circuits.token_circuits import TokenCircuits
 from tracemend.data.prompts import Texts
 from tracemend.data.reference import reference_folder
+from tracemend.methods import MethodResult
 from tracemend.models import LanguageModel, load
 
 
@@ -83,31 +86,24 @@ def of_source(model: LanguageModel, source: MarkovSource) -> float:
 def two(seeds: Sequence[int]) -> None:
     """Growth over training of two layers and of one, then induction heads and their ablation."""
     for seed in seeds:
-        # Text that is best predicted by copying, and so much of it that it cannot be learnt by heart.
-        texts = MarkovSource.draw(rules=0, spread=1.0, again=0.1, seed=seed).texts(count=6000, seed=seed)
+        texts = copying_source(seed).texts(count=6000, seed=seed)
+        models, stages = {}, {}
         for layers in (1, 2):
-            print(f"seed {seed}, {layers} layers: step, loss of first and second copy, best induction score")
-
-            def watch(step: int, model: LanguageModel) -> None:
-                data = Repeats.draw(model, length=20, count=16)
-                best = head_scores(model, data)["induction"].max()
-                print(f"  {step:>5} {copies(model, data)} {best:.3f}", flush=True)
-
-            model = AttentionOnly(layers=layers, steps=1600, seed=seed).fit(texts, watch=watch)
-            found = Induction(silence=(1, 2), draws=3).run(model, Repeats.draw(model, length=20, count=16))
-            for name, value in found.metrics.items():
-                beside = {arm: round(of[name], 3) for arm, of in found.controls.items() if name in of}
-                print(f"  {name:<20} {value:.3f}  {beside}")
+            models[layers], stages[layers] = trained(AttentionOnly(layers=layers, steps=STEPS, seed=seed), texts)
+        data = Repeats.draw(models[2], length=20, count=16)
+        grown = Growth().run(stages[2].with_beside(stages[1]), data)
+        print(f"seed {seed}: growth of two layers (found) beside one")
+        print(grown.table().round(3).to_string(index=False), *grown.findings, sep="\n")
+        _print(grown)
+        for layers, model in models.items():
+            print(f"seed {seed}, {layers} layers")
+            _print(Induction(silence=(1, 2), draws=3).run(model, data))
 
 
-@torch.no_grad()
-def copies(model: LanguageModel, data: Repeats) -> str:
-    """Loss on both copies of random tokens."""
-    logits = model.network(data.ids, use_cache=False).logits[:, :-1]
-    each = torch.nn.functional.cross_entropy(logits.transpose(1, 2), data.ids[:, 1:], reduction="none")
-    r, start = data.length, data.start
-    first, second = each[:, start : start + r - 1].mean(), each[:, start + r : start + 2 * r - 1].mean()
-    return f"{float(first):.3f} {float(second):.3f}"
+def _print(found: MethodResult) -> None:
+    for name, value in found.metrics.items():
+        beside = {arm: round(of[name], 3) for arm, of in found.controls.items() if name in of}
+        print(f"  {name:<20} {value:.3f}  {beside}", flush=True)
 
 
 def smollm2(_: Sequence[int]) -> None:

@@ -126,6 +126,47 @@ def test_a_pruned_circuit_stands_beside_others_of_its_size() -> None:
     assert "pruned" not in without.metrics and not without.rows["pruned"].any()
 
 
+FOUR = PromptPairs.make(
+    [
+        {
+            **PAIR,
+            "clean": f"{start} this good movie so",
+            "corrupted": f"{start.replace('love', 'hate')} this good movie so",
+        }
+        for start in ("you love", "we love", "they love", "people love")
+    ]
+)
+
+
+def test_other_pairs_judge_than_those_that_chose() -> None:
+    model = tiny("llama")
+    how = replace(SMALL, shares=(0.1,), draws=4)
+    found, rows = how.run(model, FOUR), FOUR.frame
+    chose, judged = (PromptPairs.make(rows.iloc[at::2]) for at in (0, 1))
+    alone = how.run(model, chose)
+    # The edges are those that the first of each two pairs choose by themselves ...
+    assert found.rows[["writer", "reader"]].equals(alone.rows[["writer", "reader"]])
+    assert found.rows["score"].tolist() == pytest.approx(alone.rows["score"].tolist())
+    assert found.controls["pairs that chose"]["faithfulness"] == pytest.approx(alone.metrics["faithfulness"], abs=1e-6)
+    # ... and the figures are those of the others.
+    wiring = Wiring(model)
+    judge, chooser = (Judge.of(model, wiring, rows_of(pairs), -1e9) for pairs in (judged, chose))
+    kept = strongest(chooser.scores(how.steps, Progress()), wiring.valid, round(0.1 * wiring.edges))
+    with torch.no_grad():
+        assert found.metrics["faithfulness"] == pytest.approx(judge.faithfulness(kept), abs=1e-5)
+    assert found.metrics["faithfulness"] != pytest.approx(alone.metrics["faithfulness"], abs=1e-4)
+    assert found.facts["judged by other pairs"] and found.facts["pairs that judged"] == 2 and not found.findings
+    assert not alone.facts["judged by other pairs"] and "judge them as well" in alone.findings[0]
+    assert "pairs that chose" not in alone.controls
+
+
+def test_random_circuits_of_a_size_have_a_spread() -> None:
+    many = replace(SMALL, draws=4).run(tiny("llama"), DATA).sizes
+    one = replace(SMALL, draws=1).run(tiny("llama"), DATA).sizes
+    assert (many[["faithfulness_spread", "completeness_spread"]] > 0).all(axis=None)
+    assert (one[["faithfulness_spread", "completeness_spread"]] == 0).all(axis=None)
+
+
 def test_larger_circuits_hold_smaller_ones() -> None:
     found = replace(SMALL, shares=(1.0, 0.05, 0.2)).run(tiny("llama"), DATA)
     assert found.sizes["share"].tolist() == [0.05, 0.2, 1.0]

@@ -94,7 +94,7 @@ def test_other_models_and_too_little_memory_are_refused() -> None:
     for architecture in ("bert", "t5"):
         with pytest.raises(CircuitError, match="is not defined for"):
             Logits().run(tiny(architecture), data)
-    with pytest.raises(CircuitError, match=r"would hold .* GiB .*give shorter prompts"):
+    with pytest.raises(CircuitError, match=r"would hold .* of activations.*give shorter prompts"):
         replace(Logits(), max_memory=1e-6).run(tiny("llama"), data)
     with pytest.raises(CircuitError, match="draws 0"):
         Logits(draws=0).run(tiny("llama"), data)

@@ -26,6 +26,32 @@ def test_subjects_are_found_by_their_tokens() -> None:
         span_of(model, prompt, "Nobody")
 
 
+def test_a_subject_is_no_part_of_a_longer_word() -> None:
+    model = tiny("llama")
+
+    def found(prompt: str, phrase: str) -> str:
+        offsets = model.tokenizer(prompt, return_offsets_mapping=True).offset_mapping
+        span = span_of(model, prompt, phrase)
+        return prompt[offsets[span[0]][0] : offsets[span[-1]][1]].strip()
+
+    assert found("the son of two sons is", "son") == "son" and span_of(model, "the son of two sons is", "son")[0] < 6
+    assert found("my son's", "son") == "son"
+    for prompt, phrase in (("two sons are", "son"), ("the person is", "son"), ("the people", "")):
+        with pytest.raises(CircuitError, match=r"whole words|does not occur"):
+            span_of(model, prompt, phrase)
+    # Scripts without spaces have no words to be within.
+    assert span_of(model, "法国的首都是", "法国")
+
+
+def test_the_token_of_a_longer_answer_is_said() -> None:
+    model = tiny("llama")
+    fact = FACTS.frame.iloc[0].to_dict()
+    found = SMALL.run(model, Facts.make([{**fact, "answer": "film movie"}, fact]))
+    assert found.each["token"].str.strip().tolist() == ["film", "film"]
+    assert "1 of the 2 traced facts" in found.findings[0] and "'film movie'" in found.findings[0]
+    assert not SMALL.run(model, FACTS).findings
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("name", DECODERS)
 def test_restoring_the_ends_of_the_stream_restores_all_or_nothing(name: str) -> None:
@@ -77,6 +103,11 @@ def test_bad_input_is_refused() -> None:
         replace(SMALL, kinds=("stat",)).run(model, FACTS)
     with pytest.raises(CircuitError, match="draws is 0"):
         replace(SMALL, draws=0).run(model, FACTS)
+    for noise in (-3.0, float("nan"), float("inf")):
+        with pytest.raises(CircuitError, match="expected a number of standard deviations"):
+            replace(SMALL, noise=noise).run(model, FACTS)
+    with pytest.raises(CircuitError, match=r"would hold \d[\d.]* MiB .* above the limit of 1e-06 GiB"):
+        replace(SMALL, max_memory=1e-6).run(model, FACTS)
     with pytest.raises(CircuitError, match="does not lower p"):
         replace(SMALL, noise=0.0).run(model, FACTS)
     with pytest.raises(CircuitError, match="take fewer draws"):

@@ -9,7 +9,7 @@ import torch
 from tests.models.families import DECODERS, decoder
 from tracemend.circuits import AttentionOnly, MarkovSource, Units
 from tracemend.circuits.planted import planted
-from tracemend.circuits.units import KINDS, combined
+from tracemend.circuits.units import KINDS, combined, judged
 from tracemend.circuits.weights import FrozenNorm, matrix, module_at
 from tracemend.data.prompts import Texts
 from tracemend.errors import CircuitError
@@ -63,6 +63,20 @@ def test_combinations_by_hand() -> None:
         assert sorted(r2.values())[-2] < 0.9
     noise = combined(a, b, rng.standard_normal(400))
     assert max(noise.values()) < 0.05
+
+
+def test_pairs_are_chosen_on_the_half_that_does_not_judge_them() -> None:
+    """On noise the best of many pairs has nothing on the other half, and the control is chosen in the same way."""
+    rng = np.random.default_rng(1)
+    a, b, f = (rng.standard_normal(60) for _ in range(3))
+    first, second = judged(a, b, f), judged(a, b, np.concatenate([f[:30], rng.standard_normal(30)]))
+    assert first["best"] == second["best"] and first["fitted"] == second["fitted"]
+    assert {kind: first[kind] for kind in KINDS} == combined(a, b, f) != combined(a, b, -f[::-1])
+    assert first["fitted"] >= 0 > min(first[kind] for kind in KINDS)
+    found = replace(METHOD, edges=6, combined=4).run(MODEL, TEXTS)
+    assert len(found.pairs) == 6 and found.pairs["fitted"].is_monotonic_decreasing
+    for kind in KINDS:
+        assert found.metrics[kind] == found.pairs[kind][0]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from tests.cli.conftest import Run
+from tracemend.circuits import MarkovSource
 from tracemend.circuits.run import circuits as methods
 from tracemend.circuits.run import prompts_for
 from tracemend.cli.circuits import NAMES
@@ -76,6 +77,23 @@ def test_repeats_are_drawn_for_the_model(run: Run, llama: Path, tmp_path: Path) 
     done = run(*given, "--out", tmp_path / "run", "--quiet")
     assert done.exit_code == 0, done.output
     assert "random heads" in done.output
+
+
+def test_small_models_are_trained_on_the_spot(run: Run, llama: Path, tmp_path: Path) -> None:
+    MarkovSource.draw(symbols=24, rules=0).texts(60).frame.to_csv(tmp_path / "texts.csv", index=False)
+    few = ("--data", tmp_path / "texts.csv", "--train-steps", 2, "--length", 8, "--texts", 2, "--quiet")
+    done = run("circuits", "induction", "--model", "attention-only-2", "--silence", 1, *few, "--out", tmp_path / "one")
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "one-model" / "model" / "config.json").is_file()
+    done = run("circuits", "growth", *few, "--out", tmp_path / "two")
+    assert done.exit_code == 0, done.output
+    assert set(pd.read_csv(tmp_path / "two" / "rows.csv")["model"]) == {"found", "beside"}
+    done = run("circuits", "growth", "--model", tmp_path / "two-model", "--length", 8, "--out", tmp_path / "three")
+    assert done.exit_code == 0, done.output
+    assert pd.read_csv(tmp_path / "three" / "rows.csv")["step"].tolist() == [0, 2]
+    for given, words in ((("growth",), "holds 0 checkpoints"), (("induction", "--train-steps", 3), "trained already")):
+        done = run("circuits", *given, "--model", llama, "--out", tmp_path / "four")
+        assert done.exit_code == 2 and words in " ".join(done.output.split()), done.output
 
 
 def test_a_small_model_needs_texts_to_be_trained_on(run: Run, tmp_path: Path) -> None:

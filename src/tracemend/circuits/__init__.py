@@ -15,6 +15,7 @@ from tracemend.circuits.families import Families, FamiliesResult
 from tracemend.circuits.feature_edges import FeatureEdges, FeatureEdgesResult, FeatureTexts
 from tracemend.circuits.features import Features, FeaturesResult
 from tracemend.circuits.graph import Graph, GraphResult
+from tracemend.circuits.growth import Growth, GrowthResult
 from tracemend.circuits.induction import Induction, InductionResult
 from tracemend.circuits.layers import Layers, LayersResult
 from tracemend.circuits.logits import Logits, LogitsResult
@@ -26,6 +27,7 @@ from tracemend.circuits.rank_one import RankOne, edited, read_edits, write_edits
 from tracemend.circuits.repeats import Repeats
 from tracemend.circuits.sae import SparseAutoencoder
 from tracemend.circuits.sae_training import SaeTraining
+from tracemend.circuits.stages import Stages
 from tracemend.circuits.structure import Structure, StructureResult
 from tracemend.circuits.subupdates import Subupdates, SubupdatesResult
 from tracemend.circuits.superposition import Superposition, ToyModel
@@ -48,6 +50,8 @@ __all__ = [
     "FeaturesResult",
     "Graph",
     "GraphResult",
+    "Growth",
+    "GrowthResult",
     "Induction",
     "InductionResult",
     "Layers",
@@ -65,6 +69,7 @@ __all__ = [
     "Repeats",
     "SaeTraining",
     "SparseAutoencoder",
+    "Stages",
     "Structure",
     "StructureResult",
     "Subupdates",

@@ -20,6 +20,7 @@ from tracemend.data.prompts import Texts
 from tracemend.errors import CircuitError
 from tracemend.models import LanguageModel, load, random_weights
 from tracemend.models.language_model import fingerprint_of
+from tracemend.models.load import quietly
 from tracemend.progress import Progress
 from tracemend.runs import RunDirectory
 
@@ -203,8 +204,9 @@ def kept_model(how: AttentionOnly, texts: Texts, folder: Path, *, progress: Prog
     )
     if run.result is None:
         model = how.fit(texts, progress=progress)
-        model.network.save_pretrained(folder / "model")
-        model.tokenizer.save_pretrained(folder / "model")
+        with quietly():
+            model.network.save_pretrained(folder / "model")
+            model.tokenizer.save_pretrained(folder / "model")
         run.finish(
             metrics={"loss": loss_of(model, texts)},
             controls={"untrained": {"loss": loss_of(random_weights(model, seed=how.seed), texts)}},

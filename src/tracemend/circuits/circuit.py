@@ -67,8 +67,9 @@ class Circuit(Method[R]):
         """
         gib = numbers * FLOAT / 2**30
         if gib > self.max_memory:
+            size = f"{gib:.2f} GiB" if gib >= 0.1 else f"{gib * 1024:.3g} MiB"
             raise CircuitError(
-                f"{self.name} would hold {gib:.2f} GiB of activations, above the limit of {self.max_memory:g} GiB; "
+                f"{self.name} would hold {size} of activations, above the limit of {self.max_memory:g} GiB; "
                 f"{remedy}, or raise max_memory."
             )
         return gib

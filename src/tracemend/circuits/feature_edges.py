@@ -16,7 +16,7 @@ from tracemend.circuits.circuit import Circuit, generator
 from tracemend.circuits.planted import planted, planted_features
 from tracemend.circuits.sae import SparseAutoencoder
 from tracemend.circuits.tokens import ids_of
-from tracemend.circuits.units import KINDS, Floats, UnitsResult, change_of, combined, is_constant
+from tracemend.circuits.units import KINDS, Floats, UnitsResult, change_of, is_constant, judged
 from tracemend.data.prompts import Texts
 from tracemend.errors import CircuitError
 from tracemend.models import LanguageModel, capture, edit, site, sites
@@ -90,9 +90,9 @@ class FeatureEdges(Circuit[FeatureEdgesResult]):
 
     Metrics: ``share`` (Σ of the circuit), ``lost``, ``alone``, ``units`` (Σ share of all features; the rest is the
     earlier autoencoder's error and what blocks between write), ``linear``, ``and``, ``or`` (R² of the best pair).
-    Controls: ``random features`` (as many of those that are active somewhere, means of the draws; the R² of random
-    pairs), ``largest features`` (as many with the largest variance of f_i: activity without the weight: ``share``,
-    ``lost``, ``alone``), ``nothing`` (``lost`` with no feature ablated, 0).
+    Controls: ``random features`` (as many of those that are active somewhere, means of the draws; the R² of the best
+    of as many random pairs), ``largest features`` (as many with the largest variance of f_i: activity without the
+    weight: ``share``, ``lost``, ``alone``), ``nothing`` (``lost`` with no feature ablated, 0).
 
     Attributes:
         feature: of the later autoencoder.
@@ -186,7 +186,7 @@ class FeatureEdges(Circuit[FeatureEdgesResult]):
             controls={
                 "random features": {
                     **{name: float(middle[name]) for name in ("share", "lost", "alone")},
-                    **{kind: float(chance[kind].mean()) for kind in KINDS},
+                    **{kind: float(chance.iloc[0][kind]) for kind in KINDS},
                 },
                 "largest features": arms[1],
                 "nothing": {"lost": nothing},
@@ -271,8 +271,5 @@ def _pairs(units: Tensor, f: Tensor, weights: Tensor, active: Floats) -> pd.Data
     rows = []
     for a, b in combinations(units.tolist(), 2):
         one, other = (f[:, i].numpy() * float(weights[i].sign()) for i in (a, b))
-        r2 = combined(one, other, active)
-        rows.append({"a": str(a), "b": str(b), **r2, "best": max(r2, key=lambda kind: r2[kind])})
-    table = pd.DataFrame(rows)
-    order = table[list(KINDS)].max(axis=1).sort_values(ascending=False, kind="stable").index
-    return table.loc[order].reset_index(drop=True)
+        rows.append({"a": str(a), "b": str(b), **judged(one, other, active)})
+    return pd.DataFrame(rows).sort_values("fitted", ascending=False, kind="stable", ignore_index=True)

@@ -22,6 +22,9 @@ from tracemend.methods import MethodResult
 from tracemend.models import tiny
 from tracemend.progress import Progress
 
+# Pairs from which on half of them judge what the other half chose.
+_ENOUGH = 4
+
 
 @dataclass(frozen=True, kw_only=True)
 class GraphResult(MethodResult):
@@ -32,7 +35,8 @@ class GraphResult(MethodResult):
     it is in the pruned circuit).
 
     Attributes:
-        sizes: ``share``, ``edges``, ``faithfulness``, ``completeness``, and both of random circuits (means).
+        sizes: ``share``, ``edges``, ``faithfulness``, ``completeness``, both of random circuits (``_random``, means,
+            and ``_spread``, standard deviations over the draws).
     """
 
     tables: ClassVar[tuple[str, ...]] = ("sizes",)
@@ -47,7 +51,10 @@ class GraphResult(MethodResult):
         axes = figure.subplots()
         axes.plot(self.sizes["share"], self.sizes["faithfulness"], "o-", color="#2f6f8f", label="these edges alone")
         axes.plot(self.sizes["share"], self.sizes["completeness"], "o--", color="#c07b2f", label="all but these")
-        axes.plot(self.sizes["share"], self.sizes["faithfulness_random"], "o-", color="#b9b9b9", label="random edges")
+        axes.errorbar(
+            self.sizes["share"], self.sizes["faithfulness_random"], yerr=self.sizes["faithfulness_spread"], fmt="o-",
+            color="#b9b9b9", label="random edges",
+        )  # fmt: skip
         axes.axhline(0, color="#b9b9b9", linewidth=0.8)
         axes.set(xlabel="share of the edges", ylabel="share of the effect", xscale="log")
         axes.legend(fontsize="small")
@@ -67,6 +74,10 @@ class Graph(Circuit[GraphResult]):
         faithfulness = Σ (m(C) - m(corrupted)) / Σ (m(clean) - m(corrupted))     completeness: of all edges but C
         minimality = mean fall of faithfulness when one edge of C is taken out
 
+    Of four pairs and more, every other one chooses the edges (scores, pruning, and the edges that are checked one by
+    one) and the others judge them (faithfulness, completeness, minimality), so that no circuit is judged by the pairs
+    that it was made for. Of fewer the same pairs do both, and the result says so.
+
     With ``prune`` the strongest edges are then visited one by one, from the logits back, and an edge goes for good if
     without it the KL divergence of the next token from the whole network's rises by less than ``tau`` (Conmy et al.
     2023, arXiv 2304.14997, on the edges that attribution leaves): one run for each edge and pair.
@@ -79,9 +90,11 @@ class Graph(Circuit[GraphResult]):
     scores with the change when the edge alone is patched, over ``checked`` edges: the strongest half and random ones),
     ``everything`` and ``nothing`` (faithfulness of all edges and of none: 1 and 0, or the method refuses); with
     ``prune`` ``pruned`` (edges that are left) and ``pruned_faithfulness``. Controls: ``random edges`` (as many:
-    ``faithfulness``, ``completeness``, ``minimality``, ``pruned_faithfulness``), ``one step`` (``faithfulness`` and
-    ``correlation`` of scores from the clean run's gradient alone), ``strongest edges`` and ``random part``
-    (``pruned_faithfulness`` of as many edges of those that were pruned: the strongest, and random ones).
+    ``faithfulness``, ``completeness``, ``minimality``, ``pruned_faithfulness``, means of the draws), ``pairs that
+    chose`` (where others judge: the circuit's ``faithfulness`` and ``completeness`` on its own pairs), ``one step``
+    (``faithfulness`` and ``correlation`` of scores from the clean run's gradient alone), ``strongest edges`` and
+    ``random part`` (``pruned_faithfulness`` of as many edges of those that were pruned: the strongest, and random
+    ones).
 
     Attributes:
         shares: of all edges, that circuits have.
@@ -106,7 +119,7 @@ class Graph(Circuit[GraphResult]):
 
     shares: tuple[float, ...] = (0.005, 0.01, 0.02, 0.05, 0.1)
     steps: int = 5
-    draws: int = 3
+    draws: int = 5
     checked: int = 20
     floor: float = 0.5
     prune: int = 0
@@ -137,10 +150,12 @@ class Graph(Circuit[GraphResult]):
             + longest * (network.hidden_size * 12 * wiring.layers + network.config.vocab_size),
             "give shorter prompts, or fewer pairs",
         )
-        judge = Judge.of(network, wiring, pairs, self.floor)
-        scores = judge.scores(self.steps, progress)
-        plain = judge.scores(1, progress) if self.steps > 1 else scores
-        return self._judged(judge, scores, plain, progress)
+        held_out = len(pairs) >= _ENOUGH
+        chooser = Judge.of(network, wiring, pairs[::2] if held_out else pairs, self.floor)
+        judge = Judge.of(network, wiring, pairs[1::2], self.floor) if held_out else chooser
+        scores = chooser.scores(self.steps, progress)
+        plain = chooser.scores(1, progress) if self.steps > 1 else scores
+        return self._judged(chooser, judge, scores, plain, progress)
 
     def _check(self) -> None:
         if not self.shares or not all(0 < share <= 1 for share in self.shares):
@@ -151,7 +166,7 @@ class Graph(Circuit[GraphResult]):
         if self.prune < 0 or self.tau < 0:
             raise CircuitError(f"prune is {self.prune} and tau {self.tau}; expected 0 or more.")
 
-    def _judged(self, judge: Judge, scores: Tensor, plain: Tensor, progress: Progress) -> GraphResult:
+    def _judged(self, chooser: Judge, judge: Judge, scores: Tensor, plain: Tensor, progress: Progress) -> GraphResult:
         wiring, random = judge.wiring, generator(self.seed)
         shares = sorted(self.shares)
         everything, nothing = judge.faithfulness(wiring.valid), judge.faithfulness(torch.zeros_like(wiring.valid))
@@ -163,34 +178,42 @@ class Graph(Circuit[GraphResult]):
         sizes: list[dict[str, float]] = []
         counts = [max(1, round(share * wiring.edges)) for share in shares]
         count = counts[-1]
+        others: list[Tensor] = []
         for share, size in progress.track(list(zip(shares, counts, strict=True)), task="circuits"):
             own = strongest(scores, wiring.valid, size)
             others = [drawn(wiring.valid, size, random) for _ in range(self.draws)]
+            random_ones = {
+                "faithfulness": [judge.faithfulness(other) for other in others],
+                "completeness": [judge.faithfulness(wiring.valid & ~other) for other in others],
+            }
             sizes.append(
                 {
                     "share": share,
                     "edges": size,
                     "faithfulness": judge.faithfulness(own),
                     "completeness": judge.faithfulness(wiring.valid & ~own),
-                    "faithfulness_random": float(np.mean([judge.faithfulness(other) for other in others])),
-                    "completeness_random": float(
-                        np.mean([judge.faithfulness(wiring.valid & ~other) for other in others])
-                    ),
+                    **{f"{name}_random": float(np.mean(values)) for name, values in random_ones.items()},
+                    **{f"{name}_spread": float(np.std(values)) for name, values in random_ones.items()},
                 }
             )
         table = pd.DataFrame(sizes)
-        own, other = strongest(scores, wiring.valid, count), drawn(wiring.valid, count, random)
+        own = strongest(scores, wiring.valid, count)
         good = table[table["faithfulness"] >= 0.8]
-        checked = self._checked(judge, scores, random)
-        exact = [judge.alone(edge) for edge in progress.track(checked, task="single edges")]
+        checked = self._checked(chooser, scores, random)
+        exact = [chooser.alone(edge) for edge in progress.track(checked, task="single edges")]
         end = table.iloc[-1]
-        left, found = self._pruned(judge, scores, random, progress)
+        left, found = self._pruned(chooser, judge, scores, random, progress)
+        held_out = judge is not chooser
+        chose = {
+            "faithfulness": chooser.faithfulness(own),
+            "completeness": chooser.faithfulness(wiring.valid & ~own),
+        }
         return GraphResult(
             metrics={
                 "faithfulness": float(end["faithfulness"]),
                 "completeness": float(end["completeness"]),
                 "smallest": float(good["share"].min()) if len(good) else 1.0,
-                "minimality": self._minimality(judge, own, scores, random),
+                "minimality": self._minimality(judge, own, random),
                 "correlation": _correlation(scores, checked, exact),
                 "everything": everything,
                 "nothing": nothing,
@@ -200,29 +223,43 @@ class Graph(Circuit[GraphResult]):
                 "random edges": {
                     "faithfulness": float(end["faithfulness_random"]),
                     "completeness": float(end["completeness_random"]),
-                    "minimality": self._minimality(judge, other, scores, random),
+                    "minimality": float(np.mean([self._minimality(judge, other, random) for other in others])),
                     **found["random edges"],
                 },
                 "one step": {
                     "faithfulness": judge.faithfulness(strongest(plain, wiring.valid, count)),
                     "correlation": _correlation(plain, checked, exact),
                 },
+                **({"pairs that chose": chose} if held_out else {}),
                 **{arm: found[arm] for arm in ("strongest edges", "random part") if arm in found},
             },
             config=self.config,
             rows=_edges(wiring, scores, list(zip(shares, counts, strict=True)), left),
+            findings=[]
+            if held_out
+            else [
+                f"The {len(judge.runs)} pairs that chose the edges judge them as well: nothing is said of others. Give "
+                f"{_ENOUGH} pairs or more."
+            ],
+            facts={
+                "pairs that chose": len(chooser.runs),
+                "pairs that judged": len(judge.runs),
+                "judged by other pairs": held_out,
+                "random circuits a size": self.draws,
+                "spread of random faithfulness": float(end["faithfulness_spread"]),
+            },
             sizes=table,
         )
 
     def _pruned(
-        self, judge: Judge, scores: Tensor, random: torch.Generator, progress: Progress
+        self, chooser: Judge, judge: Judge, scores: Tensor, random: torch.Generator, progress: Progress
     ) -> tuple[Tensor, dict[str, dict[str, float]]]:
         """The edges that pruning leaves, and the figures of each arm."""
         valid = judge.wiring.valid
         if not self.prune:
             return torch.zeros_like(valid), {"found": {}, "random edges": {}}
         start = strongest(scores, valid, self.prune)
-        left = pruned(judge, start, scores, self.tau, progress)
+        left = pruned(chooser, start, scores, self.tau, progress)
         count = int(left.sum())
 
         def of(*circuits: Tensor) -> dict[str, float]:
@@ -243,7 +280,7 @@ class Graph(Circuit[GraphResult]):
         width = scores.shape[1]
         return [(flat // width, flat % width) for flat in dict.fromkeys(order)]
 
-    def _minimality(self, judge: Judge, kept: Tensor, scores: Tensor, random: torch.Generator) -> float:
+    def _minimality(self, judge: Judge, kept: Tensor, random: torch.Generator) -> float:
         """Mean fall of faithfulness without one of its edges: random ones, as many as are checked."""
         whole, edges = judge.faithfulness(kept), kept.nonzero()
         falls = []

@@ -229,13 +229,26 @@ class _Sum:
 
 def head_scores(model: LanguageModel, data: Repeats) -> pd.DataFrame:
     """``layer``, ``head`` and the four attention scores of every head, layer by layer; see :class:`Induction`."""
-    found = _Sum()
-    for ids in data.ids.split(_BATCH):
-        found.add(_looked(model, ids, data)[0], len(ids))
-    scores = found.mean
+    scores = scores_and_losses(model, data, data.ids)[0]
     layers, heads = scores.shape[1:]
     places = {"layer": np.repeat(np.arange(layers), heads), "head": np.tile(np.arange(heads), layers)}
     return pd.DataFrame({**places, **{name: scores[i].flatten().numpy() for i, name in enumerate(SCORES)}})
+
+
+def scores_and_losses(model: LanguageModel, data: Repeats, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """The four attention scores [4, layers, heads], and the losses on first and second copy [2], nats a token.
+
+    Args:
+        model: a decoder.
+        data: says where the copies lie.
+        ids: ``data.ids``, or ``data.plain`` for the same places of texts that say nothing twice.
+    """
+    found, losses = _Sum(), _Sum()
+    for part in ids.split(_BATCH):
+        scores, _, loss = _looked(model, part, data)
+        found.add(scores, len(part))
+        losses.add(loss, len(part))
+    return found.mean, losses.mean
 
 
 def _looked(model: LanguageModel, ids: Tensor, data: Repeats) -> tuple[Tensor, Tensor, Tensor]:

@@ -10,6 +10,7 @@ from typing import Any
 from tracemend.circuits.circuit import Circuit
 from tracemend.circuits.markov import MarkovSource
 from tracemend.circuits.repeats import Repeats
+from tracemend.circuits.stages import Stages
 from tracemend.data.choices import letter_choices
 from tracemend.data.prompts import Contrasts, Facts, PromptPairs, Prompts, Texts, indirect_objects
 from tracemend.data.rewrites import Rewrites
@@ -99,7 +100,7 @@ def _within(found: Prompts, corpus: str | None) -> Prompts:
 
 def circuit_run(
     method: Circuit[Any],
-    model: LanguageModel,
+    model: LanguageModel | Stages,
     data: Prompts | Repeats,
     *,
     out: Path,

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
+
 import torch
 from torch import Tensor
 
 from tracemend.errors import CircuitError
 from tracemend.models import LanguageModel
+
+# Scripts that part no words, or join endings to them.
+_UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "THAI", "LAO", "KHMER", "MYANMAR")
 
 
 def ids_of(model: LanguageModel, text: str) -> Tensor:
@@ -44,6 +50,21 @@ def token_of(model: LanguageModel, prompt: str, word: str, *, first: bool = Fals
     Raises:
         CircuitError: it is several tokens, or changes those of the prompt.
     """
+    tokens = tokens_of(model, prompt, word)
+    if len(tokens) > 1 and not first:
+        pieces = " | ".join(model.tokenizer.decode([t]) for t in tokens)
+        raise CircuitError(
+            f"{word!r} is {len(tokens)} tokens for {model.name} ({pieces}); expected one. Choose a shorter word."
+        )
+    return tokens[0]
+
+
+def tokens_of(model: LanguageModel, prompt: str, word: str) -> list[int]:
+    """The tokens that ``word`` is when it follows ``prompt``.
+
+    Raises:
+        CircuitError: it changes those of the prompt.
+    """
     before = model.tokenizer(prompt, add_special_tokens=False).input_ids
     after = model.tokenizer(prompt + following(word), add_special_tokens=False).input_ids
     tokens = after[len(before) :]
@@ -52,24 +73,32 @@ def token_of(model: LanguageModel, prompt: str, word: str, *, first: bool = Fals
             f"{word!r} changes how the end of {prompt[-30:]!r} is cut into tokens; let the prompt end with a whole "
             "word and without a space."
         )
-    if len(tokens) > 1 and not first:
-        pieces = " | ".join(model.tokenizer.decode([t]) for t in tokens)
-        raise CircuitError(
-            f"{word!r} is {len(tokens)} tokens for {model.name} ({pieces}); expected one. Choose a shorter word."
-        )
-    return int(tokens[0])
+    return [int(token) for token in tokens]
+
+
+def _joined(text: str, at: int) -> bool:
+    """Whether the letters before and after a place are of one word; scripts without spaces have no such place."""
+    if not 0 < at < len(text) or not (text[at - 1].isalnum() and text[at].isalnum()):
+        return False
+    return not any(unicodedata.name(letter, "").startswith(_UNSPACED) for letter in text[at - 1 : at + 1])
 
 
 def span_of(model: LanguageModel, prompt: str, phrase: str) -> list[int]:
-    """Positions of the tokens of the last ``phrase`` in ``prompt``.
+    """Positions of the tokens of the last ``phrase`` in ``prompt`` that is no part of a longer word.
 
     Raises:
-        CircuitError: it does not occur.
+        CircuitError: it does not occur, or within words alone.
     """
-    begin = prompt.rfind(phrase)
-    if begin < 0:
+    begins = [found.start() for found in re.finditer(f"(?={re.escape(phrase)})", prompt)]
+    if not phrase or not begins:
         raise CircuitError(f"{phrase!r} does not occur in {prompt!r}; the subject must stand in the prompt as it is.")
-    end = begin + len(phrase)
+    size = len(phrase)
+    whole = [at for at in begins if not (_joined(prompt, at) or _joined(prompt, at + size))]
+    if not whole:
+        raise CircuitError(
+            f"{phrase!r} occurs in {prompt!r} only within a longer word; give the subject as whole words."
+        )
+    begin, end = whole[-1], whole[-1] + size
     offsets = model.tokenizer(prompt, return_offsets_mapping=True).offset_mapping
     # Offsets of byte-level tokenizers may take in the space before a word; special tokens have empty ones.
     found = [i for i, (a, b) in enumerate(offsets) if a < end and b > begin and b > a and prompt[a:b].strip()]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tracemend.circuits.circuit import Circuit, generator, layers_of, rows_of
-from tracemend.circuits.tokens import ids_of, span_of, token_of
+from tracemend.circuits.tokens import ids_of, shown, span_of, token_of, tokens_of
 from tracemend.data.prompts import Facts
 from tracemend.errors import CircuitError, did_you_mean
 from tracemend.methods import MethodResult
@@ -34,8 +34,9 @@ class TraceFactsResult(MethodResult):
     that have such a token, in probability), ``spread`` (standard deviation over them), ``facts``.
 
     Attributes:
-        each: one row a fact: ``prompt``, ``subject``, ``answer``, ``p`` (clean), ``rank`` (1: the most likely token),
-            ``p_corrupted``, ``traced``, ``reason`` (why not).
+        each: one row a fact: ``prompt``, ``subject``, ``answer``, ``tokens`` (of the answer), ``token`` (its first,
+            whose probability is taken), ``p`` (clean), ``rank`` (1: the most likely token), ``p_corrupted``,
+            ``traced``, ``reason`` (why not).
     """
 
     each: pd.DataFrame
@@ -176,6 +177,8 @@ class TraceFacts(Circuit[TraceFactsResult]):
         for name in ("window", "stride", "draws", "most"):
             if getattr(self, name) < 1:
                 raise CircuitError(f"{name} is {getattr(self, name)}; expected at least 1.")
+        if not 0 <= self.noise < float("inf"):
+            raise CircuitError(f"noise is {self.noise}; expected a number of standard deviations, 0 or more.")
 
     def _ask(
         self, model: LanguageModel, facts: Sequence[Mapping[str, str]], progress: Progress
@@ -186,7 +189,8 @@ class TraceFacts(Circuit[TraceFactsResult]):
         for at, row in enumerate(progress.track(facts, task="ask")):
             if len(known) == self.most:
                 break
-            answer = token_of(model, row["prompt"], row["answer"], first=True)
+            tokens = tokens_of(model, row["prompt"], row["answer"])
+            answer = tokens[0]
             logits = model.network(ids_of(model, row["prompt"]), logits_to_keep=1, use_cache=False).logits[0, -1]
             p, rank = float(logits.softmax(-1)[answer]), 1 + int((logits > logits[answer]).sum())
             is_known = p >= self.floor
@@ -194,6 +198,8 @@ class TraceFacts(Circuit[TraceFactsResult]):
             rows.append(
                 {
                     **{name: row[name] for name in Facts.columns},
+                    "tokens": len(tokens),
+                    "token": shown(model, answer),
                     "p": p,
                     "rank": rank,
                     "p_corrupted": float("nan"),
@@ -243,7 +249,9 @@ class TraceFacts(Circuit[TraceFactsResult]):
         still_named = {name: still for name in metrics if name.startswith(("subject_last_", "last_"))}
         still_named.pop("subject_last_layer", None)
         controls = {"no noise": still_named} | ({"outside": outside} if outside else {})
-        return TraceFactsResult(metrics=metrics, controls=controls, config=self.config, rows=rows, each=asked)
+        return TraceFactsResult(
+            metrics=metrics, controls=controls, config=self.config, rows=rows, each=asked, findings=_findings(traced)
+        )
 
     @classmethod
     def tiny(cls) -> tuple[Self, Any, Any]:
@@ -322,6 +330,17 @@ class _Fact:
             ):
                 logits = self.clean.run(first, self.noised[first])
         return float(logits.softmax(-1)[:, self.answer].mean())
+
+
+def _findings(traced: pd.DataFrame) -> list[str]:
+    short = traced[traced["tokens"] > 1]
+    if short.empty:
+        return []
+    first = short.iloc[0]
+    return [
+        f"Of {len(short)} of the {len(traced)} traced facts the answer is several tokens, and the first alone is "
+        f"traced: {first['token']!r} of {first['answer']!r}."
+    ]
 
 
 def _outside(span: Sequence[int], last: int) -> list[int]:

@@ -41,8 +41,8 @@ class UnitsResult(MethodResult):
     variance of the target's input; all edges, heads and the embedding together have 1).
 
     Attributes:
-        pairs: ``a``, ``b`` (units as ``L3.17``), R² of ``linear``, ``and``, ``or`` on the other half of the texts,
-            and ``best``.
+        pairs: ``a``, ``b`` (units as ``L3.17``), R² of ``linear``, ``and``, ``or`` on the other half of the texts;
+            ``best`` and ``fitted``, the best kind and its R² on the half that was fitted, by which pairs are ordered.
     """
 
     tables: ClassVar[tuple[str, ...]] = ("pairs",)
@@ -87,13 +87,14 @@ class Units(Circuit[UnitsResult]):
         linear      f = α + β a_a + γ a_b      and: f = α + β [both on]      or: f = α + β [either on]
 
     f is the neuron's activation; a unit is on above the middle of the 1st and 99th percentile of its activation, or
-    below it where its weight is negative; R² is taken on the half of the texts that was not fitted. Olah et al. 2020,
+    below it where its weight is negative; the best pair is chosen on the half of the texts that was fitted, and its R²
+    taken on the other half. Olah et al. 2020,
     "Zoom In: An Introduction to Circuits".
 
     Metrics: ``share`` (Σ of the circuit), ``lost``, ``alone``, ``units`` (Σ share of all earlier neurons; heads and
-    embedding have the rest), ``linear``, ``and``, ``or`` (R² of the strongest pair). Controls: ``random units`` (as
-    many: ``share``, ``lost``, ``alone``, mean of the draws; the three R² of random pairs), ``nothing`` (``lost`` with
-    no neuron ablated, 0).
+    embedding have the rest), ``linear``, ``and``, ``or`` (R² of the best pair). Controls: ``random units`` (as many:
+    ``share``, ``lost``, ``alone``, mean of the draws; the three R² of the best of as many random pairs, chosen in the
+    same way), ``nothing`` (``lost`` with no neuron ablated, 0).
 
     Attributes:
         layer: of the neuron; -1 is the last.
@@ -164,7 +165,7 @@ class Units(Circuit[UnitsResult]):
             controls={
                 "random units": {
                     **{name: float(middle[name]) for name in ("share", "lost", "alone")},
-                    **{kind: float(chance[kind].mean()) for kind in KINDS},
+                    **{kind: float(chance.iloc[0][kind]) for kind in KINDS},
                 },
                 "nothing": {"lost": nothing},
             },
@@ -232,12 +233,8 @@ class Units(Circuit[UnitsResult]):
         f = torch.cat([found for _, _, _, found in looked]).numpy()
         rows = []
         for a, b in combinations(units, 2):
-            r2 = combined(c[a], c[b], f)
-            best = max(r2, key=lambda kind: r2[kind])
-            rows.append({"a": f"L{a[0]}.{a[1]}", "b": f"L{b[0]}.{b[1]}", **r2, "best": best})
-        table = pd.DataFrame(rows)
-        order = table[list(KINDS)].max(axis=1).sort_values(ascending=False, kind="stable").index
-        return table.loc[order].reset_index(drop=True)
+            rows.append({"a": f"L{a[0]}.{a[1]}", "b": f"L{b[0]}.{b[1]}", **judged(c[a], c[b], f)})
+        return pd.DataFrame(rows).sort_values("fitted", ascending=False, kind="stable", ignore_index=True)
 
     @classmethod
     def tiny(cls) -> tuple[Self, Any, Any]:
@@ -293,6 +290,16 @@ class _Target:
         return np.asarray(torch.cat(found).double().numpy())
 
 
+def judged(a: Floats, b: Floats, f: Floats) -> dict[str, Any]:
+    """R² of each kind as :func:`combined`, with ``best`` and ``fitted``: the kind that fits best, and its R² there.
+
+    Which kind and which pair are best must not be asked of the half that judges them.
+    """
+    first, second = _combined(a, b, f)
+    best = max(first, key=lambda kind: first[kind])
+    return {**second, "best": best, "fitted": first[best]}
+
+
 def combined(a: Floats, b: Floats, f: Floats) -> dict[str, float]:
     """R² of ``f`` as a linear, AND and OR combination of two activations, fitted on the first half, on the second.
 
@@ -301,14 +308,21 @@ def combined(a: Floats, b: Floats, f: Floats) -> dict[str, float]:
         b: of the other.
         f: activation that they make, [positions].
     """
+    return _combined(a, b, f)[1]
+
+
+def _combined(a: Floats, b: Floats, f: Floats) -> tuple[dict[str, float], dict[str, float]]:
+    """R² by kind on the half that was fitted, and on the other."""
     on = [x > np.quantile(x, (0.01, 0.99)).mean() for x in (a, b)]
     designs = {"linear": np.stack([a, b], 1), "and": (on[0] & on[1])[:, None], "or": (on[0] | on[1])[:, None]}
-    half, found = len(f) // 2, {}
-    spread = float(((f[half:] - f[:half].mean()) ** 2).sum())
+    half = len(f) // 2
+    found: tuple[dict[str, float], dict[str, float]] = ({}, {})
     for kind, design in designs.items():
         x = np.concatenate([np.ones((len(f), 1)), design], 1).astype(float)
         fitted, *_ = np.linalg.lstsq(x[:half], f[:half], rcond=None)
-        found[kind] = 1 - float(((f[half:] - x[half:] @ fitted) ** 2).sum()) / spread if spread > 0 else float("nan")
+        for part, r2 in zip((slice(half), slice(half, None)), found, strict=True):
+            spread = float(((f[part] - f[:half].mean()) ** 2).sum())
+            r2[kind] = 1 - float(((f[part] - x[part] @ fitted) ** 2).sum()) / spread if spread > 0 else float("nan")
     return found
 
 

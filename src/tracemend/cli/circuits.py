@@ -21,13 +21,13 @@ from tracemend.cli.progress import shown
 
 if TYPE_CHECKING:
     from tracemend.circuits import Circuit
-    from tracemend.models import LanguageModel
     from tracemend.progress import Progress
 
 NAMES = (
     "attention",
     "logits",
     "induction",
+    "growth",
     "patch",
     "trace-facts",
     "layers",
@@ -95,7 +95,7 @@ def _command(name: str) -> Any:
             folder: Any = Annotated[Path, typer.Option(metavar="FOLDER", help=words, rich_help_panel=_DATA)]
             parameters.append(_option(side, folder, inspect.Parameter.empty))
     parameters += [
-        _option("model", o.Model, "smollm2"),
+        _option("model", o.Model, "attention-only-2" if name == "growth" else "smollm2"),
         _option("out", o.Out, None),
         _option("json", o.Json, False),
         _option("quiet", o.Quiet, False),
@@ -105,6 +105,8 @@ def _command(name: str) -> Any:
     data = "--data ioi --count 4" if method.inputs in ("Contrasts", "PromptPairs") else _example(method.inputs)
     if name == "ngrams":
         data = "--model attention-only-1 --data markov"
+    if name == "growth":
+        data = "--model attention-only-2 --length 20"
     if name == "feature-edges":
         data += " --lower runs/sae-12/sae --upper runs/sae-15/sae"
     command.__doc__ = f"{method.summary()}\n\nExample:\n\n    tracemend circuits {name} {data} --out runs/{name}"
@@ -164,16 +166,15 @@ def _model_and_data(
     folder: Path,
     seed: int,
     progress: Progress,
-) -> tuple[LanguageModel, Any]:
-    from tracemend.circuits import FeatureTexts, Repeats, SparseAutoencoder
+) -> tuple[Any, Any]:
+    from tracemend.circuits import FeatureTexts, SparseAutoencoder
     from tracemend.circuits.attention_only import SMALL, AttentionOnly, kept_model
     from tracemend.circuits.run import prompts_for
     from tracemend.data.prompts import Texts
     from tracemend.models import load
 
     if method.inputs == "Repeats":
-        loaded = load(model)
-        return loaded, Repeats.draw(loaded, length=given["length"], count=given["texts"], seed=seed)
+        return _repeats(method, given, model, folder, seed, progress)
     row = {column: given[column] for column in columns}
     data = prompts_for(method.inputs, given["data"], row, count=given["count"], corpus=given.get("corpus"))
     if model in SMALL and method.name == "circuits.ngrams" and isinstance(data, Texts):
@@ -182,6 +183,47 @@ def _model_and_data(
     if method.name == "circuits.feature-edges" and isinstance(data, Texts):
         data = FeatureTexts.of(data, *(SparseAutoencoder.read(given[side]) for side in ("lower", "upper")))
     return load(model), data
+
+
+def _repeats(
+    method: type[Circuit[Any]], given: dict[str, Any], model: str, folder: Path, seed: int, progress: Progress
+) -> tuple[Any, Any]:
+    """A model, or stages of its training, and random tokens said twice; small models are trained on the spot."""
+    from tracemend.circuits import Repeats, Stages
+    from tracemend.circuits.attention_only import SMALL, AttentionOnly, kept_model
+    from tracemend.circuits.growth import copying_source
+    from tracemend.circuits.run import prompts_for
+    from tracemend.circuits.stages import STEPS, kept_stages
+    from tracemend.data.prompts import Texts
+    from tracemend.errors import CircuitError
+    from tracemend.models import load
+
+    loaded: Any
+    grows = method.name == "circuits.growth"
+    if model in SMALL:
+        texts = (
+            prompts_for("Texts", given["data"], {}) if given["data"] else copying_source(seed).texts(6000, seed=seed)
+        )
+        if not isinstance(texts, Texts):
+            raise CircuitError(f"{given['data']} holds no texts; an attention-only model is trained on them.")
+        how = [AttentionOnly(layers=n, steps=given["train_steps"] or STEPS, seed=seed) for n in (SMALL[model], 1)]
+        kept = folder.with_name(f"{folder.name}-model")
+        if not grows:
+            loaded = kept_model(how[0], texts, kept, progress=progress)
+        else:
+            loaded = kept_stages(how[0], texts, kept, progress=progress)
+            if SMALL[model] > 1:
+                beside = folder.with_name(f"{folder.name}-one-layer")
+                loaded = loaded.with_beside(kept_stages(how[1], texts, beside, progress=progress))
+    elif given["data"] or given["train_steps"]:
+        raise CircuitError(
+            f"--data and --train-steps are of models that are trained on the spot ({', '.join(SMALL)}); {model} is "
+            "trained already. Leave them out."
+        )
+    else:
+        loaded = Stages.read(model) if grows else load(model)
+    one = loaded.get(loaded.steps[0]) if isinstance(loaded, Stages) else loaded
+    return loaded, Repeats.draw(one, length=given["length"], count=given["texts"], seed=seed)
 
 
 def _option(name: str, annotation: Any, default: Any) -> inspect.Parameter:
@@ -196,6 +238,17 @@ def _data_parameters(columns: tuple[str, ...]) -> list[inspect.Parameter]:
         return [
             _option("length", told(int, "Random tokens before they are said again.", least=2), 25),
             _option("texts", told(int, "How many such texts.", least=1), 16),
+            _option(
+                "data",
+                told(
+                    str | None,
+                    "Texts that attention-only-1 and -2 are trained on (default: ones that are best predicted by "
+                    "copying, made on the spot).",
+                    "FILE",
+                ),
+                None,
+            ),
+            _option("train_steps", told(int | None, "Of that training (default 1600).", least=1), None),
         ]
     built_in = "; or ioi or letters, built in" if columns[-1] == "foil" else ""
     if columns == ("text",):

@@ -76,7 +76,7 @@ def load(
     place = device_named(device)
     known = embedded()
     # Transformers draws random numbers for tensors that a checkpoint lacks; the user's seed is not for that.
-    with _quietly(), torch.random.fork_rng(devices=[]):
+    with quietly(), torch.random.fork_rng(devices=[]):
         if name in known:
             model = _load_embedded(known[name], attention, masked)
         else:
@@ -262,8 +262,8 @@ def _why_not(name: str, error: Exception) -> str:
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
-    """Keep transformers' bars and reports of unused weights off the user's screen while loading."""
+def quietly() -> Iterator[None]:
+    """Keep transformers' bars and reports of unused weights off the user's screen while loading or saving."""
     bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
     logging.set_verbosity_error()
