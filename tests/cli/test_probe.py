@@ -53,6 +53,31 @@ def test_attention(run, folder, trees, tmp_path, name, options):
     assert json.loads(again.stdout)["metrics"] == result["metrics"]
 
 
+@pytest.mark.parametrize("name", ["coreference", "head-coreference"])
+def test_pronouns_told_by_their_files_are_trained_on_others(run, folder, tmp_path, name):
+    head = "ID\tText\tPronoun\tPronoun-offset\tA\tA-offset\tA-coref\tB\tB-offset\tB-coref\tURL\n"
+    rows = [f"{i}\tAnn met Mary and she left.\tshe\t17\tAnn\t0\t{i % 2 == 0}\tMary\t8\t{i % 2 == 1}\tp{i // 2}\n"
+            for i in range(24)]  # fmt: skip
+    (tmp_path / "gap.tsv").write_text(head + "".join(rows), "utf-8")
+    data = tmp_path / "winogender"
+    data.mkdir()
+    (data / "occupations-stats.tsv").write_text("occupation\tbls_pct_female\nnurse\t90.0\n", "utf-8")
+    words = {"male": "he", "female": "she", "neutral": "they"}
+    made = [f"nurse.patient.{answer}.{gender}.txt\tThe nurse told the patient that {words[gender]} was there.\n"
+            for answer in (0, 1) for gender in words]  # fmt: skip
+    (data / "all_sentences.tsv").write_text("sentid\tsentence\n" + "".join(made), "utf-8")
+    out = tmp_path / "run"
+    common = ("probe", name, "--model", folder / "model", "--quiet", "--data")
+    refused = run(*common, data, "--out", tmp_path / "none")
+    assert refused.exit_code == 2 and "--train" in refused.output
+    done = run(*common, data, "--train", tmp_path / "gap.tsv", "--out", out)
+    assert done.exit_code == 0, done.output
+    result = json.loads((out / "result.json").read_text("utf-8"))
+    if name == "coreference":
+        assert {"accuracy_neutral", "pro_minus_anti", "male_minus_female"} <= set(result["metrics"])
+        assert result["controls"]["recency"]["male_minus_female"] == 0
+
+
 @pytest.mark.parametrize("task", ["relation", "evidence"])
 def test_spans_are_made_of_facts_and_of_rationales(run, folder, tmp_path, task):
     if task == "relation":

@@ -12,6 +12,7 @@ from tracemend.data.reference import reference_folder
 from tracemend.errors import ProbeError
 from tracemend.models import load, tiny
 from tracemend.probing import CoreferenceProbe
+from tracemend.probing.by_group import biases, by_group
 from tracemend.probing.coreference import _distance, _picked, _place
 
 WORDS = tuple("abcdefghij")
@@ -67,6 +68,45 @@ def test_more_candidates_than_two_and_no_dev_part():
              for i, e in enumerate(data.examples)]  # fmt: skip
     found = CoreferenceProbe(rank=4, steps=5).run(model, replace(data, examples=tuple(third)))
     assert np.isfinite(found.metrics["accuracy"])
+
+
+def test_figures_of_groups_and_the_bias_between_them():
+    _, model, data = CoreferenceProbe.tiny()
+    grouped = [
+        replace(e, groups=("pro" if e.right == (0,) else "anti", "x"), document=e.id[:-1]) for e in data.examples
+    ]
+    found = CoreferenceProbe(rank=4, steps=5).run(model, Pronouns(examples=tuple(grouped)))
+    of = found.metrics
+    assert {"accuracy_pro", "accuracy_anti", "accuracy_x", "pro_minus_anti"} < set(of)
+    assert of["accuracy_x"] == of["accuracy"] and "male_minus_female" not in of
+    assert of["pro_minus_anti"] == pytest.approx(of["accuracy_pro"] - of["accuracy_anti"])
+    # The nearest name is always the second one, which is the right one of the anti examples alone.
+    assert found.controls["recency"] == {
+        "accuracy": 0.5, "accuracy_pro": 0, "accuracy_anti": 1, "accuracy_x": 0.5, "pro_minus_anti": -1,
+    }  # fmt: skip
+    assert any("pro and" in said and "anti examples" in said for said in found.findings)
+
+
+def test_the_bias_is_the_difference_of_means_with_twins_kept_together():
+    test = [pronoun((0, 1), (2, 3)) for _ in range(6)]
+    groups = [("pro",), ("anti",), ("pro",), ("anti",), ("pro",), ("neutral",)]
+    test = [replace(e, groups=g, document=f"d{i // 2}") for i, (e, g) in enumerate(zip(test, groups, strict=True))]
+    hits = np.array([1.0, 0, 1, 0, 0, 1])
+    assert by_group(hits, test)["pro_minus_anti"] == pytest.approx(2 / 3)
+    (said,) = biases("it", hits, test)
+    assert said.startswith("it is right for 0.667 of 3 pro and 0.000 of 2 anti examples: +0.667")
+    assert by_group(hits, [pronoun((0, 1), (2, 3))] * 6) == {} and biases("it", hits, [test[-1]] * 6) == []
+
+
+def test_pronouns_without_parts_are_divided_and_without_train_refused():
+    _, model, data = CoreferenceProbe.tiny()
+    whole = Pronouns(examples=tuple(replace(e, part="", document=f"d{i // 4}") for i, e in enumerate(data.examples)))
+    found = CoreferenceProbe(rank=4, steps=5).run(model, whole)
+    assert found.facts["n_train"] > 30 and found.facts["n_test"] >= 8
+    only = Pronouns(examples=tuple(data.of("test")))
+    with pytest.raises(ProbeError, match=r"no training part.*--train"):
+        CoreferenceProbe().run(model, only)
+    assert CoreferenceProbe(rank=4, steps=5).run(model, data.tested_on(only)).facts["n_test"] == len(only)
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import typer
 from tracemend.cli import options as o
 from tracemend.cli import probe_heads, probe_prompting
 from tracemend.cli.output import person, print_table
-from tracemend.cli.probed import probed
+from tracemend.cli.probed import Pronouns, TrainPronouns, probed, pronouns_of
 
 Pooling = Literal["mean", "first", "last"]
 Geometry = Literal["euclidean", "poincare"]
@@ -255,7 +255,8 @@ def cloze(
 
 @probe.command("coreference")
 def coreference(
-    data: Annotated[Path, typer.Option("--data", metavar="PATH", help="The folder of GAP, or one of its files.")],
+    data: Pronouns,
+    train: TrainPronouns = None,
     model: o.Model = "minilm",
     rank: Annotated[int, typer.Option(min=1, help="Of the two maps.")] = 128,
     layer: Layer = None,
@@ -270,12 +271,11 @@ def coreference(
 
     Example:
 
-        tracemend probe coreference --model minilm --data gap --out runs/gap
+        tracemend probe coreference --model minilm --data winobias --train gap --out runs/winobias
     """
-    from tracemend.data import read_gap
     from tracemend.probing import CoreferenceProbe
 
     method = CoreferenceProbe(
         rank=rank, layers=tuple(layer or ()), train_examples=train_examples, test_examples=test_examples, seed=seed
     )
-    probed(method, model, read_gap(data), data, out, json=json, quiet=quiet)
+    probed(method, model, pronouns_of(data, train), data, out, json=json, quiet=quiet)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tracemend.cli import options as o
-from tracemend.cli.probed import probed
+from tracemend.cli.probed import Pronouns, TrainPronouns, probed, pronouns_of
 
 Trees = Annotated[
     Path, typer.Option("--data", metavar="PATH", help="A .conllu file, or a folder with train, dev and test.")
@@ -45,7 +45,8 @@ def heads(
 
 
 def head_coreference(
-    data: Annotated[Path, typer.Option("--data", metavar="PATH", help="The folder of GAP, or one of its files.")],
+    data: Pronouns,
+    train: TrainPronouns = None,
     model: o.Model = "minilm",
     choosing_examples: Annotated[int, typer.Option(min=1, help="Most pronouns on which a head is chosen.")] = 400,
     test_examples: Annotated[int, typer.Option(min=1, help="Most pronouns to test on.")] = 400,
@@ -60,11 +61,10 @@ def head_coreference(
 
         tracemend probe head-coreference --model minilm --data gap --out runs/pronouns
     """
-    from tracemend.data import read_gap
     from tracemend.probing import HeadCoreference
 
     method = HeadCoreference(choosing_examples=choosing_examples, test_examples=test_examples, seed=seed)
-    probed(method, model, read_gap(data), data, out, json=json, quiet=quiet)
+    probed(method, model, pronouns_of(data, train), data, out, json=json, quiet=quiet)
 
 
 def head_patterns(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from tracemend.cli.output import command_line, person, print_notes, print_result, print_run, print_table
 from tracemend.cli.progress import shown
@@ -14,6 +16,33 @@ if TYPE_CHECKING:
     from tracemend.neurons import NeuronsResult
     from tracemend.probing import ProbeResult
     from tracemend.tuning import TextClassifier
+
+
+Pronouns = Annotated[
+    Path,
+    typer.Option(
+        "--data",
+        metavar="PATH",
+        help="A folder of GAP, Winogender, WinoBias or GUM, told by its files; or one file of GAP or GUM, which is "
+        "divided by documents.",
+    ),
+]
+TrainPronouns = Annotated[
+    Path | None,
+    typer.Option(
+        "--train",
+        metavar="PATH",
+        help="Pronouns to train and choose on, where --data has none (Winogender, WinoBias): GAP's folder.",
+    ),
+]
+
+
+def pronouns_of(data: Path, train: Path | None) -> Any:
+    """The pronouns of --data, with those of --train to train on."""
+    from tracemend.data import read_pronouns
+
+    given = read_pronouns(data)
+    return given if train is None else read_pronouns(train).split().tested_on(given)
 
 
 def probed(

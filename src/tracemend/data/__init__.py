@@ -24,6 +24,7 @@ from tracemend.data.functional import (
 from tracemend.data.noise import KINDS, Noise, corrupt
 from tracemend.data.pairs import MinimalPairs, read_pairs
 from tracemend.data.parlai import bot_adversarial_dialogue, multi_turn_safety, single_turn_safety
+from tracemend.data.pronoun_sets import gum_pronouns, read_pronouns, read_winobias, read_winogender
 from tracemend.data.pronouns import Pronoun, Pronouns, read_gap
 from tracemend.data.rationales import read_rationales, read_words
 from tracemend.data.readers import read, read_completions, read_texts, read_unlabelled
@@ -66,6 +67,7 @@ __all__ = [
     "dependency_spans",
     "entity_spans",
     "gum_entities",
+    "gum_pronouns",
     "make_splits",
     "multi_turn_safety",
     "question_spans",
@@ -80,12 +82,15 @@ __all__ = [
     "read_functional",
     "read_gap",
     "read_pairs",
+    "read_pronouns",
     "read_rationales",
     "read_spans",
     "read_texts",
     "read_treebank",
     "read_trees",
     "read_unlabelled",
+    "read_winobias",
+    "read_winogender",
     "read_words",
     "reference",
     "relation_spans",

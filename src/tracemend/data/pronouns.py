@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
+
+import numpy as np
 
 from tracemend.data.tables import table_from_file
 from tracemend.errors import DataError
@@ -27,6 +29,8 @@ class Pronoun:
         right: which of them it stands for: places in ``candidates``.
         id: for messages.
         part: train, dev, test or empty.
+        groups: that it belongs to (a gender, for or against a stereotype), for figures of each.
+        document: of which the text is part: no document crosses a split that has to be made.
     """
 
     words: tuple[str, ...]
@@ -35,6 +39,8 @@ class Pronoun:
     right: tuple[int, ...]
     id: str = ""
     part: str = ""
+    groups: tuple[str, ...] = ()
+    document: str = ""
 
     def __post_init__(self) -> None:
         if len(self.candidates) < 2:
@@ -71,11 +77,57 @@ class Pronouns:
     @property
     def fingerprint(self) -> str:
         """Sha256 (16 hex digits) over all of it."""
-        return fingerprint(*[[e.words, e.pronoun, e.candidates, e.right, e.part] for e in self.examples])
+        return fingerprint(
+            *[[e.words, e.pronoun, e.candidates, e.right, e.part, *([e.groups, e.document] if e.groups else [])]
+              for e in self.examples]
+        )  # fmt: skip
 
     def of(self, part: str) -> list[Pronoun]:
         """The examples of one part."""
         return [example for example in self.examples if example.part == part]
+
+    def split(self, *, shares: Sequence[float] = (0.7, 0.1, 0.2), seed: int = 0) -> Self:
+        """With train, dev and test made of whole documents, where no example has a part; else as it is.
+
+        Args:
+            shares: of examples.
+            seed: of the order of documents.
+
+        Raises:
+            DataError: there are fewer than three documents.
+        """
+        if any(example.part for example in self.examples):
+            return self
+        of: dict[str, list[int]] = {}
+        for i, example in enumerate(self.examples):
+            of.setdefault(example.document or f"example {i}", []).append(i)
+        if len(of) < 3:
+            raise DataError(
+                f"{self.name} has {len(of)} documents to divide into train, dev and test; give more, or a folder with "
+                "parts."
+            )
+        order = np.random.default_rng(seed).permutation(list(of)).tolist()
+        part = dict.fromkeys(range(len(self)), "train")
+        for place, name in ((2, "test"), (1, "dev")):
+            made = 0
+            # The documents of what is still to be made are left over.
+            while made < len(self) * shares[place] / sum(shares) and (not made or len(order) > place):
+                own = of[order.pop()]
+                part |= dict.fromkeys(own, name)
+                made += len(own)
+        return replace(self, examples=tuple(replace(e, part=part[i]) for i, e in enumerate(self.examples)))
+
+    def tested_on(self, other: Pronouns) -> Self:
+        """Train and dev of these, and test of others: their part test, or all where they have no parts.
+
+        Raises:
+            DataError: the others have parts and none is test.
+        """
+        test = other.of("test") or [replace(e, part="test") for e in other.examples if not e.part]
+        if not test:
+            raise DataError(f"{other.name} has no part test; give the folder with it.")
+        own = [example for example in self.examples if example.part in ("train", "dev")]
+        return replace(self, examples=(*own, *test), name=f"{other.name} (trained on {self.name})")
 
     def take(self, where: Iterable[int]) -> Self:
         """The examples at these places."""
@@ -87,10 +139,11 @@ def read_gap(source: Path | str) -> Pronouns:
 
     Args:
         source: a TSV file, or the folder with ``gap-development.tsv`` (train), ``gap-validation.tsv`` (dev) and
-            ``gap-test.tsv``.
+            ``gap-test.tsv``. Examples of a file on its own are of no part; their pages are their documents.
 
     Raises:
-        DataError: no such file or column, an offset at which the text is another one, or a pronoun inside a name.
+        DataError: no such file or column, an offset that is no number or at which the text is another one, or a pronoun
+            inside a name. The message names the row.
     """
     path = Path(source)
     parts = {"train": "gap-development.tsv", "dev": "gap-validation.tsv", "test": "gap-test.tsv"}
@@ -102,35 +155,48 @@ def read_gap(source: Path | str) -> Pronouns:
                                "B-coref") if c not in frame]  # fmt: skip
         if lacking:
             raise DataError(f"{file} has no column {lacking[0]!r}; it is not GAP.")
-        for row in frame.to_dict("records"):
-            words, spans = [], []
-            for match in _WORD.finditer(str(row["Text"])):
-                words.append(match.group())
-                spans.append(match.span())
+        for number, row in enumerate(frame.to_dict("records"), start=1):
+            words, spans = worded(str(row["Text"]))
+            place = f"{row['ID']} (row {number} of {file})"
             named = {
-                name: _span(str(row["Text"]), str(row[name]), row[f"{name}-offset"], spans, str(row["ID"]))
+                name: _span(str(row["Text"]), str(row[name]), row[f"{name}-offset"], spans, place)
                 for name in ("Pronoun", "A", "B")
             }
             right = tuple(i for i, name in enumerate("AB") if str(row[f"{name}-coref"]).upper() == "TRUE")
             found.append(
                 Pronoun(
-                    words=tuple(words),
+                    words=words,
                     pronoun=named["Pronoun"],
                     candidates=(named["A"], named["B"]),
                     right=right,
                     id=str(row["ID"]),
                     part=part,
+                    document=str(row.get("URL") or ""),
                 )
             )
     return Pronouns(examples=tuple(found), name=str(source))
 
 
+def worded(text: str) -> tuple[tuple[str, ...], list[Span]]:
+    """Words and punctuation marks of a text, and the characters that each covers."""
+    matches = list(_WORD.finditer(text))
+    return tuple(match.group() for match in matches), [match.span() for match in matches]
+
+
 def _span(text: str, mention: str, offset: object, spans: list[Span], name: str) -> Span:
     """Words that a mention covers."""
-    begin = int(str(offset))
+    try:
+        begin = int(str(offset))
+    except ValueError:
+        raise DataError(
+            f"{name} has the offset {offset!r} for {mention!r}; expected a whole number, the place of its first "
+            "character in Text, counted from 0."
+        ) from None
     end = begin + len(mention)
     if text[begin:end] != mention:
-        raise DataError(f"{name} names {mention!r} at {begin}, where the text is {text[begin:end]!r}.")
+        raise DataError(
+            f"{name} names {mention!r} at {begin}, where the text is {text[begin:end]!r}; count its characters from 0."
+        )
     covered = [i for i, (first, last) in enumerate(spans) if first < end and last > begin]
     if not covered:
         raise DataError(f"{name}: {mention!r} at {begin} covers no word.")

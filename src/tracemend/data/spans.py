@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -183,14 +183,23 @@ def entity_spans(bank: Treebank, tag: str = "ner") -> SpanExamples:
     return spans_of(bank, rows)
 
 
-def gum_entities(bank: Treebank) -> SpanExamples:
-    """Mentions with their entity types, from the ``Entity=`` of MISC as GUM writes it.
+class Mention(NamedTuple):
+    """A mention of GUM's: where it stands in its sentence, its entity type, and the cluster of its document."""
+
+    span: Span
+    kind: str
+    group: str
+
+
+def gum_mentions(bank: Treebank) -> list[list[Mention]]:
+    """Mentions of each sentence in the order in which they end, from the ``Entity=`` of MISC as GUM writes it.
 
     Raises:
-        DataError: nothing is annotated so, or a mention is not closed in its sentence.
+        DataError: a mention is not closed in its sentence.
     """
-    rows: list[tuple[int, Span, str]] = []
-    for at, sentence in enumerate(bank.sentences):
+    found: list[list[Mention]] = []
+    for sentence in bank.sentences:
+        own: list[Mention] = []
         open_mentions: list[tuple[str, int, str]] = []
         for i, cell in enumerate(sentence.tags.get("misc", ())):
             marks = next((part[len("Entity=") :] for part in cell.split("|") if part.startswith("Entity=")), "")
@@ -199,7 +208,7 @@ def gum_entities(bank: Treebank) -> SpanExamples:
                 if opened:
                     kind = rest.partition("-")[0]
                     if alone:
-                        rows.append((at, (i, i + 1), kind))
+                        own.append(Mention((i, i + 1), kind, group))
                     else:
                         open_mentions.append((group, i, kind))
                     continue
@@ -209,10 +218,20 @@ def gum_entities(bank: Treebank) -> SpanExamples:
                         f"word {i + 1} of sentence {sentence.id} closes mention {group}, which is not open."
                     )
                 _, begin, kind = open_mentions.pop(place)
-                rows.append((at, (begin, i + 1), kind))
+                own.append(Mention((begin, i + 1), kind, group))
         if open_mentions:
             raise DataError(f"sentence {sentence.id} does not close the mention {open_mentions[0][0]}.")
-    return spans_of(bank, rows)
+        found.append(own)
+    return found
+
+
+def gum_entities(bank: Treebank) -> SpanExamples:
+    """Mentions with their entity types, from the ``Entity=`` of MISC as GUM writes it.
+
+    Raises:
+        DataError: nothing is annotated so, or a mention is not closed in its sentence.
+    """
+    return spans_of(bank, [(at, own.span, own.kind) for at, of in enumerate(gum_mentions(bank)) for own in of])
 
 
 def spans_of(bank: Treebank, rows: list[tuple[int, Span, str]]) -> SpanExamples:

@@ -20,6 +20,7 @@ from tracemend.errors import ProbeError
 from tracemend.evaluate import mean_interval
 from tracemend.methods import Method
 from tracemend.models import LanguageModel, random_weights, represent, tiny
+from tracemend.probing.by_group import biases, by_group
 from tracemend.probing.mention_places import by_place
 from tracemend.probing.result import ProbeResult, compared
 from tracemend.progress import Progress
@@ -42,7 +43,8 @@ class CoreferenceProbe(Method[ProbeResult]):
     measures; ``recency``, the candidate nearest to the pronoun; ``first_mention``, the earliest one, as subjects often
     are; ``places``, a regression on where the candidates stand and on nothing else, see
     :func:`tracemend.probing.mention_places.by_place`; ``random_weights``, the same network untrained at its best layer;
-    ``layer_0``.
+    ``layer_0``. Of examples in groups (Winogender's and WinoBias's: gender, for and against the stereotype) metrics and
+    controls have ``accuracy_GROUP`` and, between opposed groups, the bias: ``pro_minus_anti``, ``male_minus_female``.
 
     Attributes:
         rank: of F and G.
@@ -77,14 +79,14 @@ class CoreferenceProbe(Method[ProbeResult]):
 
         Args:
             model: a :class:`LanguageModel`; its weights are not touched.
-            data: :class:`Pronouns` with parts train and test, dev where there is one.
+            data: :class:`Pronouns` with parts train and test, dev where there is one; without any part they are made.
             cache: where representations are kept.
         """
         began = time.perf_counter()
         if not isinstance(model, LanguageModel):
             raise ProbeError(f"{self.name} takes a LanguageModel, not {type(model).__name__}; load one first.")
         if not isinstance(data, Pronouns):
-            raise ProbeError(f"{self.name} takes Pronouns, not {type(data).__name__}; read them with read_gap.")
+            raise ProbeError(f"{self.name} takes Pronouns, not {type(data).__name__}; read them with read_pronouns.")
         if min(self.rank, self.steps, self.train_examples, self.test_examples) < 1:
             raise ProbeError("rank, steps, train_examples and test_examples must be at least 1.")
         parts, left_out = usable(data, train=self.train_examples, test=self.test_examples, seed=self.seed)
@@ -108,6 +110,8 @@ class CoreferenceProbe(Method[ProbeResult]):
             f"layer {layers[best]}, chosen on dev, picks the right name for {hits['test'][best].mean():.3f} of "
             f"{len(test)} pronouns ({low[best]:.3f} to {high[best]:.3f})."
         ]
+        said += biases(f"layer {layers[best]}", hits["test"][best], test, seed=self.seed)
+        said += biases("the vectors' own cosine", zero[best], test, seed=self.seed)
         for arm, values in arms.items():
             gap = hits["test"][best] - values
             ends = mean_interval(gap, seed=self.seed)
@@ -120,8 +124,8 @@ class CoreferenceProbe(Method[ProbeResult]):
             said.append(f"{left_out} examples were left out: none or several candidates are right, or all stand behind "
                         "the pronoun.")  # fmt: skip
         return ProbeResult(
-            metrics={"accuracy": float(hits["test"][best].mean())},
-            controls={arm: {"accuracy": float(values.mean())} for arm, values in arms.items()},
+            metrics={"accuracy": float(hits["test"][best].mean()), **by_group(hits["test"][best], test)},
+            controls={arm: {"accuracy": float(of.mean()), **by_group(of, test)} for arm, of in arms.items()},
             config=self.config,
             rows=table,
             findings=said,
@@ -216,7 +220,7 @@ def usable(data: Pronouns, *, train: int, test: int, seed: int) -> tuple[dict[st
     """Examples with exactly one right candidate, and one that stands before the pronoun.
 
     Args:
-        data: with parts train and test; without a dev part a fifth of train is it.
+        data: with parts train and test; without a dev part a fifth of train is it, without any part all are made.
         train: of train at most, at random.
         test: of dev and of test at most, at random.
         seed: of the draw.
@@ -227,6 +231,12 @@ def usable(data: Pronouns, *, train: int, test: int, seed: int) -> tuple[dict[st
     Raises:
         ProbeError: a part has none.
     """
+    data = data.split(seed=seed)
+    if not data.of("train"):
+        raise ProbeError(
+            f"{data.name} has no training part; give other pronouns to train on (--train, or Pronouns.tested_on), such "
+            "as GAP's."
+        )
     fit = {
         part: [e for e in data.of(part) if len(e.right) == 1 and min(c[0] for c in e.candidates) < e.pronoun[0]]
         for part in ("train", "dev", "test")

@@ -36,8 +36,9 @@ class HeadCoreference(Method[ProbeResult]):
     """How well single attention heads tell whom a pronoun stands for (after Clark et al. 2019, arXiv 1906.04341).
 
     A head's guess is the candidate to whose words the pronoun's words attend most in the mean, or which attends most to
-    the pronoun; both ways are tried for every head. The head and its way are chosen on train and dev, and judged on
-    test, since the best of some hundred guesses is good by luck. Examples with exactly one right candidate count.
+    the pronoun; both ways are tried for every head. The head and its way are chosen on train (on dev too where
+    train has fewer than ``choosing_examples``), and judged on test, since the best of some hundred guesses is good by
+    luck. Examples with exactly one right candidate count.
 
     Metrics, shares of pronouns: ``best_head``, the chosen one; ``median_head``, what half of all heads and ways reach.
     Controls in the same units: ``random_weights``, the same network untrained, with its own best head; ``recency``, the
@@ -69,13 +70,13 @@ class HeadCoreference(Method[ProbeResult]):
 
         Args:
             model: a :class:`LanguageModel`; its weights are not touched.
-            data: :class:`Pronouns` with parts train and test.
+            data: :class:`Pronouns` with parts train and test; without any part they are made.
         """
         began = time.perf_counter()
         if not isinstance(model, LanguageModel):
             raise ProbeError(f"{self.name} takes a LanguageModel, not {type(model).__name__}; load one first.")
         if not isinstance(data, Pronouns):
-            raise ProbeError(f"{self.name} takes Pronouns, not {type(data).__name__}; read them with read_gap.")
+            raise ProbeError(f"{self.name} takes Pronouns, not {type(data).__name__}; read them with read_pronouns.")
         if min(self.choosing_examples, self.test_examples) < 1:
             raise ProbeError("choosing_examples and test_examples must be at least 1.")
         short = [e for e in data.examples if len(e.words) <= _LONGEST]

@@ -1,0 +1,66 @@
+"""Figures of groups of examples, and what lies between two of them: pronouns of women and men, for and against."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from tracemend.data import Pronoun
+from tracemend.evaluate import mean_interval
+
+Floats = npt.NDArray[np.floating]
+# Of two opposed groups the mean of the first less that of the second is the bias.
+_OPPOSED = (("pro", "anti"), ("male", "female"))
+
+
+def by_group(hits: Floats, examples: Sequence[Pronoun]) -> dict[str, float]:
+    """Accuracy of every group, and differences of opposed ones; nothing where there are no groups.
+
+    Args:
+        hits: 1 where an example is right, else 0 [n].
+        examples: with their groups [n].
+
+    Returns:
+        ``accuracy_GROUP`` of each, ``pro_minus_anti`` and ``male_minus_female`` where both are there.
+    """
+    names = sorted({group for example in examples for group in example.groups})
+    found = {f"accuracy_{name}": float(hits[_in(examples, name)].mean()) for name in names}
+    for one, other in _OPPOSED:
+        if one in names and other in names:
+            found[f"{one}_minus_{other}"] = found[f"accuracy_{one}"] - found[f"accuracy_{other}"]
+    return found
+
+
+def biases(what: str, hits: Floats, examples: Sequence[Pronoun], *, seed: int = 0) -> list[str]:
+    """Sentences that say what lies between opposed groups; documents are drawn as wholes, so that twins stay together.
+
+    Args:
+        what: is measured, for the sentence.
+        hits: 1 where an example is right, else 0 [n].
+        examples: with their groups [n].
+        seed: of the draws.
+    """
+    said = []
+    for one, other in _OPPOSED:
+        first, second = _in(examples, one), _in(examples, other)
+        if not first.any() or not second.any():
+            continue
+        both = first | second
+        # Each side weighs as much as the other, so that the mean of these is the difference.
+        share = both.sum()
+        signed = hits * (first * share / first.sum() - second * share / second.sum())
+        documents = [e.document or str(i) for i, e in enumerate(examples) if both[i]]
+        low, high = mean_interval(signed[both], documents, seed=seed)
+        gap = f"{signed[both].mean():+.3f} ({low:+.3f} to {high:+.3f})"
+        shown = "" if low > 0 or high < 0 else ", which is not shown to be other than none"
+        said.append(
+            f"{what} is right for {hits[first].mean():.3f} of {first.sum()} {one} and {hits[second].mean():.3f} of "
+            f"{second.sum()} {other} examples: {gap}{shown}."
+        )
+    return said
+
+
+def _in(examples: Sequence[Pronoun], group: str) -> npt.NDArray[np.bool_]:
+    return np.array([group in example.groups for example in examples])
