@@ -43,7 +43,7 @@ def run_kept(
     """Run a method once and keep ``rows.csv``, ``figure.svg`` and ``result.json``; a finished run is read back.
 
     Args:
-        method: whose configuration identifies the run.
+        method: whose configuration identifies the run, but for what it names in passing (that is in method.json).
         call: runs it.
         out: the run directory.
         command: what makes such runs.
@@ -58,7 +58,7 @@ def run_kept(
         TracemendError: what the method raises.
     """
     run = RunDirectory(
-        out, command=command, config={**method.config, **(config or {})}, fingerprints=dict(fingerprints)
+        out, command=command, config={**method.identity, **(config or {})}, fingerprints=dict(fingerprints)
     )
     if run.result is not None:
         return result_type(method).load(out)
