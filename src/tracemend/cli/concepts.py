@@ -11,6 +11,7 @@ from tracemend.cli import options as o
 from tracemend.cli.output import command_line, person, print_table
 from tracemend.cli.probed import show_found
 from tracemend.cli.progress import shown
+from tracemend.cli.units import refuse, site_of
 
 _HELP = "Which human concepts a classifier uses, and what a unit stands for in words; each with its controls."
 Pooling = Literal["max", "mean"]
@@ -118,6 +119,7 @@ def tcav(
 
 @concepts.command("sasc")
 def sasc(
+    context: typer.Context,
     data: Annotated[
         str, typer.Option(metavar="FILE", help="Texts whose n-grams are asked about.", rich_help_panel=_DATA)
     ],
@@ -128,6 +130,11 @@ def sasc(
     site: Annotated[
         str | None, typer.Option(metavar="SITE", help="Of --model, such as blocks.3.mlp.hook_post.",
                                  rich_help_panel=_MODEL)
+    ] = None,
+    sae: Annotated[
+        Path | None,
+        typer.Option("--sae", metavar="FOLDER", help="The unit is a feature of this autoencoder.",
+                     rich_help_panel=_MODEL),
     ] = None,
     unit: Annotated[int, typer.Option(min=0, help="Of the site.", rich_help_panel=_MODEL)] = 0,
     pooling: Annotated[
@@ -166,6 +173,8 @@ def sasc(
 
         tracemend concepts sasc --model minilm --site blocks.3.mlp.hook_post --unit 941 --data texts.csv
 
+        tracemend concepts sasc --model smollm2 --sae runs/features/sae --unit 7 --data texts.csv
+
         tracemend concepts sasc --run runs/mine --label unsafe --data texts.csv
     """
     from tracemend.concepts import LabelOdds, Sasc, UnitOfSite
@@ -181,13 +190,18 @@ def sasc(
         directions=directions, encoder=encoder, seed=seed,
     )  # fmt: skip
     corpus = [text for text, _ in read_texts(data, text=text_column)]
-    if (run is None) == (model is None) or (model is not None and site is None):
-        raise ConceptError("name either --run, whose label is explained, or --model with its --site and --unit.")
+    if (run is None) == (model is None) or (model is not None and site is None and sae is None):
+        raise ConceptError(
+            "name either --run, whose label is explained, or --model with its --site (or --sae) and --unit."
+        )
     module: LabelOdds | UnitOfSite
-    if model is not None and site is not None:
+    if model is None:
+        refuse(context, ("site", "sae", "unit", "pooling"), "with --run, of which a label is explained")
+    if model is not None:
         if label is not None:
             raise ConceptError("--label is of --run; a unit of --model has none.")
         network = load(model)
+        site = site_of(context, sae, site or "", network)
         module = UnitOfSite(network, site, unit, pooling)
         about = {"model": model, "site": site, "unit": unit, "pooling": pooling}
         print_of = network.fingerprint
