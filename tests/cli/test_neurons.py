@@ -215,3 +215,13 @@ def test_an_autoencoder_of_another_site_is_refused(run: Run, planted: tuple[Path
 def test_options_that_mean_nothing_are_refused(run: Run, given: tuple[str, ...], said: str) -> None:
     done = run("neurons", *given)
     assert done.exit_code == 2 and said in " ".join(done.output.split())
+
+
+def test_another_layer_or_seed_without_a_name_is_another_run(run: Run, tuned: Path, here: Path) -> None:
+    given = ("neurons", "compose", "--run", tuned, "--neurons", 2, "--length", 1, "--edited", 1, "--quiet")
+    for further, folder in (((), ""), (("--seed", 1), "-2"), (("--site", "blocks.0.mlp.hook_post"), "-3")):
+        done = run(*given, *further)
+        assert done.exit_code == 0, done.output
+        name = f"runs/neurons-compose-classifier-{tuned.name}{folder}"
+        assert (here / name / "result.json").exists()
+        assert ("belongs to another run" in " ".join(done.output.split())) == bool(folder)

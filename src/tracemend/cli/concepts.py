@@ -94,6 +94,7 @@ def tcav(
     from tracemend.concepts.run import classifier_of, concepts_run
     from tracemend.data import read_concepts, read_unlabelled
     from tracemend.errors import DataError
+    from tracemend.method_runs import in_folder
 
     method = Tcav(
         label=label, layers=tuple(layers or ()), at=at, sets=sets, examples=examples, random_concepts=random_concepts,
@@ -105,16 +106,20 @@ def tcav(
     labels = None if label_column is None else [str(value).strip() for value in others[label_column]]
     sets_of = read_concepts(concepts, random, texts, labels=labels)
     classifier, called, print_of = classifier_of(run, model, word or ())
-    folder = out or Path("runs") / f"concepts-tcav-{Path(concepts).name.split('.')[0]}"
     about = {"model": called, "data": [Path(source).name for source in (concepts, random, data)]}
     with shown(quiet) as progress:
-        found = concepts_run(
-            method, classifier, sets_of, out=folder, about=about,
-            prints={"model": print_of, "data": sets_of.fingerprint}, command_line=command_line(), progress=progress,
+        found, folder, said = in_folder(
+            out,
+            f"concepts-tcav-{Path(concepts).name.split('.')[0]}",
+            lambda folder: concepts_run(
+                method, classifier, sets_of, out=folder, about=about,
+                prints={"model": print_of, "data": sets_of.fingerprint}, command_line=command_line(),
+                progress=progress,
+            ),
         )  # fmt: skip
     if isinstance(found, TcavResult):
         print_table(person(json=json), found.examples[found.examples["rank"] <= 3])
-    show_found(found, folder, json=json)
+    show_found(found, folder, said, json=json)
 
 
 @concepts.command("sasc")
@@ -181,6 +186,7 @@ def sasc(
     from tracemend.concepts.run import classifier_of, concepts_run
     from tracemend.data import read_texts
     from tracemend.errors import ConceptError
+    from tracemend.method_runs import in_folder
     from tracemend.models import load
     from tracemend.runs import fingerprint
     from tracemend.tuning.predictor import Predictor
@@ -211,11 +217,14 @@ def sasc(
         chosen = label or (found.positive if isinstance(found, Predictor) else classifier.labels[-1])
         module = LabelOdds(classifier, chosen)
         about = {"model": called, "label": chosen}
-    folder = out or Path("runs") / f"concepts-sasc-{Path(data).name.split('.')[0]}"
     prints = {"model": print_of, "data": fingerprint(corpus)}
     with shown(quiet) as progress:
-        result = concepts_run(
-            method, module, corpus, out=folder, about={**about, "data": Path(data).name}, prints=prints,
-            command_line=command_line(), progress=progress,
+        result, folder, said = in_folder(
+            out,
+            f"concepts-sasc-{Path(data).name.split('.')[0]}",
+            lambda folder: concepts_run(
+                method, module, corpus, out=folder, about={**about, "data": Path(data).name}, prints=prints,
+                command_line=command_line(), progress=progress,
+            ),
         )  # fmt: skip
-    show_found(result, folder, json=json)
+    show_found(result, folder, said, json=json)

@@ -119,6 +119,7 @@ def run_classifier(
     """Run a method on the classifier of a run: on the run's own texts, or on those of a file."""
     from tracemend.data import read
     from tracemend.data.examples import read_examples
+    from tracemend.method_runs import in_folder
     from tracemend.neurons.run import named, neurons_run
     from tracemend.tuning.predictor import Predictor
 
@@ -131,13 +132,17 @@ def run_classifier(
         if data is None
         else read(str(data), text=columns["text"], reply=columns.get("reply"), label=label, label_names=labels)
     )
-    folder = out or Path("runs") / f"neurons-{name}-{run.name}"
+    data_name = run.name if data is None else data.name
     with shown(quiet) as progress:
-        found = neurons_run(
-            method, predictor.classifier, texts, out=folder, data_name=run.name if data is None else data.name,
-            command_line=command_line(), progress=progress,
+        found, folder, said = in_folder(
+            out,
+            f"neurons-{name}-{run.name}",
+            lambda folder: neurons_run(
+                method, predictor.classifier, texts, out=folder, data_name=data_name, command_line=command_line(),
+                progress=progress,
+            ),
         )  # fmt: skip
-    show_found(found, folder, json=json)
+    show_found(found, folder, said, json=json)
 
 
 def run_words(
@@ -154,18 +159,21 @@ def run_words(
 ) -> tuple[Any, Path]:
     """Run a method on a model and a treebank; the result, and the folder that keeps it."""
     from tracemend.data import read_treebank
+    from tracemend.method_runs import in_folder
     from tracemend.models import load
     from tracemend.neurons.run import named, neurons_run
 
     named(name, given)  # what is wrong with the options is said before anything is loaded
-    folder = out or Path("runs") / f"neurons-{name}-{source.name.split('.')[0]}"
     bank = read_treebank(source)
     loaded = load(model)
     method = named(name, given | {"site": site_of(context, sae, given["site"], loaded)})
     with shown(quiet) as progress:
-        found = neurons_run(
-            method, loaded, bank, out=folder, data_name=source.name, command_line=command_line(),
-            progress=progress,
-        )  # fmt: skip
-    show_found(found, folder, json=json)
+        found, folder, said = in_folder(
+            out,
+            f"neurons-{name}-{source.name.split('.')[0]}",
+            lambda folder: neurons_run(
+                method, loaded, bank, out=folder, data_name=source.name, command_line=command_line(), progress=progress
+            ),
+        )
+    show_found(found, folder, said, json=json)
     return found, folder
