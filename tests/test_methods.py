@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from tracemend import methods
-from tracemend.errors import TracemendError
+from tracemend.errors import RunError, TracemendError
 from tracemend.methods import Method, MethodResult
 from tracemend.progress import Progress
 
@@ -99,6 +99,22 @@ def test_a_result_comes_back_from_disk(tmp_path: Path) -> None:
 def test_a_missing_result_is_an_error_with_a_remedy(tmp_path: Path) -> None:
     with pytest.raises(TracemendError, match="does not exist"):
         MethodResult.load(tmp_path)
+
+
+@pytest.mark.parametrize(("damage", "said"), [(None, "is missing"), (b"junk", "is damaged"), (b"PAR1", "is damaged")])
+def test_a_missing_or_torn_table_is_an_error_with_a_remedy(tmp_path: Path, damage: bytes | None, said: str) -> None:
+    RESULT.save(tmp_path)
+    table = tmp_path / "rows.parquet"
+    table.unlink() if damage is None else table.write_bytes(damage)
+    with pytest.raises(RunError, match=rf"rows\.parquet {said}.*delete .*result\.json and give the same command again"):
+        MethodResult.load(tmp_path)
+
+
+def test_a_figure_that_was_not_defined_is_not_defined_on_disk(tmp_path: Path) -> None:
+    undefined = replace(RESULT, metrics={"ap": float("nan")}, controls={"random": {"ap": float("nan")}, "n": 2})
+    found = MethodResult.load(undefined.save(tmp_path))
+    assert found.metrics == pytest.approx({"ap": float("nan")}, nan_ok=True)
+    assert found.controls["random"] == pytest.approx({"ap": float("nan")}, nan_ok=True) and found.controls["n"] == 2
 
 
 def test_the_table_is_a_copy() -> None:

@@ -9,13 +9,22 @@ from typing import Any, TypeVar, cast, get_args
 
 import pandas as pd
 
-from tracemend.errors import TracemendError
+from tracemend.errors import RunError, TracemendError
 from tracemend.methods import Method, MethodResult, registry
 from tracemend.progress import EventLog, Progress
-from tracemend.runs import RunDirectory, atomic
+from tracemend.runs import RunDirectory, atomic, read_json
+
+
+class TakenError(RunError):
+    """The run directory belongs to another run, or holds files that are of none."""
+
 
 M = TypeVar("M", bound=Method[Any])
 R = TypeVar("R", bound=MethodResult)
+T = TypeVar("T")
+
+# Directories of one name that are looked at.
+_MOST = 1000
 
 
 def methods_of(base: type[M]) -> dict[str, type[M]]:
@@ -43,7 +52,7 @@ def run_kept(
     """Run a method once and keep ``rows.csv``, ``figure.svg`` and ``result.json``; a finished run is read back.
 
     Args:
-        method: whose configuration identifies the run.
+        method: whose configuration identifies the run, but for what it names in passing (that is in method.json).
         call: runs it.
         out: the run directory.
         command: what makes such runs.
@@ -54,12 +63,18 @@ def run_kept(
         progress: shown to the user; ``events.jsonl`` keeps it.
 
     Raises:
-        RunError: the directory belongs to another run.
+        TakenError: the directory belongs to another run, or to none.
+        RunError: it cannot be made, or is damaged.
         TracemendError: what the method raises.
     """
-    run = RunDirectory(
-        out, command=command, config={**method.config, **(config or {})}, fingerprints=dict(fingerprints)
-    )
+    try:
+        run = RunDirectory(
+            out, command=command, config={**method.identity, **(config or {})}, fingerprints=dict(fingerprints)
+        )
+    except RunError as error:
+        if _is_taken(out):
+            raise TakenError(str(error)) from error
+        raise
     if run.result is not None:
         return result_type(method).load(out)
     began = time.monotonic()
@@ -77,6 +92,52 @@ def run_kept(
         **{"summary": method.summary(), **facts(result)},
     )
     return result
+
+
+def in_folder(out: Path | None, name: str, call: Callable[[Path], T]) -> tuple[T, Path, str]:
+    """Run something in the directory that was named; else in the first of ``runs/NAME``, ``runs/NAME-2`` ... that fits.
+
+    That is one that holds the same run, begun or finished, or nothing. So another model, layer or seed needs no name,
+    and the same command goes on with what it made.
+
+    Args:
+        out: as the user named it.
+        name: for a directory that was not named.
+        call: runs a method with :func:`run_kept` in a directory.
+
+    Returns:
+        The result, the directory, and what a person should know of its choice (or nothing).
+
+    Raises:
+        TakenError: the directory that was named belongs to another run, or none of a thousand names is free.
+        TracemendError: what the call raises.
+    """
+    if out is not None:
+        return call(out), out, ""
+    first = Path("runs") / name
+    for number in range(1, _MOST + 1):
+        folder = first if number == 1 else first.with_name(f"{name}-{number}")
+        try:
+            found = call(folder)
+        except TakenError:
+            continue
+        said = "" if number == 1 else f"{first} belongs to another run, so this one is in {folder}; --out names it."
+        return found, folder, said
+    raise TakenError(f"{first} and the {_MOST - 1} names after it belong to other runs; give --out.")
+
+
+def _is_taken(out: Path) -> bool:
+    """Whether a directory in which a run cannot go on is somebody else's, and neither damaged nor out of reach."""
+    if not out.exists() or not out.is_dir():
+        return out.exists()
+    there = out / "config.json"
+    if there.exists():
+        try:
+            found = read_json(there)
+        except RunError:
+            return False
+        return isinstance(found, dict) and "command" in found
+    return any(not path.name.startswith(".") for path in out.iterdir())
 
 
 def result_type(method: Method[R]) -> type[R]:

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 import numpy as np
 import pandas as pd
 
-from tracemend.errors import TracemendError, did_you_mean
+from tracemend.errors import RunError, TracemendError, did_you_mean
 from tracemend.progress import Progress
 from tracemend.runs import read_json, write_json, write_parquet
 
@@ -87,11 +87,37 @@ class MethodResult:
 
     @classmethod
     def load(cls, directory: Path | str) -> Self:
-        """Read what :meth:`save` wrote."""
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            RunError: a file is missing or damaged.
+        """
         path = Path(directory)
         facts = read_json(path / "method.json")
-        read: dict[str, Any] = {name: pd.read_parquet(path / f"{name}.parquet") for name in ("rows", *cls.tables)}
+        # JSON has no NaN; a figure that was not defined is one again.
+        facts |= {name: _figures(facts[name]) for name in ("metrics", "controls")}
+        read: dict[str, Any] = {name: _table(path / f"{name}.parquet") for name in ("rows", *cls.tables)}
         return cls(**facts, **read)
+
+
+def _figures(kept: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: float("nan") if value is None else _figures(value) if isinstance(value, Mapping) else value
+        for name, value in kept.items()
+    }
+
+
+def _table(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path)
+    except FileNotFoundError:
+        found = "is missing"
+    except (OSError, ValueError) as error:  # pyarrow's own are of these
+        found = f"is damaged ({error})"
+    raise RunError(
+        f"{path} {found}, so the result cannot be read back; delete {path.with_name('result.json')} and give the same "
+        "command again: it makes both anew."
+    )
 
 
 R = TypeVar("R", bound=MethodResult)
@@ -108,11 +134,14 @@ class Method(ABC, Generic[R]):
             ``"Run"``, ``"Treebank"``, ``"Pairs"``, ``"Pronouns"``, ``"Spans"``, ``"Facts"``, ``"Contrasts"``,
             ``"PromptPairs"``, ``"Rewrites"``, ``"Repeats"``, ``"Concepts"`` or ``"Corpus"``.
         capabilities: flags such as ``encoder``, ``decoder``, ``encoder-decoder``, ``labels``, ``gradients``.
+        in_passing: fields that say how answers are come by and not what is asked, such as a server's address; a run
+            goes on where only these differ.
     """
 
     name: ClassVar[str] = ""
     inputs: ClassVar[str] = "Labelled"
     capabilities: ClassVar[frozenset[str]] = frozenset()
+    in_passing: ClassVar[frozenset[str]] = frozenset()
 
     seed: int = 0
 
@@ -139,6 +168,11 @@ class Method(ABC, Generic[R]):
         """Name and fields as JSON values."""
         fields: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self), default=str))
         return {"method": self.name, **fields}
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a run must have in common with one that goes on with it: the configuration without ``in_passing``."""
+        return {name: value for name, value in self.config.items() if name not in self.in_passing}
 
     @classmethod
     def summary(cls) -> str:

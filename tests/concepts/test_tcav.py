@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -14,6 +15,7 @@ from tracemend.concepts import Tcav, TcavResult
 from tracemend.concepts.run import classifier_of
 from tracemend.concepts.states import site_of, states
 from tracemend.concepts.tcav import tiny_concepts
+from tracemend.concepts.tcav_result import as_far, corrected
 from tracemend.concepts.vectors import against, at_random, permutation_p, vector
 from tracemend.data import Concepts
 from tracemend.errors import ConceptError
@@ -94,13 +96,34 @@ def test_a_planted_concept_is_found_and_its_opposite_is_not(praised):
     assert found.examples.groupby("concept")["alignment"].apply(lambda of: of.is_monotonic_decreasing).all()
 
 
+def test_a_concept_is_counted_with_the_random_ones():
+    assert as_far(0.5, [0.1] * 20) == pytest.approx(1 / 21) and as_far(-0.5, [0.1] * 2) == pytest.approx(1 / 3)
+    assert as_far(0.1, [0.1, 0.3, 0.0]) == pytest.approx(3 / 4)
+
+
+def test_an_untrained_network_shows_nothing():
+    """The sheet's control: a head that learnt nothing, over a network that learnt nothing."""
+    found = Tcav(at=1, layers=(1, 2), examples=20).run(untuned("bert", "head"), tiny_concepts())
+    assert not found.rows["shown"].any(), found.rows[["concept", "layer", "p_holm", "beyond"]]
+    assert found.metrics["shown"] == 0.0
+
+
+def test_few_random_concepts_show_nothing_and_it_is_said(praised):
+    found = Tcav(at=2, layers=(2,), examples=20, random_concepts=2).run(praised, tiny_concepts())
+    assert found.rows["significant"].any() and not found.rows["shown"].any()
+    assert any("With 2 random concepts nothing can be shown" in line for line in found.findings)
+    enough = corrected(pd.DataFrame({"against": ["random"], "concept": ["x"], "layer": [1], "p": [0.001],
+                                     "beyond": [0.04]}), 20)  # fmt: skip
+    assert enough["shown"].all()
+
+
 def test_a_result_comes_back_with_its_draws(praised, tmp_path):
     found = Tcav(at=2, layers=(2,), examples=20, random_concepts=2).run(praised, tiny_concepts())
     back = TcavResult.load(found.save(tmp_path))
     assert back.draws.equals(found.draws) and back.examples.equals(found.examples)
     assert back.findings == list(found.findings)
     counts = found.draws.groupby("kind").size().to_dict()
-    assert counts == {"concept": 40, "random": 20, "random concept": 40, "relative": 40}
+    assert counts == {"concept": 40, "random": 20, "random concept": 40, "random pair": 40, "relative": 40}
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "t5"])
@@ -150,6 +173,17 @@ def few(n: int) -> Concepts:
         ),
         ({}, lambda: replace(tiny_concepts(), random=tiny_concepts().random[:30]), "30 different random texts"),
         ({}, lambda: replace(tiny_concepts(), labels=("bad",) * 30), "0 of 30 texts are labelled 'good'"),
+        (
+            {},
+            lambda: replace(
+                tiny_concepts(),
+                sets={
+                    "x": tiny_concepts().sets["praise"],
+                    "y": (*tiny_concepts().sets["blame"], tiny_concepts().sets["praise"][3].upper()),
+                },
+            ),
+            "is an example of 'x' and of 'y'",
+        ),
         ({"sets": 19}, tiny_concepts, "sets is 19"),
         ({"examples": 10}, tiny_concepts, "examples is 10"),
         ({"label": "goood"}, tiny_concepts, "did you mean 'good'"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tracemend.errors import TracemendError
-from tracemend.evaluate import mean_interval
+from tracemend.evaluate import gap_interval, mean_interval
 
 
 def test_it_covers_the_mean_about_as_often_as_it_says():
@@ -37,3 +37,22 @@ def test_what_does_not_fit_is_refused():
         mean_interval([])
     with pytest.raises(TracemendError, match="2 groups for 3"):
         mean_interval([1, 2, 3], groups=["a", "b"])
+
+
+def test_a_gap_counts_the_uncertainty_of_both_means():
+    rng = np.random.default_rng(0)
+    one, other = rng.normal(0.3, 1, 400), rng.normal(0, 1, 9)
+    low, high = gap_interval(one, other)
+    own_low, own_high = mean_interval(one)
+    # The mean of one alone is shown to be above the other's; their gap is not.
+    assert own_low > other.mean() and high - low > 3 * (own_high - own_low)
+    covered = 0
+    for trial in range(200):
+        low, high = gap_interval(rng.normal(1, 1, 40), rng.normal(0, 2, 60), n=400, seed=trial)
+        covered += int(low <= 1 <= high)
+    assert 178 <= covered <= 199
+
+
+def test_a_gap_needs_examples_on_both_sides():
+    with pytest.raises(TracemendError, match="no examples"):
+        gap_interval([1.0], [])

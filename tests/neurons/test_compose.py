@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -17,11 +18,12 @@ from tracemend.data import Labelled, Sentence
 from tracemend.errors import NeuronError
 from tracemend.models import tiny
 from tracemend.models.sites import trunk
-from tracemend.neurons import ClassifierComposition, Composition
+from tracemend.neurons import ClassifierComposition, Composition, compose, texts
 from tracemend.neurons import edits as room
 from tracemend.neurons.features import Features
 from tracemend.neurons.formulas import OPERATORS, Formula, by_chance, iou, search
 from tracemend.neurons.text_features import atoms, is_word, with_word
+from tracemend.tuning import TextClassifier
 
 NAMES = ("a", "b", "c", "d")
 
@@ -134,6 +136,7 @@ def test_longer_formulas_are_no_worse_in_training():
         {"top": 0.001},
         {"fewest": 10_000},
         {"site": "blocks.0.attn.hook_pattern"},
+        {"units": (2, 3, 2)},
     ],
     ids=str,
 )
@@ -153,11 +156,49 @@ def test_a_dead_unit_is_named():
         replace(method, units=(3,)).run(model, bank)
 
 
+def test_two_networks_are_told_apart_by_the_spread_of_both():
+    """Own units that vary little and stand above the untrained mean, which is itself uncertain."""
+    method = Composition.tiny()[0]
+    formula = [Formula((0,))] * 4
+    rows = pd.DataFrame({"unit": [1], "formula": ["a"], "iou": [0.3], "train_iou": [0.3], "chance": [0.1], "p": [0.5]})
+
+    def searched(values: list[float]) -> Any:
+        return compose._Searched(formula, np.array([values]).T, np.array([values]).T)
+
+    own, shuffled = searched([0.30, 0.31, 0.32, 0.33]), searched([0.0] * 4)
+    spread, tight = searched([0.0, 0.6, 0.1, 0.3]), searched([0.1, 0.11, 0.12, 0.13])
+    for fresh, verb in ((spread, "is not shown to be above"), (tight, "is above")):
+        said = method._findings(rows, {"held_out": own, "random_weights": fresh, "shuffled": shuffled})
+        assert any(f"0.315, {verb} that of the untrained network" in line for line in said), said
+
+
+@pytest.mark.parametrize("architecture", ["bert", "llama"])
+def test_only_the_texts_own_tokens_count(architecture):
+    classifier = TextClassifier(tiny(architecture), ("bad", "good"), rank=2, max_length=64)
+    pairs = [("love this movie", None), ("hate", "go on then"), ("the people and the film", None)]
+    site = "blocks.1.mlp.hook_post"
+    high, said = texts.peaks(classifier, pairs, site)
+    own = np.stack([h.max(0) for h, _ in texts.on_tokens(classifier, pairs, site)])
+    np.testing.assert_allclose(high, own, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(said.sum(1), 1.0, rtol=1e-6)
+    # The words of a prompt and special tokens are there, and would have been the highest of some units.
+    rows, places = classifier.encode(pairs)[0], classifier.places(pairs)
+    assert all(len(row) > sum(place is not None for place in of) for row, of in zip(rows, places, strict=True))
+
+
+def test_a_text_without_a_token_is_named():
+    classifier = TextClassifier(tiny("bert"), ("bad", "good"), rank=2, max_length=64)
+    with pytest.raises(NeuronError, match="leave the text out"):
+        texts.peaks(classifier, [("fine", None), ("", None)], "blocks.1.mlp.hook_post")
+
+
 def test_a_classifiers_unit_is_put_into_words_and_judged():
     method, classifier, data = ClassifierComposition.tiny()
     found = replace(method, neurons=64).run(classifier, data)
     rows = found.table()
-    assert set(rows["label"]) <= {"good", "bad"} and rows["right"].between(0, 1).all()
+    # A unit may fire on no measured text.
+    assert set(rows["label"]) <= {"good", "bad"} and rows["right"].dropna().between(0, 1).all()
+    assert rows["right"].notna().mean() > 0.9
     # Every text is there twice, so that a formula that fits training fits the rest as well.
     assert found.metrics["iou"] > found.controls["shuffled"]["iou"]
     assert found.metrics["train_iou"] >= found.metrics["iou_1"] and np.isfinite(found.metrics["link"])
@@ -184,7 +225,15 @@ def test_words_that_drive_a_classifier_are_found_and_move_it():
 
 @pytest.mark.parametrize(
     "options",
-    [{"top": 0.0}, {"units": (64,)}, {"top": 0.001}, {"fewest": 99}, {"edited": 0}, {"penalty": 2.0}],
+    [
+        {"top": 0.0},
+        {"units": (64,)},
+        {"units": (2, 2)},
+        {"top": 0.001},
+        {"fewest": 99},
+        {"edited": 0},
+        {"penalty": 2.0},
+    ],
     ids=str,
 )
 def test_bad_settings_of_texts_are_refused(options):

@@ -11,7 +11,7 @@ import torch
 from tests.chat_server import said
 from tests.neurons.planted import SITE, UNIT, planted_unit
 from tracemend.data import Sentence, Treebank
-from tracemend.errors import ModelError, NeuronError, TracemendError
+from tracemend.errors import ModelError, NeuronError, RunError, TracemendError
 from tracemend.models import load, tiny
 from tracemend.neurons import Explain
 from tracemend.neurons import explain as room
@@ -19,6 +19,7 @@ from tracemend.neurons.answers import Answers
 from tracemend.neurons.chat import LocalChat, explanation_in, question
 from tracemend.neurons.excerpts import Excerpts, correlation, cut, detection, fuzzing
 from tracemend.neurons.lexicon import Explanation, Lexicon, known_units
+from tracemend.neurons.run import neurons_run
 
 
 def excerpts(seed=0, n=12):
@@ -149,7 +150,7 @@ def test_a_unit_that_fires_everywhere_and_one_that_fires_in_few_excerpts_are_not
 
 @pytest.mark.parametrize(
     "options",
-    [{"units": (64,)}, {"neurons": 0}, {"ablated": -1},
+    [{"units": (64,)}, {"units": (3, 3)}, {"neurons": 0}, {"ablated": -1},
      {"site": "blocks.0.attn.hook_pattern"}, {"explainer": "oracle"}, {"explainer": "endpoint", "url": "localhost"},
      {"explainer": "endpoint", "url": "http://localhost:1/v1", "timeout": 0}],
     ids=str,
@@ -222,6 +223,57 @@ def test_a_run_by_an_endpoint_keeps_what_it_got_and_goes_on(server, monkeypatch,
     assert again.metrics == pytest.approx(found.metrics, nan_ok=True)
 
 
+def test_nonsense_is_asked_again_and_never_kept(server, monkeypatch, tmp_path):
+    monkeypatch.setattr(room, "SimilaritySimulator", Near)
+    model, bank, _ = planted_unit()
+    method = replace(
+        Explain.tiny()[0], site=SITE, units=(UNIT, 20), explainer="endpoint", llm="m", url=server.url, tries=3,
+        ablated=0,
+    )  # fmt: skip
+    nothing, good = said("the main thing this neuron does is find"), said("movie, film, people and reply")
+    server.answer = lambda n: nothing
+    with pytest.raises(NeuronError, match="explained none of 2 units"):
+        method.run(model, bank, cache=tmp_path)
+    # Each was asked for three times, and nothing of it stays.
+    assert len(server.asked) == 6 and not list(tmp_path.iterdir())
+    server.asked.clear()
+    server.answer = lambda n: good if n == 2 or n > 5 else nothing
+    found = method.run(model, bank, cache=tmp_path)
+    notes = found.table().set_index("unit")["note"]
+    assert notes[20] == "no explanation was given" != notes[UNIT]
+    assert any("No explanation was given of 1 of 2 units (20)" in line for line in found.findings)
+    assert not any("is constant" in line for line in found.findings)
+    server.asked.clear()
+    server.answer = lambda n: good
+    again = method.run(model, bank, cache=tmp_path)
+    assert len(server.asked) == 1 and again.metrics["defined"] == 1.0
+
+
+def test_another_address_or_patience_goes_on_with_the_run(server, monkeypatch, tmp_path):
+    monkeypatch.setattr(room, "SimilaritySimulator", Near)
+    model, bank, _ = planted_unit()
+    method = replace(
+        Explain.tiny()[0], site=SITE, units=(UNIT, 20), explainer="endpoint", llm="m", url="http://127.0.0.1:9/v1",
+        tries=1, ablated=0,
+    )  # fmt: skip
+    given = {"model": model, "data": bank, "out": tmp_path / "run", "data_name": "nouns"}
+    with pytest.raises(ModelError, match="give the same command again"):
+        neurons_run(method, **given)
+    server.answer = lambda n: said("movie, film, people and reply") if n < 2 else (503, b"", {})
+    with pytest.raises(ModelError, match="503"):
+        neurons_run(replace(method, url=server.url), **given)
+    server.answer = lambda n: said("movie, film, people and reply")
+    slower = replace(method, url=server.url + "/", timeout=90.0, tries=2)
+    found = neurons_run(slower, **given)
+    asked = len(server.asked)
+    assert asked == 2 + 1 + len(found.facts["competence"]) and found.config["timeout"] == 90.0
+    # Finished, it is read back without a question.
+    assert neurons_run(method, **given).metrics == pytest.approx(found.metrics, nan_ok=True)
+    assert len(server.asked) == asked
+    with pytest.raises(RunError, match="llm: there 'm', now 'other'"):
+        neurons_run(replace(slower, llm="other"), **given)
+
+
 def test_a_torn_line_of_kept_answers_is_asked_again(tmp_path):
     kept = Answers(tmp_path, "x")
     kept.put("unit", 1, "colours")
@@ -230,3 +282,6 @@ def test_a_torn_line_of_kept_answers_is_asked_again(tmp_path):
         file.write('{"of": "unit", "un')
     assert Answers(tmp_path, "x").get("unit", 1) == "colours" and len(Answers(tmp_path, "x").known) == 1
     assert Answers(tmp_path, "y").get("unit", 1) is None
+    with path.open("a") as file:
+        file.write('\n{"of": "unit", "unit": 2, "explanation": ""}\n')
+    assert Answers(tmp_path, "x").get("unit", 2) is None

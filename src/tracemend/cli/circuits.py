@@ -136,14 +136,21 @@ def _run(
     import pandas as pd
 
     from tracemend.circuits.run import circuit_run
+    from tracemend.method_runs import in_folder
     from tracemend.runs import read_json
 
     fields = {f.name: f for f in dataclasses.fields(method)}
     configured = method(**{key: _value(fields[key], given.pop(key)) for key in list(given) if key in fields})
-    folder = out or Path("runs") / name
     with shown(quiet) as progress:
-        loaded, data = _model_and_data(method, columns, given, model, folder, configured.seed, progress)
-        result = circuit_run(configured, loaded, data, out=folder, command_line=command_line(), progress=progress)
+        beside = out or Path("runs") / name
+        loaded, data = _model_and_data(method, columns, given, model, beside, configured.seed, progress)
+        result, folder, said = in_folder(
+            out,
+            name,
+            lambda folder: circuit_run(
+                configured, loaded, data, out=folder, command_line=command_line(), progress=progress
+            ),
+        )
     console = person(json=json)
     print_table(console, pd.read_parquet(folder / "rows.parquet").head(SHOWN))
     console.print()
@@ -151,7 +158,7 @@ def _run(
     arms = controls if any(isinstance(v, dict) for v in controls.values()) else {"control": controls}
     rows = [{"figure": n, name: v, **{a: c.get(n) for a, c in arms.items()}} for n, v in result["metrics"].items()]
     print_table(console, pd.DataFrame(rows))
-    print_notes(console, read_json(folder / "method.json").get("findings", []))
+    print_notes(console, [*read_json(folder / "method.json").get("findings", []), *([said] if said else [])])
     console.print()
     print_run(console, folder)
     if json:

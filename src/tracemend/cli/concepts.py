@@ -11,6 +11,7 @@ from tracemend.cli import options as o
 from tracemend.cli.output import command_line, person, print_table
 from tracemend.cli.probed import show_found
 from tracemend.cli.progress import shown
+from tracemend.cli.units import refuse, site_of
 
 _HELP = "Which human concepts a classifier uses, and what a unit stands for in words; each with its controls."
 Pooling = Literal["max", "mean"]
@@ -93,6 +94,7 @@ def tcav(
     from tracemend.concepts.run import classifier_of, concepts_run
     from tracemend.data import read_concepts, read_unlabelled
     from tracemend.errors import DataError
+    from tracemend.method_runs import in_folder
 
     method = Tcav(
         label=label, layers=tuple(layers or ()), at=at, sets=sets, examples=examples, random_concepts=random_concepts,
@@ -104,20 +106,25 @@ def tcav(
     labels = None if label_column is None else [str(value).strip() for value in others[label_column]]
     sets_of = read_concepts(concepts, random, texts, labels=labels)
     classifier, called, print_of = classifier_of(run, model, word or ())
-    folder = out or Path("runs") / f"concepts-tcav-{Path(concepts).name.split('.')[0]}"
     about = {"model": called, "data": [Path(source).name for source in (concepts, random, data)]}
     with shown(quiet) as progress:
-        found = concepts_run(
-            method, classifier, sets_of, out=folder, about=about,
-            prints={"model": print_of, "data": sets_of.fingerprint}, command_line=command_line(), progress=progress,
+        found, folder, said = in_folder(
+            out,
+            f"concepts-tcav-{Path(concepts).name.split('.')[0]}",
+            lambda folder: concepts_run(
+                method, classifier, sets_of, out=folder, about=about,
+                prints={"model": print_of, "data": sets_of.fingerprint}, command_line=command_line(),
+                progress=progress,
+            ),
         )  # fmt: skip
     if isinstance(found, TcavResult):
         print_table(person(json=json), found.examples[found.examples["rank"] <= 3])
-    show_found(found, folder, json=json)
+    show_found(found, folder, said, json=json)
 
 
 @concepts.command("sasc")
 def sasc(
+    context: typer.Context,
     data: Annotated[
         str, typer.Option(metavar="FILE", help="Texts whose n-grams are asked about.", rich_help_panel=_DATA)
     ],
@@ -128,6 +135,11 @@ def sasc(
     site: Annotated[
         str | None, typer.Option(metavar="SITE", help="Of --model, such as blocks.3.mlp.hook_post.",
                                  rich_help_panel=_MODEL)
+    ] = None,
+    sae: Annotated[
+        Path | None,
+        typer.Option("--sae", metavar="FOLDER", help="The unit is a feature of this autoencoder.",
+                     rich_help_panel=_MODEL),
     ] = None,
     unit: Annotated[int, typer.Option(min=0, help="Of the site.", rich_help_panel=_MODEL)] = 0,
     pooling: Annotated[
@@ -166,12 +178,15 @@ def sasc(
 
         tracemend concepts sasc --model minilm --site blocks.3.mlp.hook_post --unit 941 --data texts.csv
 
+        tracemend concepts sasc --model smollm2 --sae runs/features/sae --unit 7 --data texts.csv
+
         tracemend concepts sasc --run runs/mine --label unsafe --data texts.csv
     """
     from tracemend.concepts import LabelOdds, Sasc, UnitOfSite
     from tracemend.concepts.run import classifier_of, concepts_run
     from tracemend.data import read_texts
     from tracemend.errors import ConceptError
+    from tracemend.method_runs import in_folder
     from tracemend.models import load
     from tracemend.runs import fingerprint
     from tracemend.tuning.predictor import Predictor
@@ -181,13 +196,18 @@ def sasc(
         directions=directions, encoder=encoder, seed=seed,
     )  # fmt: skip
     corpus = [text for text, _ in read_texts(data, text=text_column)]
-    if (run is None) == (model is None) or (model is not None and site is None):
-        raise ConceptError("name either --run, whose label is explained, or --model with its --site and --unit.")
+    if (run is None) == (model is None) or (model is not None and site is None and sae is None):
+        raise ConceptError(
+            "name either --run, whose label is explained, or --model with its --site (or --sae) and --unit."
+        )
     module: LabelOdds | UnitOfSite
-    if model is not None and site is not None:
+    if model is None:
+        refuse(context, ("site", "sae", "unit", "pooling"), "with --run, of which a label is explained")
+    if model is not None:
         if label is not None:
             raise ConceptError("--label is of --run; a unit of --model has none.")
         network = load(model)
+        site = site_of(context, sae, site or "", network)
         module = UnitOfSite(network, site, unit, pooling)
         about = {"model": model, "site": site, "unit": unit, "pooling": pooling}
         print_of = network.fingerprint
@@ -197,11 +217,14 @@ def sasc(
         chosen = label or (found.positive if isinstance(found, Predictor) else classifier.labels[-1])
         module = LabelOdds(classifier, chosen)
         about = {"model": called, "label": chosen}
-    folder = out or Path("runs") / f"concepts-sasc-{Path(data).name.split('.')[0]}"
     prints = {"model": print_of, "data": fingerprint(corpus)}
     with shown(quiet) as progress:
-        result = concepts_run(
-            method, module, corpus, out=folder, about={**about, "data": Path(data).name}, prints=prints,
-            command_line=command_line(), progress=progress,
+        result, folder, said = in_folder(
+            out,
+            f"concepts-sasc-{Path(data).name.split('.')[0]}",
+            lambda folder: concepts_run(
+                method, module, corpus, out=folder, about={**about, "data": Path(data).name}, prints=prints,
+                command_line=command_line(), progress=progress,
+            ),
         )  # fmt: skip
-    show_found(result, folder, json=json)
+    show_found(result, folder, said, json=json)

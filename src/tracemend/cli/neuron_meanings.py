@@ -11,12 +11,19 @@ from tracemend.cli import units as u
 from tracemend.cli.output import person, print_files
 from tracemend.errors import NeuronError
 
+# Options of ablate that are about words of a treebank.
+_OF_WORDS = (
+    "order", "read", "sentences", "task", "among", "pooling", "train_items", "test_items", "fewest",
+)  # fmt: skip
+
 
 def ablate(
+    context: typer.Context,
     data: u.Source = None,
     run: u.OfRun = None,
     label: u.LabelColumn = "label",
     site: u.SiteName = "blocks.1.mlp.hook_post",
+    sae: u.Sae = None,
     how: Annotated[u.How, typer.Option(help="Zero, mean, resample, or translate to another label.")] = "mean",
     units: Annotated[list[int], typer.Option(min=0, help="A unit to take before all others; again for more.")] = u.NONE,
     sizes: u.Sizes = u.DOSES,
@@ -53,19 +60,24 @@ def ablate(
         "seed": seed,
     }  # fmt: skip
     if run is not None:
+        u.refuse(context, (*_OF_WORDS, "model"), "with --run, which has its model and labelled texts")
+        if data is None:
+            u.refuse(context, ("label",), "without --data: the run's own texts have their labels")
         given |= {"texts": texts, "batch_size": batch_size}
-        u.run_classifier("ablate-classifier", given, run, data, label, out, json=json, quiet=quiet)
+        u.run_classifier(context, "ablate-classifier", given, run, data, label, out, sae=sae, json=json, quiet=quiet)
         return
+    u.refuse(context, ("label", "texts", "batch_size"), "without --run")
     if data is None:
         raise NeuronError("give --run RUN to take units of a tuned classifier, or --data PATH with a treebank.")
     given |= {
         "order": order, "read": read, "sentences": sentences, "task": task, "among": among, "pooling": pooling,
         "train_items": train_items, "test_items": test_items, "fewest": fewest,
     }  # fmt: skip
-    u.run_words("ablate", given, model, data, out, json=json, quiet=quiet)
+    u.run_words(context, "ablate", given, model, data, out, sae=sae, json=json, quiet=quiet)
 
 
 def correlation(
+    context: typer.Context,
     data: u.Data,
     other: Annotated[
         str, typer.Option(metavar="MODEL", help="The other model, or several with commas; none for another layer.")
@@ -99,14 +111,16 @@ def correlation(
         "pooling": pooling, "sizes": tuple(sizes), "at": at, "draws": draws, "train_items": train_items,
         "test_items": test_items, "fewest": fewest, "seed": seed,
     }  # fmt: skip
-    u.run_words("correlation", given, model, data, out, json=json, quiet=quiet)
+    u.run_words(context, "correlation", given, model, data, out, json=json, quiet=quiet)
 
 
 def compose(
+    context: typer.Context,
     data: u.Source = None,
     run: u.OfRun = None,
     label: u.LabelColumn = "label",
     site: u.SiteName = "blocks.1.mlp.hook_post",
+    sae: u.Sae = None,
     pooling: u.Pool = "mean",
     units: Annotated[list[int], typer.Option(min=0, help="A unit to explain; again for more.")] = u.NONE,
     neurons: Annotated[int, typer.Option(min=1, help="Without --units: random units to explain.")] = 60,
@@ -153,18 +167,25 @@ def compose(
     own = {"top": top, "features": features, "fewest": fewest}
     given |= {name: value for name, value in own.items() if value is not None}
     if run is not None:
+        of_words = ("pooling", "near", "train_items", "test_items", "model")
+        u.refuse(context, of_words, "with --run, which has its model and labelled texts")
+        if data is None:
+            u.refuse(context, ("label",), "without --data: the run's own texts have their labels")
         given |= {"sides": sides, "edited": edited, "texts": texts, "batch_size": batch_size}
-        u.run_classifier("compose-classifier", given, run, data, label, out, json=json, quiet=quiet)
+        u.run_classifier(context, "compose-classifier", given, run, data, label, out, sae=sae, json=json, quiet=quiet)
         return
+    u.refuse(context, ("label", "sides", "edited", "texts", "batch_size"), "without --run")
     if data is None:
         raise NeuronError("give --run RUN for units of a tuned classifier, or --data PATH with a treebank.")
     given |= {"pooling": pooling, "near": near, "train_items": train_items, "test_items": test_items}
-    u.run_words("compose", given, model, data, out, json=json, quiet=quiet)
+    u.run_words(context, "compose", given, model, data, out, sae=sae, json=json, quiet=quiet)
 
 
 def explain(
+    context: typer.Context,
     data: u.Data,
     site: u.SiteName = "blocks.1.mlp.hook_post",
+    sae: u.Sae = None,
     pooling: u.Pool = "mean",
     units: Annotated[list[int], typer.Option(min=0, help="A unit to explain; again for more.")] = u.NONE,
     neurons: Annotated[int, typer.Option(min=1, help="Without --units: random units to explain.")] = 60,
@@ -196,6 +217,8 @@ def explain(
         tracemend neurons explain --model minilm --data ud_ewt --site blocks.2.mlp.hook_post --out runs/explained
 
         tracemend neurons explain --data ud_ewt --explainer endpoint --url http://localhost:8000/v1 --llm my-model
+
+        tracemend neurons explain --model smollm2 --data ud_ewt --sae runs/features/sae
     """
     from tracemend.report import write_report, write_units
 
@@ -204,7 +227,7 @@ def explain(
         "url": url, "timeout": timeout, "tries": tries, "parts": parts, "excerpt": excerpt, "excerpts": excerpts,
         "train_items": train_items, "test_items": test_items, "ablated": ablated, "seed": seed,
     }  # fmt: skip
-    found, folder = u.run_words("explain", given, model, data, out, json=json, quiet=quiet)
+    found, folder = u.run_words(context, "explain", given, model, data, out, sae=sae, json=json, quiet=quiet)
     page = write_units(found, folder / "units.html")
     write_report(folder)  # it names the page now
     print_files(person(json=json), {"coloured": page})

@@ -22,10 +22,12 @@ def _callback() -> None:
 
 @neurons.command("gaussian")
 def gaussian(
+    context: typer.Context,
     data: u.Data,
     task: u.Task = "upos",
     among: u.Among = "",
     site: u.SiteName = "blocks.1.hook_resid_post",
+    sae: u.Sae = None,
     pooling: u.Pool = "mean",
     dims: Annotated[int, typer.Option(min=1, help="Units to choose.")] = 50,
     at: Annotated[int, typer.Option(min=1, help="Number of units that the figures are about.")] = 10,
@@ -53,15 +55,17 @@ def gaussian(
         "covariance": covariance, "search_items": search_items, "train_items": train_items,
         "test_items": test_items, "fewest": fewest, "seed": seed,
     }  # fmt: skip
-    u.run_words("gaussian", given, model, data, out, json=json, quiet=quiet)
+    u.run_words(context, "gaussian", given, model, data, out, sae=sae, json=json, quiet=quiet)
 
 
 @neurons.command("probeless")
 def probeless(
+    context: typer.Context,
     data: u.Data,
     task: u.Task = "upos",
     among: u.Among = "",
     site: u.SiteName = "blocks.1.hook_resid_post",
+    sae: u.Sae = None,
     pooling: u.Pool = "mean",
     sizes: u.Sizes = u.SIZES,
     at: u.At = 50,
@@ -85,15 +89,17 @@ def probeless(
         "task": task, "among": among, "site": site, "pooling": pooling, "sizes": tuple(sizes), "at": at,
         "against": tuple(against), "train_items": train_items, "test_items": test_items, "fewest": fewest, "seed": seed,
     }  # fmt: skip
-    u.run_words("probeless", given, model, data, out, json=json, quiet=quiet)
+    u.run_words(context, "probeless", given, model, data, out, sae=sae, json=json, quiet=quiet)
 
 
 @neurons.command("linear")
 def linear(
+    context: typer.Context,
     data: u.Data,
     task: u.Task = "upos",
     among: u.Among = "",
     site: u.SiteName = "blocks.1.hook_resid_post",
+    sae: u.Sae = None,
     pooling: u.Pool = "mean",
     mass: Annotated[float, typer.Option(help="Share of a label's weight that its set of units holds.")] = 0.25,
     sizes: u.Sizes = u.SIZES,
@@ -118,7 +124,7 @@ def linear(
         "task": task, "among": among, "site": site, "pooling": pooling, "mass": mass, "sizes": tuple(sizes), "at": at,
         "against": tuple(against), "train_items": train_items, "test_items": test_items, "fewest": fewest, "seed": seed,
     }  # fmt: skip
-    u.run_words("linear", given, model, data, out, json=json, quiet=quiet)
+    u.run_words(context, "linear", given, model, data, out, sae=sae, json=json, quiet=quiet)
 
 
 neurons.command("ablate")(ablate)

@@ -57,26 +57,32 @@ def probed(
     masked: bool = False,
 ) -> ProbeResult:
     """Run a probe on a model of that name, or on a tuned classifier, and show what came out."""
+    from tracemend.method_runs import in_folder
     from tracemend.models import load
     from tracemend.probing.run import probe_run
 
-    folder = out or Path("runs") / f"probe-{method.name.partition('.')[2]}-{source.name.split('.')[0]}"
+    loaded = load(model, masked=masked) if isinstance(model, str) else model
     with shown(quiet) as progress:
-        found = probe_run(
-            method,
-            load(model, masked=masked) if isinstance(model, str) else model,
-            data,
-            out=folder,
-            data_name=source.name,
-            command_line=command_line(),
-            progress=progress,
+        found, folder, said = in_folder(
+            out,
+            f"probe-{method.name.partition('.')[2]}-{source.name.split('.')[0]}",
+            lambda folder: probe_run(
+                method, loaded, data, out=folder, data_name=source.name, command_line=command_line(), progress=progress
+            ),
         )
-    show_found(found, folder, json=json)
+    show_found(found, folder, said, json=json)
     return found
 
 
-def show_found(found: ProbeResult | NeuronsResult | ConceptsResult, folder: Path, *, json: bool) -> None:
-    """Rows, figures beside their controls, and what was found in words."""
+def show_found(found: ProbeResult | NeuronsResult | ConceptsResult, folder: Path, said: str, *, json: bool) -> None:
+    """Rows, figures beside their controls, and what was found in words.
+
+    Args:
+        found: the result.
+        folder: the run directory.
+        said: of the choice of that directory.
+        json: print ``result.json`` on standard output.
+    """
     import pandas as pd
 
     console = person(json=json)
@@ -88,7 +94,7 @@ def show_found(found: ProbeResult | NeuronsResult | ConceptsResult, folder: Path
     ]
     console.print()
     print_table(console, pd.DataFrame(figures))
-    print_notes(console, list(found.findings))
+    print_notes(console, [*found.findings, *([said] if said else [])])
     print_run(console, folder)
     if json:
         print_result(folder)

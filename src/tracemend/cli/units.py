@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from tracemend.cli.output import command_line
 from tracemend.cli.probed import show_found
 from tracemend.cli.progress import shown
+from tracemend.errors import NeuronError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from tracemend.models import LanguageModel
 
 Pooling = Literal["mean", "first", "last"]
 Covariance = Literal["mean", "map"]
@@ -42,6 +49,12 @@ OfRun = Annotated[Path | None, typer.Option("--run", metavar="RUN", help="A fini
 LabelColumn = Annotated[
     str, typer.Option("--label", metavar="COL", help="With --run and --data: column of the labels.")
 ]
+Sae = Annotated[
+    Path | None,
+    typer.Option(
+        "--sae", metavar="FOLDER", help="Units are features of this autoencoder (sae in a run of circuits features)."
+    ),
+]
 
 # Typer reads lists only; nobody writes to these.
 SIZES = [1, 2, 5, 10, 20, 50]
@@ -50,7 +63,48 @@ DOSES = [1, 5, 10, 20, 50]
 NONE: list[int] = []
 
 
+def was_given(context: typer.Context, name: str) -> bool:
+    """Whether a parameter stood on the command line."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def refuse(context: typer.Context, names: Sequence[str], why: str) -> None:
+    """Refuse options that were given and would not be looked at.
+
+    Raises:
+        NeuronError: there is one.
+    """
+    found = [f"--{name.replace('_', '-')}" for name in names if was_given(context, name)]
+    if found:
+        raise NeuronError(
+            f"{', '.join(found)} would do nothing {why}; leave {'it' if len(found) == 1 else 'them'} out."
+        )
+
+
+def site_of(context: typer.Context, sae: Path | None, site: str, network: LanguageModel | nn.Module) -> str:
+    """The site whose units are meant: as it was given, or the features of an autoencoder, made a site of the network.
+
+    Raises:
+        NeuronError: an autoencoder of another site than the one given, or one that names none where none is given.
+        TracemendError: the folder holds no autoencoder, or the network has no such site.
+    """
+    if sae is None:
+        return site
+    from tracemend.circuits import SparseAutoencoder
+    from tracemend.models.features import register_features
+
+    code = SparseAutoencoder.read(sae)
+    chosen = site if was_given(context, "site") else code.site
+    if not chosen:
+        raise NeuronError(f"{sae} does not say whose activations it was trained on; give --site as well.")
+    if code.site and chosen != code.site:
+        raise NeuronError(f"{sae} was trained on {code.site}, and --site is {chosen}; leave --site out.")
+    return register_features(network, chosen, code)
+
+
 def run_classifier(
+    context: typer.Context,
     name: str,
     given: dict[str, Any],
     run: Path,
@@ -58,47 +112,68 @@ def run_classifier(
     label: str,
     out: Path | None,
     *,
+    sae: Path | None = None,
     json: bool,
     quiet: bool,
 ) -> None:
     """Run a method on the classifier of a run: on the run's own texts, or on those of a file."""
     from tracemend.data import read
     from tracemend.data.examples import read_examples
+    from tracemend.method_runs import in_folder
     from tracemend.neurons.run import named, neurons_run
     from tracemend.tuning.predictor import Predictor
 
-    method = named(name, given)
+    named(name, given)  # what is wrong with the options is said before anything is loaded
     predictor = Predictor.load(run)
+    method = named(name, given | {"site": site_of(context, sae, given["site"], predictor.classifier.network)})
     labels, columns = predictor.classifier.labels, predictor.columns
     texts: Any = (
         read_examples(run)
         if data is None
         else read(str(data), text=columns["text"], reply=columns.get("reply"), label=label, label_names=labels)
     )
-    folder = out or Path("runs") / f"neurons-{name}-{run.name}"
+    data_name = run.name if data is None else data.name
     with shown(quiet) as progress:
-        found = neurons_run(
-            method, predictor.classifier, texts, out=folder, data_name=run.name if data is None else data.name,
-            command_line=command_line(), progress=progress,
+        found, folder, said = in_folder(
+            out,
+            f"neurons-{name}-{run.name}",
+            lambda folder: neurons_run(
+                method, predictor.classifier, texts, out=folder, data_name=data_name, command_line=command_line(),
+                progress=progress,
+            ),
         )  # fmt: skip
-    show_found(found, folder, json=json)
+    show_found(found, folder, said, json=json)
 
 
 def run_words(
-    name: str, given: dict[str, Any], model: str, source: Path, out: Path | None, *, json: bool, quiet: bool
+    context: typer.Context,
+    name: str,
+    given: dict[str, Any],
+    model: str,
+    source: Path,
+    out: Path | None,
+    *,
+    sae: Path | None = None,
+    json: bool,
+    quiet: bool,
 ) -> tuple[Any, Path]:
     """Run a method on a model and a treebank; the result, and the folder that keeps it."""
     from tracemend.data import read_treebank
+    from tracemend.method_runs import in_folder
     from tracemend.models import load
     from tracemend.neurons.run import named, neurons_run
 
-    method = named(name, given)
-    folder = out or Path("runs") / f"neurons-{name}-{source.name.split('.')[0]}"
+    named(name, given)  # what is wrong with the options is said before anything is loaded
     bank = read_treebank(source)
+    loaded = load(model)
+    method = named(name, given | {"site": site_of(context, sae, given["site"], loaded)})
     with shown(quiet) as progress:
-        found = neurons_run(
-            method, load(model), bank, out=folder, data_name=source.name, command_line=command_line(),
-            progress=progress,
-        )  # fmt: skip
-    show_found(found, folder, json=json)
+        found, folder, said = in_folder(
+            out,
+            f"neurons-{name}-{source.name.split('.')[0]}",
+            lambda folder: neurons_run(
+                method, loaded, bank, out=folder, data_name=source.name, command_line=command_line(), progress=progress
+            ),
+        )
+    show_found(found, folder, said, json=json)
     return found, folder

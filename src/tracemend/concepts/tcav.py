@@ -11,7 +11,18 @@ import numpy.typing as npt
 import pandas as pd
 
 from tracemend.concepts.states import states
-from tracemend.concepts.tcav_result import ACCURATE, ALPHA, TcavResult, aligned, corrected, findings, metrics_of, welch
+from tracemend.concepts.tcav_result import (
+    ACCURATE,
+    ALPHA,
+    FEWEST_SETS,
+    TcavResult,
+    aligned,
+    as_far,
+    corrected,
+    findings,
+    metrics_of,
+    welch,
+)
 from tracemend.concepts.vectors import against, at_random, permutation_p, vectors
 from tracemend.data import Concepts
 from tracemend.data.concepts import plain
@@ -27,7 +38,6 @@ Floats = npt.NDArray[np.float64]
 
 # Fewer examples make a direction of their accidents.
 FEWEST_EXAMPLES = 20
-FEWEST_SETS = 20
 _FEWEST_TEXTS = 10
 _LAYERS = 6
 
@@ -44,7 +54,8 @@ class Tcav(Method[TcavResult]):
     over many vectors, each from examples and counterexamples drawn anew. Random vectors (random texts against random
     texts) are the control, and the test is a permutation of both sides' scores. All vectors of a concept share its
     examples, which those of random vectors do not, so the test alone would find random concepts too: fixed random sets
-    of the concept's size, put through the same, say how often (``significant`` of the control ``random_concepts``).
+    of the concept's size, put through the same, say how often (``significant`` of the control ``random_concepts``), and
+    pairs of such sets for relative vectors.
     A vector may tell the concept from random texts without any effect on the answer: accuracy is not importance.
 
     Attributes:
@@ -53,14 +64,14 @@ class Tcav(Method[TcavResult]):
         at: the layer of metrics and examples; 0 takes the one two thirds up.
         sets: vectors of each concept, and random ones; at least 20.
         examples: drawn for each vector from either side, at most.
-        random_concepts: random sets that are treated as concepts.
+        random_concepts: random sets that are treated as concepts; with fewer than 20 nothing is shown.
         relative: also vectors of each concept against each other one.
         batch_size: texts at a time.
 
     Raises:
-        ConceptError: model or data of another kind, fewer than 20 examples of a concept, a text that stands in a
-            concept and among the random texts, too few random texts or texts of the label, an unknown label or layer,
-            or no concept that the layers tell from random texts (accuracy under 0.7).
+        ConceptError: model or data of another kind, fewer than 20 examples of a concept, a text that stands in two
+            concepts, or in a concept and among the random texts, too few random texts or texts of the label, an
+            unknown label or layer, or no concept that the layers tell from random texts (accuracy under 0.7).
 
     Example:
         >>> concepts = read_concepts("adjectives.csv", "neutral.csv", read_texts("reviews.csv", text="text"))
@@ -124,7 +135,7 @@ class Tcav(Method[TcavResult]):
             if layer == at:
                 made = {of: normals.mean(0) for (kind, of, _), (normals, _) in found.items() if kind == "concept"}
                 centre = hidden[rows_of[""]].mean(0)
-        table = corrected(pd.DataFrame(rows))
+        table = corrected(pd.DataFrame(rows), self.random_concepts)
         drawn = pd.DataFrame(draws)
         own = table[table["against"] == "random"]
         if own["score"].isna().all():
@@ -145,7 +156,7 @@ class Tcav(Method[TcavResult]):
             rows=table,
             draws=drawn,
             examples=aligned(shown, made, centre, own_states, gradients[place]),
-            findings=findings(table, at, false),
+            findings=findings(table, at, false, self.random_concepts),
             facts={
                 "model": classifier.language_model.name,
                 "model_fingerprint": classifier.language_model.fingerprint,
@@ -182,6 +193,15 @@ class Tcav(Method[TcavResult]):
                     f"{len(both)} examples of {name!r} stand among the random texts too (the first: {both[0][:40]!r}), "
                     "so the two cannot be told apart; take them out of one of the sets."
                 )
+        of_both: dict[str, str] = {}
+        for name, of in data.sets.items():
+            for text in of:
+                first = of_both.setdefault(plain(text), name)
+                if first != name:
+                    raise ConceptError(
+                        f"{text[:40]!r} is an example of {first!r} and of {name!r}; what is of two concepts tells them "
+                        "apart from nothing: take it out of one of them."
+                    )
         size = min(self.examples, *(len(of) for of in data.sets.values()))
         if size < FEWEST_EXAMPLES:
             raise ConceptError(f"examples is {self.examples}; at least {FEWEST_EXAMPLES} are needed for a vector.")
@@ -241,6 +261,12 @@ class Tcav(Method[TcavResult]):
             fixed = np.random.default_rng((self.seed, 2, i)).choice(random, largest, replace=False)
             draw = against(fixed, random, size)
             found["random concept", f"random {i}", "random"] = vectors(hidden, draw, self.sets, (self.seed, 3, i))
+            if self.relative and len(names) > 1:
+                # Two fixed sets share more than a fixed one and fresh draws do, so pairs are held against pairs.
+                rest = np.setdiff1d(random, fixed)
+                second = np.random.default_rng((self.seed, 5, i)).choice(rest, min(largest, len(rest)), replace=False)
+                draw = against(fixed, second, size)
+                found["random pair", f"random {i}", "random"] = vectors(hidden, draw, self.sets, (self.seed, 6, i))
         for i, name in enumerate(names if self.relative else []):
             for j, other in enumerate(names):
                 if other != name:
@@ -250,7 +276,10 @@ class Tcav(Method[TcavResult]):
 
     def _rows(self, layer: int, scored: dict[tuple[str, str, str], tuple[Floats, Floats]]) -> list[dict[str, Any]]:
         control, _ = scored["random", "random", "random"]
-        drift = [abs(s.mean() - control.mean()) for (kind, _, _), (s, _) in scored.items() if kind == "random concept"]
+        drift = {
+            alike: [abs(s.mean() - control.mean()) for (kind, _, _), (s, _) in scored.items() if kind == alike]
+            for alike in ("random concept", "random pair")
+        }
         rows = []
         for (kind, name, other), (score, right) in scored.items():
             if kind not in ("concept", "relative"):
@@ -265,7 +294,9 @@ class Tcav(Method[TcavResult]):
                     "p": permutation_p(score, control, seed=self.seed),
                 }
                 row["p_t"] = welch(score, control)
-                row["beyond"] = float(np.mean(np.array(drift) >= abs(score.mean() - control.mean()) - 1e-12))
+                row["beyond"] = as_far(
+                    score.mean() - control.mean(), drift["random pair" if kind == "relative" else "random concept"]
+                )
             rows.append(row)
         return rows
 

@@ -19,6 +19,8 @@ Floats = npt.NDArray[np.float64]
 # A vector that does not tell the concept from random texts points nowhere.
 ACCURATE = 0.7
 ALPHA = 0.05
+# Random vectors, and random concepts, without which nothing is shown.
+FEWEST_SETS = 20
 _SHOWN = 10
 
 
@@ -30,12 +32,12 @@ class TcavResult(ConceptsResult):
     (of the vectors on held-out examples), ``score`` (mean of the vectors' TCAV scores), ``sd``, ``random`` and
     ``random_sd`` (the same of random vectors), ``p`` (permutation), ``p_t`` (Welch's t-test), ``p_holm`` (``p``,
     corrected over the rows against random texts, and apart from them over the others), ``beyond`` (share of random
-    concepts whose score lies as far from that of random vectors), ``significant`` (``p_holm`` under 0.05),
-    ``shown`` (and ``beyond`` at most 0.05).
+    concepts, for relative vectors pairs, whose score lies as far from that of random vectors, itself counted),
+    ``significant`` (``p_holm`` under 0.05), ``shown`` (and ``beyond`` at most 0.05 of at least 20 random concepts).
 
     Attributes:
-        draws: a row a vector: ``layer``, ``kind`` (``concept``, ``relative``, ``random``, ``random concept``),
-            ``concept``, ``against``, ``score``, ``accuracy``.
+        draws: a row a vector: ``layer``, ``kind`` (``concept``, ``relative``, ``random``, ``random concept``,
+            ``random pair``), ``concept``, ``against``, ``score``, ``accuracy``.
         examples: the texts most and least aligned with each concept at the method's layer: ``concept``, ``rank``,
             ``text``, ``alignment`` (cosine of the text's state, less the mean of random texts, with the mean vector),
             ``sensitivity`` (what the log-odds gain along it).
@@ -61,7 +63,7 @@ class TcavResult(ConceptsResult):
         at = self.facts.get("layer", random["layer"].iloc[-1])
         bins = np.linspace(0, 1, 21)
         here = self.draws[self.draws["layer"] == at]
-        for kind, of in here[here["kind"] != "relative"].groupby("kind", sort=False):
+        for kind, of in here[~here["kind"].isin(["relative", "random pair"])].groupby("kind", sort=False):
             for name, one in of.groupby("concept", sort=False) if kind == "concept" else [(kind, of)]:
                 right.hist(one["score"], bins, histtype="step", density=True, label=str(name))
         right.set(xlabel=f"TCAV score of a vector, layer {at}", ylabel="density")
@@ -76,7 +78,15 @@ def welch(one: Floats, other: Floats) -> float:
     return float(ttest_ind(one, other, equal_var=False).pvalue)
 
 
-def corrected(table: pd.DataFrame) -> pd.DataFrame:
+def as_far(gap: float, drift: Sequence[float]) -> float:
+    """Share of concepts that lie as far from random vectors as this one: ``(1 + of random ones) / (1 + random ones)``.
+
+    The concept itself counts, as in any permutation test: few random concepts can then show nothing.
+    """
+    return float((1 + (np.array(drift) >= abs(gap) - 1e-12).sum()) / (1 + len(drift)))
+
+
+def corrected(table: pd.DataFrame, random_concepts: int) -> pd.DataFrame:
     """The table in its order, with Holm's p, those against random texts and relative ones apart."""
     relative = (table["against"] != "random").to_numpy()
     adjusted = np.full(len(table), np.nan)
@@ -84,7 +94,7 @@ def corrected(table: pd.DataFrame) -> pd.DataFrame:
         adjusted[part] = holm(table.loc[part, "p"].to_numpy())
     table["p_holm"] = adjusted
     table["significant"] = adjusted < ALPHA
-    table["shown"] = table["significant"] & (table["beyond"] <= ALPHA)
+    table["shown"] = table["significant"] & (table["beyond"] <= ALPHA) & (random_concepts >= FEWEST_SETS)
     return table.assign(relative=relative).sort_values(["relative", "concept", "against", "layer"], kind="stable").drop(
         columns="relative").reset_index(drop=True)  # fmt: skip
 
@@ -117,7 +127,7 @@ def aligned(
     return pd.DataFrame(rows)
 
 
-def findings(table: pd.DataFrame, at: int, false: float) -> list[str]:
+def findings(table: pd.DataFrame, at: int, false: float, random_concepts: int) -> list[str]:
     """What a person is told; ``false`` is the share of random concepts that the test calls significant."""
     said = []
     own = table[table["against"] == "random"]
@@ -131,7 +141,7 @@ def findings(table: pd.DataFrame, at: int, false: float) -> list[str]:
         if np.isnan(here["score"]):
             continue
         figures = f"score {here['score']:.2f}, random vectors {here['random']:.2f}, corrected p {here['p_holm']:.2g}, "
-        figures += f"{here['beyond']:.0%} of random concepts as far"
+        figures += f"{here['beyond']:.1%} of random concepts and itself as far"
         if here["shown"]:
             way = "towards" if here["score"] > here["random"] else "away from"
             said.append(f"{name}, layer {at}: the answer moves {way} the label with it ({figures}).")
@@ -139,6 +149,12 @@ def findings(table: pd.DataFrame, at: int, false: float) -> list[str]:
             said.append(f"{name}, layer {at}: no effect shown ({figures}), at an accuracy of {here['accuracy']:.2f}.")
     said.append(
         f"The permutation test alone calls {false:.0%} of random concepts significant at {ALPHA} (layer {at}, "
-        "uncorrected); an effect counts as shown only where at most 5% of them lie as far from random vectors."
+        "uncorrected); an effect counts as shown only where at most 5% of them and itself lie as far from random "
+        "vectors."
     )
+    if random_concepts < FEWEST_SETS:
+        said.append(
+            f"With {random_concepts} random concepts nothing can be shown; take at least {FEWEST_SETS} "
+            "(random_concepts)."
+        )
     return said

@@ -10,7 +10,7 @@ from tracemend.evaluate.compare import Difference, holm, paired_difference
 from tracemend.evaluate.curve import curve_figure
 from tracemend.evaluate.detection import Detection, detection
 from tracemend.evaluate.er_test import Axes, ErTest, compared, er_test
-from tracemend.evaluate.intervals import mean_interval
+from tracemend.evaluate.intervals import gap_interval, mean_interval
 from tracemend.evaluate.metrics import METRICS, average_precision, predictions, scores, threshold
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "curve_figure",
     "detection",
     "er_test",
+    "gap_interval",
     "holm",
     "mean_interval",
     "paired_bootstrap",

@@ -57,3 +57,36 @@ def mean_interval(
     means = (drawn @ sums.T) / (drawn @ sizes)[:, None]
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return (low, high) if found.ndim > 1 else (low[0], high[0])
+
+
+def gap_interval(
+    values: npt.ArrayLike, others: npt.ArrayLike, *, n: int = 1000, level: float = 0.95, seed: int = 0
+) -> tuple[float, float]:
+    """Ends of the percentile interval of mean(values) - mean(others), two samples that are not paired.
+
+    Both are resampled, so that the uncertainty of either mean counts.
+
+    Args:
+        values: of one sample [n_examples].
+        others: of another one [n_others].
+        n: resamples.
+        level: of the interval.
+        seed: of the resampling.
+
+    Raises:
+        TracemendError: a sample without an example.
+
+    Example:
+        >>> low, high = gap_interval([1.0, 2.0, 3.0] * 20, [0.0, 1.0, 2.0] * 20)
+        >>> 0.6 < low < 1 < high < 1.4
+        True
+    """
+    rng = np.random.default_rng(seed)
+    means = []
+    for sample in (values, others):
+        found = np.asarray(sample, dtype=np.float64)
+        if not found.size:
+            raise TracemendError("there are no examples, so there is no interval; give at least one.")
+        means.append(rng.multinomial(len(found), np.full(len(found), 1 / len(found)), size=n) @ found / len(found))
+    low, high = np.quantile(means[0] - means[1], [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

@@ -9,10 +9,13 @@ from typing import Any
 import torch
 
 from tracemend.models.language_model import LanguageModel, fingerprint_of
+from tracemend.models.sites import register_site, registered
 
 
 def random_weights(model: LanguageModel, *, seed: int = 0) -> LanguageModel:
     """A model of the same configuration with the same tokenizer, initialised anew as for pretraining.
+
+    Sites that were registered for the model, such as features of an autoencoder, are sites of the new one.
 
     What a probe reads from it is due to the tokens and to the probe, not to what the model has learnt. The given model
     is not touched, and neither is the global random state.
@@ -36,4 +39,7 @@ def random_weights(model: LanguageModel, *, seed: int = 0) -> LanguageModel:
         network = maker._from_config(deepcopy(model.config), dtype=torch.float32, attn_implementation=attention)
     network.to(parameter.device).eval()
     name = f"{model.name} (random weights {seed})"
-    return LanguageModel(name, model.family, network, model.tokenizer, model.window, fingerprint_of(network))
+    made = LanguageModel(name, model.family, network, model.tokenizer, model.window, fingerprint_of(network))
+    for further in registered(model):
+        register_site(made, further)
+    return made

@@ -276,6 +276,11 @@ def register_site(model: LanguageModel | nn.Module, new: Site) -> None:
     _REGISTERED.setdefault(bare, {})[new.name] = new
 
 
+def registered(model: LanguageModel | nn.Module) -> list[Site]:
+    """The sites that were added to a model with :func:`register_site`."""
+    return list(_REGISTERED.get(trunk(model), {}).values())
+
+
 def _table(bare: PreTrainedModel) -> dict[str, Site]:
     config: Any = bare.config
     if config.model_type not in ARCHITECTURES:

@@ -23,7 +23,9 @@ class Answers:
             for line in self.path.read_text(encoding="utf-8").splitlines():
                 try:
                     row = json.loads(line)
-                    self.known[str(row["of"]), int(row["unit"])] = str(row["explanation"])
+                    text = str(row["explanation"])
+                    if text:
+                        self.known[str(row["of"]), int(row["unit"])] = text
                 except (ValueError, KeyError, TypeError):
                     # The last line of a run that was killed.
                     continue

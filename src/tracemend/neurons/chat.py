@@ -90,6 +90,27 @@ def question(excerpts: Sequence[tuple[Sequence[str], Floats]]) -> Messages:
     return [{"role": "user", "content": asked}]
 
 
+def explained(chat: Chat, asked: Messages, *, tries: int) -> str | None:
+    """The phrase in the first answer that holds one; None where none of them does.
+
+    Args:
+        chat: is asked.
+        asked: the question.
+        tries: how often it is put, at most.
+
+    Raises:
+        TracemendError: no answer is to be had.
+    """
+    for _ in range(tries):
+        answer = chat.answer(asked)
+        try:
+            return explanation_in(answer)
+        except NeuronError:
+            # Nonsense; the next answer may be better.
+            continue
+    return None
+
+
 def explanation_in(answer: str) -> str:
     """The phrase in an answer, without the words that it was asked to go on from.
 

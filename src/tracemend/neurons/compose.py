@@ -14,14 +14,14 @@ import torch
 
 from tracemend.data import Sentence, Treebank
 from tracemend.errors import NeuronError
-from tracemend.evaluate import holm, mean_interval
+from tracemend.evaluate import gap_interval, holm, mean_interval
 from tracemend.methods import Method
 from tracemend.models import LanguageModel, random_weights, tiny
 from tracemend.models.representations import Pooling
 from tracemend.neurons.features import Features
 from tracemend.neurons.formulas import Formula, by_chance, iou, search
 from tracemend.neurons.result import NeuronsResult
-from tracemend.neurons.units import vectors
+from tracemend.neurons.units import check_units, vectors
 from tracemend.neurons.words import tiny_treebank
 from tracemend.progress import Progress
 
@@ -93,8 +93,8 @@ class Composition(Method[CompositionResult]):
         draws: turns for the chance level; with Holm's p over n units fewer than 20 n cannot show anything.
 
     Raises:
-        NeuronError: data or model of another kind, numbers out of range, a unit that the site lacks or that never
-            varies, too few words for units to fire on, or no feature.
+        NeuronError: data or model of another kind, numbers out of range, a unit that the site lacks, that is named
+            twice or that never varies, too few words for units to fire on, or no feature.
 
     Example:
         >>> found = Composition(site="blocks.2.mlp.hook_post").run(load("minilm"), read_treebank("ud_ewt"))
@@ -202,9 +202,8 @@ class Composition(Method[CompositionResult]):
         threshold = np.quantile(x[:n], 1 - self.top, axis=0)
         fires = (x > threshold).T
         active = fires[:, :n].sum(1)
-        wrong = [unit for unit in self.units if not chosen and not 0 <= unit < len(fires)]
-        if wrong:
-            raise NeuronError(f"unit {wrong[0]} is out of range: {self.site} has {len(fires)}, 0 to {len(fires) - 1}.")
+        if not chosen:
+            check_units(self.units, len(fires), self.site)
         silent = [unit for unit in self.units if not chosen and active[unit] < _FEWEST_ACTIVE]
         if silent:
             raise NeuronError(
@@ -255,12 +254,13 @@ class Composition(Method[CompositionResult]):
             f"{own.figures['explained']:.0%} of {len(rows)} units have an IoU above {EXPLAINED} on other text; "
             f"{fresh.figures['explained']:.0%} in the untrained network, {shuffled.figures['explained']:.0%} shuffled.",
         ]
-        low, high = mean_interval(own.test[:, -1], seed=self.seed)
-        level = fresh.test[:, -1].mean()
-        verb = "is above" if low > level else "is not shown to be above"
+        # Units of two networks: either mean is one of a sample.
+        between = gap_interval(own.test[:, -1], fresh.test[:, -1], seed=self.seed)
+        verb = "is above" if between[0] > 0 else "is not shown to be above"
         said.append(
-            f"The mean IoU, {own.test[:, -1].mean():.3f} ({low:.3f} to {high:.3f}), {verb} that of the untrained "
-            f"network, {level:.3f}."
+            f"The mean IoU, {own.figures['iou']:.3f}, {verb} that of the untrained network, "
+            f"{fresh.figures['iou']:.3f}: {own.figures['iou'] - fresh.figures['iou']:+.3f} "
+            f"({between[0]:+.3f} to {between[1]:+.3f})."
         )
         gain = own.test[:, -1] - own.test[:, 0]
         low, high = mean_interval(gain, seed=self.seed)

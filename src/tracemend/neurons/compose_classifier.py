@@ -23,7 +23,7 @@ from tracemend.neurons.features import Features
 from tracemend.neurons.formulas import by_chance, iou, search
 from tracemend.neurons.text_features import atoms, is_word
 from tracemend.neurons.texts import peaks, two_parts
-from tracemend.neurons.units import check_site
+from tracemend.neurons.units import check_site, check_units
 from tracemend.progress import Progress
 from tracemend.tuning import TextClassifier
 
@@ -61,7 +61,8 @@ class ClassifierCompositionResult(CompositionResult):
 class ClassifierComposition(Method[ClassifierCompositionResult]):
     """Formulas of the words of texts that drive a classifier's units, and whether it is right when they fire.
 
-    A unit's activation on a text is its highest over the text's tokens, and it fires on the ``top`` share of training
+    A unit's activation on a text is its highest over the tokens of text and reply (not over special ones, or a
+    prompt's), and it fires on the ``top`` share of training
     texts; features are the words of a text and its shape; with ``sides``, words of the text and of the reply by
     themselves and how far these overlap, as the paper has them for premise and hypothesis. The formula is sought in
     training and measured on other texts as in :class:`tracemend.neurons.Composition` (Mu and Andreas 2020, arXiv
@@ -188,9 +189,7 @@ class ClassifierComposition(Method[ClassifierCompositionResult]):
         masks = [(part > threshold).T for part in (train, test)]
         active = masks[0].sum(1)
         width = train.shape[1]
-        wrong = [unit for unit in self.units if not 0 <= unit < width]
-        if wrong:
-            raise NeuronError(f"unit {wrong[0]} is out of range: {self.site} has {width}, 0 to {width - 1}.")
+        check_units(self.units, width, self.site)
         silent = [unit for unit in self.units if active[unit] < _FEWEST_ACTIVE]
         able = np.flatnonzero(active >= _FEWEST_ACTIVE)
         if silent or not len(able):

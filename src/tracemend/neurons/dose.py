@@ -14,6 +14,7 @@ from tracemend.errors import NeuronError
 from tracemend.evaluate import mean_interval
 from tracemend.neurons.interventions import Intervention
 from tracemend.neurons.result import NeuronsResult
+from tracemend.neurons.units import check_units
 from tracemend.progress import Progress
 
 Indices = npt.NDArray[np.int64]
@@ -122,11 +123,7 @@ def given_first(units: Sequence[int], order: Indices, width: int) -> Indices:
     Raises:
         NeuronError: a unit that the site lacks, or the same one twice.
     """
-    wrong = [unit for unit in units if not 0 <= unit < width]
-    if wrong:
-        raise NeuronError(f"unit {wrong[0]} is out of range: the site has {width}, 0 to {width - 1}.")
-    if len(set(units)) < len(units):
-        raise NeuronError(f"units {list(units)} name a unit twice; give each once.")
+    check_units(units, width)
     rest = order[~np.isin(order, list(units))]
     return np.concatenate([np.array(units, dtype=np.int64), rest])
 

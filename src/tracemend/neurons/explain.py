@@ -21,13 +21,13 @@ from tracemend.models import LanguageModel, load, random_weights, tiny
 from tracemend.models.endpoint import Endpoint
 from tracemend.models.representations import Pooling
 from tracemend.neurons.answers import Answers
-from tracemend.neurons.chat import Chat, LocalChat, explanation_in, question
+from tracemend.neurons.chat import Chat, LocalChat, explained, question
 from tracemend.neurons.excerpts import Excerpts, correlation, cut, detection, fuzzing
 from tracemend.neurons.explanation_result import ExplanationResult, activations_shown
 from tracemend.neurons.lexicon import Explanation, Lexicon, Table, known_units
 from tracemend.neurons.similarity import SimilaritySimulator
 from tracemend.neurons.substitution import Substitution, calibrated
-from tracemend.neurons.units import vectors
+from tracemend.neurons.units import check_units, vectors
 from tracemend.neurons.words import tiny_treebank
 from tracemend.progress import Progress
 from tracemend.runs import fingerprint
@@ -42,6 +42,7 @@ _PUT = {"ablation": "score", "ablation_shuffled": "shuffled", "ablation_other": 
 # Words of training of which a feature of the embedded explainer must hold.
 _FEWEST = 3
 _OFTEN, _RARELY = 0.5, 20
+_UNANSWERED = "no explanation was given"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +84,7 @@ class Explain(Method[ExplanationResult]):
         llm: name of the model that explains: for ``local`` as ``load`` takes it, for ``endpoint`` the server's.
         url: of the endpoint, up to ``/v1``; its key is read from OPENAI_API_KEY.
         timeout: seconds that an answer may take.
-        tries: how often a question is put.
+        tries: how often a question is put to an endpoint, also where its answer holds no explanation.
         parts: words, pairs and classes in an explanation of the embedded explainer.
         excerpt: most words of an excerpt.
         excerpts: top ones to explain by, and of top and random each to score on.
@@ -94,7 +95,7 @@ class Explain(Method[ExplanationResult]):
 
     Raises:
         NeuronError: data or model of another kind, numbers out of range, a unit out of range, no such explainer, an
-            endpoint that gives nothing, or, with ``ablated``, a site that can be read only.
+            endpoint that gives nothing or explains no unit, or, with ``ablated``, a site that can be read only.
 
     Example:
         >>> found = Explain(site="blocks.2.mlp.hook_post").run(load("minilm"), read_treebank("ud_ewt"))
@@ -104,6 +105,8 @@ class Explain(Method[ExplanationResult]):
     name: ClassVar[str] = "neurons.explain"
     inputs: ClassVar[str] = "Treebank"
     capabilities: ClassVar[frozenset[str]] = frozenset({"encoder", "decoder", "encoder-decoder"})
+    # A server that moved, or is slow, is the same one: the run goes on with what it answered.
+    in_passing: ClassVar[frozenset[str]] = frozenset({"url", "timeout", "tries"})
 
     site: str = "blocks.1.mlp.hook_post"
     pooling: Pooling = "mean"
@@ -145,19 +148,21 @@ class Explain(Method[ExplanationResult]):
         )
         seen = {part: self._excerpts(model, of, progress) for part, of in (("train", train), ("test", test))}
         width = seen["train"].x.shape[1]
-        wrong = [unit for unit in self.units if not 0 <= unit < width]
-        if wrong:
-            raise NeuronError(f"unit {wrong[0]} is out of range: {self.site} has {width}, 0 to {width - 1}.")
+        check_units(self.units, width, self.site)
         drawn = np.sort(np.random.default_rng(self.seed).permutation(width)[: self.neurons]).tolist()
         units = list(self.units) or drawn
         lexicon = Lexicon.of(train, model, seed=self.seed)
         table = lexicon.table(train, fewest=_FEWEST)
         simulate = lexicon.simulate if chat is None else _by_likeness()
-        kept = Answers(cache, fingerprint(self.config, model.fingerprint, data.fingerprint))
-        explained: dict[int, Explanation] = {}
+        kept = Answers(cache, fingerprint(self.identity, model.fingerprint, data.fingerprint))
+        own: dict[int, Explanation] = {}
         for unit in progress.track(units, task="explain units"):
-            explained[unit] = self._explained(seen["train"], unit, table, chat, kept)
-        rows = self._rows(seen, explained, simulate, put, progress)
+            own[unit] = self._explained(seen["train"], unit, table, chat, kept)
+        if all(one.missing == _UNANSWERED for one in own.values()):
+            raise NeuronError(
+                f"{self.llm} explained none of {len(own)} units: no answer held an explanation. Try another model."
+            )
+        rows = self._rows(seen, own, simulate, put, progress)
         made_up = known_units(train, test, lexicon)
         known = {unit: self._explained(made_up["train"], unit, table, chat, kept, of="known")
                  for unit in range(made_up["train"].x.shape[1])}  # fmt: skip
@@ -179,7 +184,7 @@ class Explain(Method[ExplanationResult]):
             "n_train": len(seen["train"].x), "n_test": len(seen["test"].x), "left_out": lost + lost_test,
             "explainer": "embedded" if chat is None else self.llm,
             "coloured": activations_shown(
-                seen["test"], rows["unit"].tolist(), lambda unit, of: self._simulated(explained[unit], [of], simulate)
+                seen["test"], rows["unit"].tolist(), lambda unit, of: self._simulated(own[unit], [of], simulate)
             ),
             "competence": competence[["explanation", "score"]].to_dict("records"),
             "seconds": round(time.perf_counter() - began, 1),
@@ -225,19 +230,17 @@ class Explain(Method[ExplanationResult]):
     ) -> Explanation:
         active = seen.x[:, unit]
         if np.ptp(active) < 1e-9:
-            return Explanation("")
+            return Explanation("", missing="constant on the words to explain by")
         if chat is None:
             return table.explain(active.astype(np.float64), parts=self.parts)
         known = kept.get(of, unit)
         if known is None:
-            top = seen.top(unit, self.excerpts)
-            asked = question([(seen.words[i], seen.of(unit, i)) for i in top])
-            answer = chat.answer(asked)
-            try:
-                known = explanation_in(answer)
-            except NeuronError:
-                # One nonsense answer is no reason to lose the others.
-                known = ""
+            asked = question([(seen.words[i], seen.of(unit, i)) for i in seen.top(unit, self.excerpts)])
+            # A local model answers greedily: the same again.
+            known = explained(chat, asked, tries=self.tries if isinstance(chat, Endpoint) else 1)
+            if known is None:
+                # No reason to lose the others, and nothing to keep.
+                return Explanation("", missing=_UNANSWERED)
             kept.put(of, unit, known)
         return Explanation(known)
 
@@ -337,7 +340,14 @@ class Explain(Method[ExplanationResult]):
             f"On made-up units that answer to one thing the explainer scores {arms['competence']['score']:.3f}: a "
             f"score near that says that the unit is as simple.{beside}"
         )
-        missing = int(rows["score"].isna().sum())
+        asked = rows["note"] == _UNANSWERED
+        if asked.any():
+            units = ", ".join(map(str, rows.loc[asked, "unit"].tolist()[:10]))
+            said.append(
+                f"No explanation was given of {int(asked.sum())} of {len(rows)} units ({units}), however often it was "
+                "asked for. Delete result.json and give the same command again: only these are asked for."
+            )
+        missing = int((rows["score"].isna() & ~asked).sum())
         if missing:
             said.append(f"{missing} of {len(rows)} units have no score, since the unit or its simulation is constant.")
         often = int((rows["fires"] > _OFTEN).sum())
@@ -371,10 +381,12 @@ def _figures(rows: pd.DataFrame, column: str) -> dict[str, float]:
 
 def _note(seen: Excerpts, unit: int, explanation: Explanation) -> str:
     active = seen.x[:, unit] > 0
+    if explanation.missing == _UNANSWERED:
+        return _UNANSWERED
     if not active.any():
         return "never active on held-out words"
     if not explanation.text:
-        return "no explanation"
+        return explanation.missing or "no explanation"
     if active.mean() > _OFTEN:
         return "active on more than half of the words"
     if int((seen.peaks(unit) > 0).sum()) < _RARELY:

@@ -35,11 +35,13 @@ class Explanation:
         text: in words.
         parts: names of features and the activation that each stands for; none where a language model wrote the text.
         base: the activation where none holds.
+        missing: why there is no text, where it is known.
     """
 
     text: str
     parts: tuple[tuple[str, float], ...] = ()
     base: float = 0.0
+    missing: str = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -85,18 +85,33 @@ def peaks(
     batch_size: int = 32,
     progress: Progress = Progress(),
 ) -> tuple[Floats, Floats]:
-    """The highest activation of each unit on each text [n, d], and the classifier's probabilities [n, C]."""
+    """The highest activation of each unit on the tokens of each text or reply, and the classifier's probabilities.
+
+    Special tokens and the words of a prompt are of no text: what a unit does there says nothing of its words.
+
+    Returns:
+        [n, d] and [n, C].
+
+    Raises:
+        NeuronError: a text without a token.
+    """
     rows, _ = classifier.encode(pairs)
+    places = classifier.places(pairs)
     found: list[Floats] = [np.zeros(0)] * len(rows)
     said = np.zeros((len(rows), len(classifier.labels)))
     for part in progress.track(classifier.buckets(rows, batch_size), task="read texts"):
         batch = classifier.batch([rows[i] for i in part])
-        mask = batch["attention_mask"].bool()
+        own = torch.zeros_like(batch["attention_mask"], dtype=torch.bool)
+        for at, i in enumerate(part.tolist()):
+            of = [k for k, place in enumerate(places[i]) if place is not None]
+            if not of:
+                raise NeuronError(f"the model's tokenizer reads no token of {pairs[i][0][:40]!r}; leave the text out.")
+            own[at, of] = True
         with capture(classifier.network, [site]) as seen:
             logits = classifier.logits(batch)
         # Virtual tokens stand before the text.
-        h = seen[site].flatten(2)[:, -mask.shape[1] :].float()
-        highest = h.masked_fill(~mask[..., None], -torch.inf).amax(1).cpu().numpy()
+        h = seen[site].flatten(2)[:, -own.shape[1] :].float()
+        highest = h.masked_fill(~own[..., None], -torch.inf).amax(1).cpu().numpy()
         said[part] = logits.softmax(-1).cpu().numpy()
         for at, i in enumerate(part.tolist()):
             found[i] = highest[at]

@@ -147,6 +147,24 @@ def check_site(model: LanguageModel | torch.nn.Module, name: str) -> None:
         )
 
 
+def check_units(units: Sequence[int], width: int, name: str = "the site") -> None:
+    """Refuse units that are named twice, or that the site lacks.
+
+    Args:
+        units: as they were given.
+        width: units of the site.
+        name: of the site.
+
+    Raises:
+        NeuronError: one of them is out of range, or named twice.
+    """
+    for place, unit in enumerate(units):
+        if not 0 <= unit < width:
+            raise NeuronError(f"unit {unit} is out of range: {name} has {width}, 0 to {width - 1}.")
+        if unit in units[:place]:
+            raise NeuronError(f"unit {unit} is named twice, and would count twice in every mean; name it once.")
+
+
 def reading(model: LanguageModel) -> Any:
     """The part of a network that reads: of an encoder-decoder the encoder, without any head."""
     return model.network.get_encoder() if model.family == "encoder-decoder" else model.network.base_model
