@@ -145,6 +145,9 @@ def test_what_cannot_be_scored_is_refused() -> None:
         SMALL.run(tiny("bert"), data)
     with pytest.raises(CircuitError, match="from 1 to 4"):
         replace(SMALL, silence=(5,)).run(model, data)
+    found = replace(SMALL, silence=(2, 5, 20)).run(model, data)
+    assert "5, 20 heads are more than half of the 8" in found.findings[0]
+    assert [name for name in found.metrics if name.startswith("loss_without")] == ["loss_without_2"]
     with pytest.raises(CircuitError, match="draw shorter repeats"):
         replace(SMALL, max_memory=1e-6).run(model, data)
 

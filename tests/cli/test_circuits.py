@@ -82,7 +82,7 @@ def test_repeats_are_drawn_for_the_model(run: Run, llama: Path, tmp_path: Path) 
 def test_small_models_are_trained_on_the_spot(run: Run, llama: Path, tmp_path: Path) -> None:
     MarkovSource.draw(symbols=24, rules=0).texts(60).frame.to_csv(tmp_path / "texts.csv", index=False)
     few = ("--data", tmp_path / "texts.csv", "--train-steps", 2, "--length", 8, "--texts", 2, "--quiet")
-    done = run("circuits", "induction", "--model", "attention-only-2", "--silence", 1, *few, "--out", tmp_path / "one")
+    done = run("circuits", "induction", "--model", "attention-only-2", *few, "--out", tmp_path / "one")
     assert done.exit_code == 0, done.output
     assert (tmp_path / "one-model" / "model" / "config.json").is_file()
     done = run("circuits", "growth", *few, "--out", tmp_path / "two")

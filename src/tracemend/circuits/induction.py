@@ -76,11 +76,12 @@ class Induction(Circuit[InductionResult]):
     losses without as many other heads), ``random matrices`` (compositions).
 
     Attributes:
-        silence: how many of the best heads are silenced, one number a run.
+        silence: how many of the best heads are silenced, one number a run; those above half of the heads are left
+            out, and the result says so.
         draws: sets of other heads, and pairs of heads a tenth, for the controls.
 
     Raises:
-        CircuitError: not a decoder; ``silence`` out of range.
+        CircuitError: not a decoder; ``silence`` out of range, or all above half of the heads.
         ModelError: the model was loaded without attention patterns; load it with ``attention="eager"``.
 
     Example:
@@ -112,8 +113,8 @@ class Induction(Circuit[InductionResult]):
                 f"{self.name} takes Repeats, not {type(data).__name__}; draw them: Repeats.draw(model, length=25)."
             )
         layers, heads = layers_of(network), heads_of(network)
-        largest = max(self.silence, default=0)
-        if not self.silence or min(self.silence) < 1 or largest > layers * heads // 2 or self.draws < 1:
+        silence = tuple(n for n in self.silence if n <= layers * heads // 2)
+        if not silence or min(silence) < 1 or self.draws < 1:
             raise CircuitError(
                 f"silence is {self.silence} and draws {self.draws}; expected numbers of heads from 1 to "
                 f"{layers * heads // 2} (half of all) and at least 1 draw."
@@ -149,7 +150,7 @@ class Induction(Circuit[InductionResult]):
             "heads": float((rows["induction_plain"] > _MARK).sum()),
         }
         composed, chance, matrices = self._composed(network, rows, order)
-        without, others = self._silenced(network, data, order, means.mean, progress)
+        without, others = self._silenced(network, data, silence, order, means.mean, progress)
         return InductionResult(
             metrics=metrics | composed | without,
             controls={
@@ -159,7 +160,7 @@ class Induction(Circuit[InductionResult]):
             },
             config=self.config,
             rows=rows,
-            findings=_findings(network, data),
+            findings=_findings(network, data, [n for n in self.silence if n not in silence]),
         )
 
     def _composed(
@@ -185,12 +186,18 @@ class Induction(Circuit[InductionResult]):
         return found, chance, matrices
 
     def _silenced(
-        self, model: LanguageModel, data: Repeats, order: list[Head], means: Tensor, progress: Progress
+        self,
+        model: LanguageModel,
+        data: Repeats,
+        silence: Sequence[int],
+        order: list[Head],
+        means: Tensor,
+        progress: Progress,
     ) -> tuple[dict[str, float], dict[str, float]]:
         random = generator(self.seed + 1)
-        others = order[max(self.silence) :]
-        jobs: list[tuple[int, Sequence[Head], bool]] = [(n, order[:n], True) for n in self.silence]
-        for n in self.silence:
+        others = order[max(silence) :]
+        jobs: list[tuple[int, Sequence[Head], bool]] = [(n, order[:n], True) for n in silence]
+        for n in silence:
             for _ in range(self.draws):
                 chosen = torch.randperm(len(others), generator=random)[:n].tolist()
                 jobs.append((n, [others[i] for i in chosen], False))
@@ -292,8 +299,13 @@ def _loss_without(model: LanguageModel, data: Repeats, heads: Sequence[Head], me
     return float(total.mean[1])
 
 
-def _findings(model: LanguageModel, data: Repeats) -> list[str]:
+def _findings(model: LanguageModel, data: Repeats, left_out: Sequence[int]) -> list[str]:
     found = []
+    if left_out:
+        found.append(
+            f"{', '.join(map(str, left_out))} heads are more than half of the {layers_of(model) * heads_of(model)} of "
+            f"{model.name} and were not silenced."
+        )
     if not data.start:
         found.append(
             f"{model.name} has no token that begins a text: the first random token draws the attention that heads at "
