@@ -7,7 +7,7 @@ import argparse
 import pandas as pd
 
 from benchmarks.probes.measures import Figures, folder_of, say
-from tracemend.data import Fact, Facts, Labelled, Splits, read_facts
+from tracemend.data import Labelled, Splits, read_cloze, read_facts
 from tracemend.models import load
 from tracemend.probing import ClozeProbe, PromptingProbe, PromptSearch
 
@@ -115,25 +115,19 @@ def wordings(given: argparse.Namespace, seed: int) -> Figures:
 def hypernyms(given: argparse.Namespace, seed: int) -> Figures:
     """The kinds of eighteen things (NEG-136-SIMP), affirmed and denied."""
     del given
-    table = pd.read_csv(folder_of("lm_diagnostics") / "NEG-136-SIMP.tsv", sep="\t")
-    told: dict[str, Facts] = {}
-    for column in ("context_aff", "context_neg"):
-        stems = [stem.replace("(a|an)", "an" if kind[0] in "aeiou" else "a")
-                 for stem, kind in zip(table[column], table["target_aff"], strict=True)]  # fmt: skip
-        own = tuple(Fact("kind", stem, kind) for stem, kind in zip(stems, table["target_aff"], strict=True))
-        told[column] = Facts(facts=own, patterns={"kind": ("[X] [Y].",)}, name=column)
-    model = load("smollm2")
-    found = {column: ClozeProbe(facts=len(table), seed=seed).run(model, own) for column, own in told.items()}
-    for one in found.values():
-        say(one)
-    affirmed, denied = found["context_aff"], found["context_neg"]
+    known = read_cloze(folder_of("lm_diagnostics"))
+    found = ClozeProbe(facts=len(known), seed=seed).run(load("smollm2"), known)
+    say(found)
+    denied = found.controls["negated"]
     return {
-        "kind": affirmed.metrics["p_at_1"],
-        "kind, full vocabulary": affirmed.metrics["full_vocabulary"],
-        "denied, still the kind": denied.metrics["p_at_1"],
-        "denied, full vocabulary": denied.metrics["full_vocabulary"],
-        "majority": affirmed.controls["majority"]["p_at_1"],
-        "random weights": affirmed.controls["random_weights"]["p_at_1"],
+        "kind": found.metrics["p_at_1"],
+        "kind, full vocabulary": found.metrics["full_vocabulary"],
+        "kind, full vocabulary at 10": found.metrics["full_vocabulary_at_10"],
+        "denied, still the kind": denied["p_at_1"],
+        "denied, full vocabulary": denied["full_vocabulary"],
+        "majority": found.controls["majority"]["p_at_1"],
+        "random weights": found.controls["random_weights"]["p_at_1"],
+        "nonsense": found.controls["nonsense"]["p_at_1"],
     }
 
 

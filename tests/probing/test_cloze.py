@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,13 +15,14 @@ from tracemend.errors import ModelError, ProbeError
 from tracemend.models import load, tiny
 from tracemend.models.likelihood import likelihoods
 from tracemend.probing import ClozeProbe
-from tracemend.probing.cloze import _collisions, _scores, negated
+from tracemend.probing.cloze import negated
+from tracemend.probing.gap_scores import collisions, gap_scores
 
 
 def test_a_decoders_score_is_that_of_the_continuation():
     model = tiny("llama")
     candidates = ["film", "xyz", "good movie"]
-    scores, first = _scores(model, ["you love the [Y].", "he is [Y]"], candidates, 2)
+    scores, first = gap_scores(model, ["you love the [Y].", "he is [Y]"], candidates, 2)
     for i, before in enumerate(("you love the", "he is")):
         (prefix,) = likelihoods(model, [before])
         for k, candidate in enumerate(candidates):
@@ -28,12 +30,12 @@ def test_a_decoders_score_is_that_of_the_continuation():
             assert scores[i, k] == pytest.approx(whole.total - prefix.total, abs=1e-3)
         ids = [model.tokenizer.bos_token_id, *prefix.tokens]
         with torch.inference_mode():
-            assert first[i] == int(model.network(input_ids=torch.tensor([ids])).logits[0, -1].argmax())
+            assert first[i][0] == int(model.network(input_ids=torch.tensor([ids])).logits[0, -1].argmax())
 
 
 def test_a_masked_models_gap_has_as_many_masks_as_the_candidate_has_tokens():
     model = masked_bert()
-    scores, _ = _scores(model, ["the [Y] is good"], ["film", "xyz"], 4)
+    scores, _ = gap_scores(model, ["the [Y] is good"], ["film", "xyz"], 4)
     mask = model.tokenizer.mask_token
     for k, (candidate, n) in enumerate((("film", 1), ("xyz", 3))):
         batch = model.tokenizer(f"the {mask * n} is good", return_tensors="pt")
@@ -50,7 +52,7 @@ def found():
 
 
 def test_controls_and_patterns(found):
-    assert set(found.controls) == {"nonsense", "random_weights", "majority", "negated"}
+    assert set(found.controls) == {"nonsense", "random_weights", "majority", "negated", "affirmed"}
     assert found.controls["majority"]["p_at_1"] == pytest.approx((2 + 1) / 8)
     table = found.table()
     # One of the two patterns of "likes" ends in [Y] without a full stop, one with: a decoder uses both.
@@ -67,6 +69,66 @@ def test_where_names_and_frequencies_answer_the_tool_says_so():
     assert any("On r a nonsense pattern" in s for s in found.findings)
 
 
+def test_at_k_is_never_below_at_one_and_what_says_nothing_is_named(found):
+    for figures in (found.metrics, found.controls["nonsense"]):
+        assert figures["p_at_10"] == 1 >= figures["p_at_1"]
+        assert figures["full_vocabulary_at_10"] >= figures["full_vocabulary"]
+    assert any(said.startswith("P@10 says nothing of likes, is") for said in found.findings)
+    method, model, data = ClozeProbe.tiny()
+    two, one = (replace(method, k=k).run(model, data) for k in (2, 1))
+    by_hand = float((two.table()["p_at_2"] * two.table()["facts"]).sum() / two.table()["facts"].sum())
+    assert two.metrics["p_at_2"] == pytest.approx(by_hand) and two.metrics["p_at_1"] == one.metrics["p_at_1"]
+    assert two.controls["majority"]["p_at_2"] == pytest.approx((3 + 2) / 8)
+    assert not any("_at_1" in name and name != "p_at_1" for name in one.metrics)
+    size = len(model.tokenizer)
+    assert replace(method, k=size).run(model, data).metrics[f"full_vocabulary_at_{size}"] == 1
+    with pytest.raises(ProbeError, match="k and batch_size"):
+        replace(method, k=0).run(model, data)
+
+
+def test_the_negated_arm_stands_beside_the_same_patterns_affirmed(found):
+    method, model, data = ClozeProbe.tiny()
+    only = Facts(facts=data.facts, patterns={"likes": data.patterns["likes"][1:], "is": data.patterns["is"]})
+    alone = method.run(model, only)
+    assert found.controls["affirmed"] == {n: alone.metrics[n] for n in found.controls["affirmed"]}
+    assert set(found.controls["affirmed"]) == set(found.controls["negated"])
+
+
+def primed(model_sees="is [Y]."):
+    facts = tuple(Fact("r", subject, kind) for subject, kind in (("my", "good"), ("your", "bad"), ("this", "sad")))
+    texts = {"plain": "", "negated": "not ", "misprimed": ""}
+    wordings = {
+        arm: {f: ("film? " if arm == "misprimed" else "") + f"{f.subject} {no}{model_sees}" for f in facts}
+        for arm, no in texts.items()
+    }
+    return Facts(facts=facts, patterns={"r": ("[X] [Y].",)}, wordings=wordings)
+
+
+def test_wordings_of_the_facts_are_asked_and_their_twists_stand_beside():
+    model = tiny("gpt2")
+    found = ClozeProbe().run(model, primed())
+    assert {"negated", "misprimed", "nonsense", "random_weights", "majority"} == set(found.controls)
+    scores, _ = gap_scores(model, ["film? my is [Y].", "film? your is [Y].", "film? this is [Y]."],
+                           ["good", "bad", "sad"], 4)  # fmt: skip
+    assert found.controls["misprimed"]["p_at_1"] == pytest.approx(np.mean(scores.argmax(1) == np.arange(3)))
+    assert any(said.startswith('Under "not"') and "of 3 answers" in said for said in found.findings)
+    assert any(said.startswith("Behind a word that has nothing to do with it") for said in found.findings)
+    assert found.table()["misprimed"].notna().all()
+
+
+def test_wordings_that_go_on_behind_the_gap_are_for_masked_models():
+    with pytest.raises(ProbeError, match="no wording"):
+        ClozeProbe().run(tiny("gpt2"), primed("is [Y] here"))
+    assert ClozeProbe().run(masked_bert(), primed("is [Y] here")).facts["left_out"] == 0
+    one, other = primed(), primed("is [Y] here")
+    first = one.facts[0]
+    mixed = {arm: {**of, first: other.wordings[arm][first]} for arm, of in one.wordings.items()}
+    found = ClozeProbe().run(tiny("gpt2"), replace(one, wordings=mixed))
+    assert found.facts["facts"] == 2 and any(said.startswith("1 facts were left out") for said in found.findings)
+    with pytest.raises(ProbeError, match="no wording"):
+        ClozeProbe(relations=("r",)).run(tiny("gpt2"), primed("is [Y] here"))
+
+
 def test_negation():
     assert negated("[X] is in [Y].") == "[X] is not in [Y]."
     assert negated("[X], who was and is [Y]") == "[X], who was not and is [Y]"
@@ -78,7 +140,7 @@ def test_what_becomes_of_the_answers_under_negation_is_counted(found):
 
 
 def test_collisions_are_named():
-    assert _collisions(tiny("gpt2"), ["xa", "xb", "film"]) == ["xa and xb"]
+    assert collisions(tiny("gpt2"), ["xa", "xb", "film"]) == ["xa and xb"]
 
 
 def gap_in_front():

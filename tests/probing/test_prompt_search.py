@@ -13,7 +13,7 @@ from tracemend.data import Fact, Facts
 from tracemend.errors import ModelError, ProbeError
 from tracemend.models import tiny
 from tracemend.probing import PromptSearch
-from tracemend.probing.cloze import _scores, _tokens
+from tracemend.probing.gap_scores import gap_scores, tokens_of
 from tracemend.probing.prompt_search import MINED, NOTHING_MINED, SEARCHES, _between, _hard
 from tracemend.probing.prompt_vectors import Slotted, batched, loss_of, typed_scores
 from tracemend.probing.searches import continuous, discrete, nearest
@@ -23,7 +23,7 @@ SUBJECTS, OBJECTS = ["my", "the people", "this"], ["good movie", "film", "xyz"]
 
 
 def rows_of(model, slots, subjects=SUBJECTS, objects=OBJECTS):
-    return batched(model, subjects, [_tokens(model, o) for o in objects], slots, 2)
+    return batched(model, subjects, [tokens_of(model, o) for o in objects], slots, 2)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -34,9 +34,9 @@ def test_a_prompt_of_embeddings_is_the_prompt_of_its_tokens(name):
     words = "is very" if model.family == "encoder" else " is very"
     tokens = model.tokenizer(words, add_special_tokens=False).input_ids
     candidates = ["film", "good movie"]
-    made = [_tokens(model, c) for c in candidates]
+    made = [tokens_of(model, c) for c in candidates]
     found = typed_scores(model, table[tokens], SUBJECTS, made, 2)
-    expected, _ = _scores(model, [f"{subject} is very [Y]" for subject in SUBJECTS], candidates, 4)
+    expected, _ = gap_scores(model, [f"{subject} is very [Y]" for subject in SUBJECTS], candidates, 4)
     np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
@@ -191,4 +191,4 @@ def test_models_and_windows_that_do_not_fit_are_refused():
         PromptSearch().run(masked_bert(), strange)
     model = tiny("gpt2")
     with pytest.raises(ProbeError, match="take a shorter prompt"):
-        Slotted.make(model, ["my"], [_tokens(model, "film")], model.window)
+        Slotted.make(model, ["my"], [tokens_of(model, "film")], model.window)

@@ -223,13 +223,20 @@ def _edge_data(data: Path, task: EdgeTask) -> tuple[Any, str]:
 @probe.command("cloze")
 def cloze(
     data: Annotated[
-        Path, typer.Option("--data", metavar="DIR", help="A folder with facts.jsonl and patterns.jsonl, as ParaRel's.")
+        Path,
+        typer.Option(
+            "--data",
+            metavar="PATH",
+            help="A folder, told by its files: facts.jsonl and patterns.jsonl, as ParaRel's; NEG-136-SIMP.tsv, kinds "
+            "of things affirmed and denied; probes.jsonl, facts with negated and misprimed versions.",
+        ),
     ],
     relation: Annotated[
         list[str] | None, typer.Option(help="A relation; give it again for more (default: the first ten).")
     ] = None,
     facts: Annotated[int, typer.Option(min=1, help="Most facts of each relation.")] = 15,
     patterns: Annotated[int, typer.Option(min=1, help="Most patterns of each relation.")] = 2,
+    k: Annotated[int, typer.Option("--k", min=1, help="Of P@K, beside P@1.")] = 10,
     model: o.Model = "smollm2",
     masked: Annotated[bool, typer.Option("--masked", help="Load an encoder with its masked head.")] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Texts of a forward pass.")] = 16,
@@ -244,13 +251,13 @@ def cloze(
 
         tracemend probe cloze --model smollm2 --data pararel --out runs/facts
     """
-    from tracemend.data import read_facts
+    from tracemend.data import read_cloze
     from tracemend.probing import ClozeProbe
 
     method = ClozeProbe(
-        relations=tuple(relation or ()), facts=facts, patterns=patterns, batch_size=batch_size, seed=seed
+        relations=tuple(relation or ()), facts=facts, patterns=patterns, k=k, batch_size=batch_size, seed=seed
     )
-    probed(method, model, read_facts(data), data, out, json=json, quiet=quiet, masked=masked)
+    probed(method, model, read_cloze(data), data, out, json=json, quiet=quiet, masked=masked)
 
 
 @probe.command("coreference")

@@ -6,12 +6,13 @@ reference data sets, and the embedded demo set.
 
 from __future__ import annotations
 
+from tracemend.data.cloze_sets import read_cloze, read_kinds, read_primed
 from tracemend.data.completions import Completions, CompletionSplits
 from tracemend.data.concepts import Concepts, read_concepts
 from tracemend.data.constituents import Constituent, read_trees, with_constituents
 from tracemend.data.demo import demo
 from tracemend.data.export import write
-from tracemend.data.facts import Fact, Facts, read_facts
+from tracemend.data.facts import PLAIN, Fact, Facts, read_facts
 from tracemend.data.functional import (
     ContrastSet,
     Direction,
@@ -38,6 +39,7 @@ from tracemend.data.words import words_of
 
 __all__ = [
     "KINDS",
+    "PLAIN",
     "REFERENCES",
     "CompletionSplits",
     "Completions",
@@ -73,6 +75,7 @@ __all__ = [
     "question_spans",
     "read",
     "read_bio",
+    "read_cloze",
     "read_completions",
     "read_concepts",
     "read_conllu",
@@ -81,7 +84,9 @@ __all__ = [
     "read_facts",
     "read_functional",
     "read_gap",
+    "read_kinds",
     "read_pairs",
+    "read_primed",
     "read_pronouns",
     "read_rationales",
     "read_spans",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -12,6 +12,9 @@ import numpy as np
 from tracemend.data.tables import table_from_file
 from tracemend.errors import DataError, did_you_mean
 from tracemend.runs import fingerprint
+
+# The arm of wordings that asks without a twist.
+PLAIN = "plain"
 
 
 class Fact(NamedTuple):
@@ -31,12 +34,15 @@ class Facts:
         patterns: of every relation at least one.
         name: for messages.
         texts: that speak of the subjects, from which further patterns can be mined; see :meth:`with_texts`.
+        wordings: by arm, texts of the facts' own with ``[Y]`` for the object, which stand for the patterns: ``plain``,
+            and others to compare with it (``negated``, ``misprimed``), each of every fact.
     """
 
     facts: tuple[Fact, ...]
     patterns: Mapping[str, tuple[str, ...]]
     name: str = "facts"
     texts: tuple[str, ...] = ()
+    wordings: Mapping[str, Mapping[Fact, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.facts:
@@ -54,6 +60,12 @@ class Facts:
         twice = len(self.facts) - len(set(self.facts))
         if twice:
             raise DataError(f"{self.name} holds {twice} facts twice; drop the copies, they would count double.")
+        if self.wordings and PLAIN not in self.wordings:
+            raise DataError(f"{self.name} has the wordings {', '.join(self.wordings)} and no {PLAIN!r} beside them.")
+        for arm, of in self.wordings.items():
+            for fact in self.facts:
+                if of.get(fact, "").count("[Y]") != 1:
+                    raise DataError(f"the {arm} wording of {fact} needs [Y] for the object, once.")
 
     def __len__(self) -> int:
         return len(self.facts)
@@ -66,7 +78,8 @@ class Facts:
     @property
     def fingerprint(self) -> str:
         """Sha256 (16 hex digits) over all of it."""
-        return fingerprint(self.facts, dict(self.patterns), *([self.texts] if self.texts else []))
+        own = [[arm, [of[fact] for fact in self.facts]] for arm, of in self.wordings.items()]
+        return fingerprint(self.facts, dict(self.patterns), *([self.texts] if self.texts else []), *own)
 
     def with_texts(self, texts: Iterable[str]) -> Self:
         """With texts to mine patterns from.

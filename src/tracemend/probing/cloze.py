@@ -5,23 +5,22 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import torch
 
-from tracemend.data import Fact, Facts
+from tracemend.data import PLAIN, Fact, Facts
 from tracemend.errors import ProbeError
 from tracemend.evaluate import mean_interval
 from tracemend.methods import Method
 from tracemend.models import LanguageModel, random_weights, tiny
 from tracemend.models.likelihood import check_likelihood
-from tracemend.models.representations import padded
+from tracemend.probing.gap_scores import collisions, ends_in_gap, gap_scores, tokens_of
 from tracemend.probing.result import ProbeResult, compared
 from tracemend.progress import Progress
 
@@ -42,18 +41,26 @@ class ClozeProbe(Method[ProbeResult]):
 
     - ``nonsense``: a pattern that asks for nothing;
     - ``negated``: the same patterns with "not" behind their is, was, are or were, scored by the same objects: who still
-      gives them does not hear the negation (Kassner and Schütze 2020, arXiv 1911.03343);
+      gives them does not hear the negation (Kassner and Schütze 2020, arXiv 1911.03343); ``affirmed``: the figures of
+      those patterns alone that have such a form, to compare with it;
     - ``majority``: the relation's most frequent object;
     - ``random_weights``: the same network untrained.
 
-    Metrics: ``p_at_1`` and ``mrr`` typed, mean over patterns; ``full_vocabulary``, how often the most probable token of
-    all begins the object; ``consistency``, how often two patterns of a relation get the same answer for a subject,
-    right or wrong (Elazar et al. 2021, arXiv 2102.01017).
+    Facts with wordings of their own (:func:`tracemend.data.read_primed`, :func:`tracemend.data.read_kinds`) are asked
+    by these, and their other wordings are the arms beside them: ``negated``; ``misprimed``, where a word that has
+    nothing to do with it stands in front.
+
+    Metrics: ``p_at_1``, ``p_at_K`` and ``mrr`` typed, mean over patterns; ``full_vocabulary``, how often the most
+    probable token of all begins the object, and ``full_vocabulary_at_K``, how often one of the K most probable does;
+    ``consistency``, how often two patterns of a relation get the same answer for a subject, right or wrong (Elazar et
+    al. 2021, arXiv 2102.01017).
 
     Attributes:
         relations: which; the first ten with a usable pattern if none are named.
         facts: of each relation at most, at random.
         patterns: of each relation at most, the first ones.
+        k: the K of the metrics above; 1 leaves them out. Where a relation has no more candidates than that, the typed
+            one is 1 for nothing, and the findings say so.
         batch_size: texts of a forward pass.
 
     Raises:
@@ -72,6 +79,7 @@ class ClozeProbe(Method[ProbeResult]):
     relations: tuple[str, ...] = ()
     facts: int = 15
     patterns: int = 2
+    k: int = 10
     batch_size: int = 16
 
     def run(self, model: Any, data: Any, *, progress: Progress = Progress()) -> ProbeResult:
@@ -86,69 +94,98 @@ class ClozeProbe(Method[ProbeResult]):
             raise ProbeError(f"{self.name} takes a LanguageModel, not {type(model).__name__}; load one first.")
         if not isinstance(data, Facts):
             raise ProbeError(f"{self.name} takes Facts, not {type(data).__name__}; read them with read_facts.")
-        if min(self.facts, self.patterns, self.batch_size) < 1:
-            raise ProbeError("facts, patterns and batch_size must be at least 1.")
+        if min(self.facts, self.patterns, self.batch_size, self.k) < 1:
+            raise ProbeError("facts, patterns, k and batch_size must be at least 1.")
         check_likelihood(model)
-        asked = self._asked(model, data)
+        asked, left_out = self._asked(model, data)
+        plain = data.wordings.get(PLAIN)
         arms = {
-            "found": self._ask(model, asked, progress),
+            "found": self._ask(model, asked, progress, plain),
             "nonsense": self._ask(model, [(facts, (NONSENSE,)) for facts, _ in asked], progress),
-            "random_weights": self._ask(random_weights(model, seed=self.seed + 1), asked, progress),
+            "random_weights": self._ask(random_weights(model, seed=self.seed + 1), asked, progress, plain),
         }
-        denied = [(facts, tuple(p for p in map(negated, patterns) if p)) for facts, patterns in asked]
-        if any(patterns for _, patterns in denied):
-            arms["negated"] = self._ask(model, [(f, p) for f, p in denied if p], progress)
+        if plain is None:
+            denied = [(facts, tuple(p for p in map(negated, patterns) if p)) for facts, patterns in asked]
+            if any(patterns for _, patterns in denied):
+                arms["negated"] = self._ask(model, [(f, p) for f, p in denied if p], progress)
+        else:
+            arms |= {arm: self._ask(model, asked, progress, of) for arm, of in data.wordings.items() if arm != PLAIN}
         own = arms["found"]
         majority = np.concatenate([_majority(facts) for facts, _ in asked])
         table = self._table(asked, arms)
-        controls = {arm: _figures(rows) for arm, rows in arms.items() if arm != "found"}
+        controls = {arm: _figures(rows, self.k) for arm, rows in arms.items() if arm != "found"}
+        if "negated" in arms and plain is None:
+            same = own[own["pattern"].map(lambda pattern: bool(negated(pattern)))]
+            controls["affirmed"] = _figures(same, self.k)
         controls["majority"] = {"p_at_1": float(majority.mean())}
-        collisions = sorted({c for facts, _ in asked for c in _collisions(model, _objects(facts))})
-        findings = self._findings(own, arms, majority, table, collisions)
+        if self.k > 1:
+            frequent = np.concatenate([_majority(facts, self.k) for facts, _ in asked])
+            controls["majority"][f"p_at_{self.k}"] = float(frequent.mean())
+        alike = sorted({c for facts, _ in asked for c in collisions(model, _objects(facts))})
+        findings = self._findings(own, arms, majority, table, alike)
+        if left_out:
+            findings.append(
+                f"{left_out} facts were left out: their wordings go on behind the gap, where a decoder sees nothing."
+            )
         return ProbeResult(
-            metrics=_figures(own),
+            metrics=_figures(own, self.k),
             controls=controls,
             config=self.config,
             rows=table,
             findings=findings,
             facts={"facts": int(own["fact"].nunique()), "relations": [facts[0].relation for facts, _ in asked],
-                   "collisions": collisions, "model": model.name, "model_fingerprint": model.fingerprint,
-                   "seconds": round(time.perf_counter() - began, 1)},
+                   "collisions": alike, "left_out": left_out, "model": model.name,
+                   "model_fingerprint": model.fingerprint, "seconds": round(time.perf_counter() - began, 1)},
         )  # fmt: skip
 
-    def _asked(self, model: LanguageModel, data: Facts) -> list[tuple[list[Fact], tuple[str, ...]]]:
-        """Facts and usable patterns of each relation."""
+    def _asked(self, model: LanguageModel, data: Facts) -> tuple[list[tuple[list[Fact], tuple[str, ...]]], int]:
+        """Facts and usable patterns of each relation, and how many facts have wordings that are not usable."""
+        data = data.of(self.relations) if self.relations else data
+        relations, given = data.relations, Counter(fact.relation for fact in data.facts)
+        if data.wordings and model.family != "encoder":
+            kept = tuple(f for f in data.facts if all(ends_in_gap(of[f]) for of in data.wordings.values()))
+            if not kept:
+                raise ProbeError(f"no wording of {data.name} ends in [Y]; name a masked model.")
+            data = replace(data, facts=kept)
         usable = {
-            relation: tuple(p for p in data.patterns[relation] if model.family == "encoder" or _ends_in_gap(p))
+            relation: tuple(p for p in data.patterns[relation] if model.family == "encoder" or ends_in_gap(p))
             for relation in data.relations
         }
         named = self.relations or tuple(relation for relation in data.relations if usable[relation])[:10]
-        chosen = data.of(named).sample(self.facts, seed=self.seed)
-        without = [relation for relation in chosen.relations if not usable[relation]]
-        if without or not chosen.relations:
+        without = [r for r in relations if not usable.get(r)] if self.relations else []
+        if without or not named:
             raise ProbeError(
                 f"no pattern of {', '.join(without) or data.name} ends in [Y]; a decoder cannot see what stands behind "
                 "the gap. Name other relations, or a masked model."
             )
-        return [([f for f in chosen.facts if f.relation == r], usable[r][: self.patterns]) for r in chosen.relations]
+        kept_of = Counter(fact.relation for fact in data.facts)
+        chosen = data.of(named).sample(self.facts, seed=self.seed)
+        own = {r: [f for f in chosen.facts if f.relation == r] for r in chosen.relations}
+        left_out = sum(given[r] - kept_of[r] for r in chosen.relations)
+        return [(own[r], usable[r][: self.patterns]) for r in chosen.relations], left_out
 
     def _ask(
-        self, model: LanguageModel, asked: Sequence[tuple[list[Fact], tuple[str, ...]]], progress: Progress
+        self,
+        model: LanguageModel,
+        asked: Sequence[tuple[list[Fact], tuple[str, ...]]],
+        progress: Progress,
+        wordings: Mapping[Fact, str] | None = None,
     ) -> pd.DataFrame:
-        """A row a fact and pattern: the rank of its object, the answer, and whether the first token is right."""
+        """A row a fact and pattern: the rank of its object, the answer, and whether the first tokens are right."""
         rows = []
         for facts, patterns in progress.track(asked, task=f"ask {model.name}"):
             candidates = _objects(facts)
             for number, pattern in enumerate(patterns):
-                scores, first = _scores(model, [pattern.replace("[X]", f.subject) for f in facts], candidates,
-                                        self.batch_size)  # fmt: skip
+                texts = [wordings[f] if wordings else pattern.replace("[X]", f.subject) for f in facts]
+                scores, first = gap_scores(model, texts, candidates, self.batch_size, k=self.k)
                 for fact, row, top in zip(facts, scores, first, strict=True):
                     right = candidates.index(fact.object)
                     rank = 1 + int((row > row[right]).sum())
+                    begins = tokens_of(model, fact.object)[0]
                     rows.append(
                         {"relation": fact.relation, "pattern": pattern, "number": number, "fact": "\t".join(fact),
                          "rank": rank, "answer": candidates[int(row.argmax())], "hit": float(rank == 1),
-                         "first": float(top == _tokens(model, fact.object)[0])}
+                         "first": float(top[0] == begins), "among_first": float(begins in top)}
                     )  # fmt: skip
         return pd.DataFrame(rows)
 
@@ -160,14 +197,15 @@ class ClozeProbe(Method[ProbeResult]):
         for facts, patterns in asked:
             relation = facts[0].relation
             of = {arm: rows[rows["relation"] == relation] for arm, rows in arms.items()}
-            others = {arm: float(of[arm]["hit"].mean()) for arm in ("nonsense", "random_weights")}
+            others = {arm: float(rows["hit"].mean()) for arm, rows in of.items() if arm != "found" and len(rows)}
             for pattern in patterns:
                 own = of["found"][of["found"]["pattern"] == pattern]
                 found.append(
                     {"relation": relation, "pattern": pattern, "facts": len(own), "candidates": len(_objects(facts)),
                      "p_at_1": float(own["hit"].mean()), "mrr": float((1 / own["rank"]).mean()),
                      "full_vocabulary": float(own["first"].mean()),
-                     "majority": float(_majority(facts).mean()), **others}
+                     "majority": float(_majority(facts).mean()), **others,
+                     **({} if self.k == 1 else {f"p_at_{self.k}": float((own["rank"] <= self.k).mean())})}
                 )  # fmt: skip
         return pd.DataFrame(found)
 
@@ -177,7 +215,7 @@ class ClozeProbe(Method[ProbeResult]):
         arms: dict[str, pd.DataFrame],
         majority: Floats,
         table: pd.DataFrame,
-        collisions: list[str],
+        alike: list[str],
     ) -> list[str]:
         by_fact = own.groupby("fact", sort=False)["hit"].mean()
         low, high = mean_interval(by_fact.to_numpy(), seed=self.seed)
@@ -198,11 +236,16 @@ class ClozeProbe(Method[ProbeResult]):
                 f"On {', '.join(lost)} a nonsense pattern or the most frequent object does as well as the best "
                 "pattern: names and frequencies answer, not knowledge."
             )
-        if "negated" in arms:
-            said.append(_on_negation(own, arms["negated"]))
-        if collisions:
+        said += [_on_other(own, arms[arm], arm) for arm in ("negated", "misprimed") if arm in arms]
+        few = table.loc[table["candidates"] <= self.k, "relation"].unique()
+        if self.k > 1 and len(few):
             said.append(
-                f"Objects that begin with the same token: {', '.join(collisions[:10])}; full_vocabulary takes them for "
+                f"P@{self.k} says nothing of {', '.join(few)}, with no more candidates than that; read it in the whole "
+                "vocabulary."
+            )
+        if alike:
+            said.append(
+                f"Objects that begin with the same token: {', '.join(alike[:10])}; full_vocabulary takes them for "
                 "one another."
             )
         return said
@@ -228,98 +271,46 @@ def negated(pattern: str) -> str:
     return found if changed else ""
 
 
-def _on_negation(own: pd.DataFrame, denied: pd.DataFrame) -> str:
-    plain = {negated(pattern): pattern for pattern in own["pattern"].unique()}
-    before = own.set_index(["fact", "pattern"])["answer"]
-    same = [
-        float(before[fact, plain[pattern]] == answer)
-        for fact, pattern, answer in zip(denied["fact"], denied["pattern"], denied["answer"], strict=True)
-    ]
-    share = float(np.mean(same))
-    heard = "the model hardly hears the negation." if share > 0.5 else "the model hears the negation."
-    return f'Under "not" {share:.3f} of {len(same)} answers stay the same: {heard}'
-
-
-def _ends_in_gap(pattern: str) -> bool:
-    return pattern.rstrip(" .").endswith("[Y]")
+def _on_other(own: pd.DataFrame, other: pd.DataFrame, arm: str) -> str:
+    """What becomes of the answers in an arm, over the facts and patterns that both have."""
+    # A wording of its own has the same pattern in every arm.
+    plain = {negated(pattern) or pattern: pattern for pattern in own["pattern"].unique()}
+    plain |= {pattern: pattern for pattern in own["pattern"].unique()}
+    before = own.set_index(["fact", "pattern"])
+    places = [(fact, plain[pattern]) for fact, pattern in zip(other["fact"], other["pattern"], strict=True)]
+    same = float(np.mean([before["answer"][at] == a for at, a in zip(places, other["answer"], strict=True)]))
+    hit, first = (float(np.mean([before[name][at] for at in places])) for name in ("hit", "first"))
+    if arm == "negated":
+        heard = "the model hardly hears the negation" if same > 0.5 else "the model hears the negation"
+        what = 'Under "not"'
+    else:
+        heard = "the word misleads the model" if same < 0.5 else "the word hardly misleads the model"
+        what = "Behind a word that has nothing to do with it"
+    return (
+        f"{what} {same:.3f} of {len(other)} answers stay the same: {heard}. Right of the same: {hit:.3f} without it "
+        f"and {other['hit'].mean():.3f} with it; in the whole vocabulary {first:.3f} and {other['first'].mean():.3f}."
+    )
 
 
 def _objects(facts: Sequence[Fact]) -> list[str]:
     return list(dict.fromkeys(fact.object for fact in facts))
 
 
-def _majority(facts: Sequence[Fact]) -> Floats:
-    most = max(Counter(fact.object for fact in facts).items(), key=lambda pair: pair[1])[0]
-    return np.array([float(fact.object == most) for fact in facts])
+def _majority(facts: Sequence[Fact], k: int = 1) -> Floats:
+    """1 where a fact's object is among the k most frequent ones."""
+    most = {name for name, _ in Counter(fact.object for fact in facts).most_common(k)}
+    return np.array([float(fact.object in most) for fact in facts])
 
 
-def _tokens(model: LanguageModel, text: str) -> list[int]:
-    """Tokens of a candidate as it stands behind a space."""
-    before = "" if model.family == "encoder" else " "
-    found: list[int] = model.tokenizer(before + text, add_special_tokens=False).input_ids
-    # Byte-level vocabularies know every text, and name some other token as their unknown one.
-    unknown = {model.tokenizer.unk_token_id} - {model.tokenizer.eos_token_id, None}
-    if not found or unknown & set(found):
-        raise ProbeError(f"the tokenizer of {model.name} cannot make the candidate {text!r}; leave its facts out.")
-    return found
-
-
-def _collisions(model: LanguageModel, candidates: Sequence[str]) -> list[str]:
-    first = {c: _tokens(model, c)[0] for c in candidates}
-    return [f"{a} and {b}" for a, b in combinations(candidates, 2) if first[a] == first[b]]
-
-
-def _scores(
-    model: LanguageModel, texts: Sequence[str], candidates: Sequence[str], batch_size: int
-) -> tuple[Floats, list[int]]:
-    """Log-probability of every candidate in the gap of every text [n, k], and the likeliest first token [n]."""
-    tokens = [_tokens(model, c) for c in candidates]
-    jobs: dict[tuple[int, ...], list[tuple[int, int, list[int]]]] = {}
-    for i, text in enumerate(texts):
-        for k, candidate in enumerate(tokens):
-            ids, places = _row(model, text, candidate)
-            # Candidates of one token share their text: it is read once.
-            jobs.setdefault(tuple(ids), []).append((i, k, places))
-    found = np.zeros((len(texts), len(candidates)))
-    first: dict[int, int] = {}
-    rows = sorted(jobs, key=len)
-    for begin in range(0, len(rows), batch_size):
-        batch = rows[begin : begin + batch_size]
-        ids_of, mask = padded(model, batch)
-        with torch.inference_mode():
-            logits = model.network(input_ids=ids_of, attention_mask=mask).logits
-            for at, row in enumerate(batch):
-                for i, k, places in jobs[row]:
-                    said = logits[at, places].float().log_softmax(-1)
-                    found[i, k] = sum(float(p[t]) for p, t in zip(said, tokens[k], strict=True))
-                    # A masked model's first guess depends on how many masks there are: the fewest count.
-                    if len(tokens[k]) == min(map(len, tokens)):
-                        first.setdefault(i, int(said[0].argmax()))
-    return found, [first[i] for i in range(len(texts))]
-
-
-def _row(model: LanguageModel, text: str, candidate: Sequence[int]) -> tuple[list[int], list[int]]:
-    before, after = text.split("[Y]")
-    tokenizer = model.tokenizer
-    if model.family == "decoder":
-        prefix = [int(tokenizer.bos_token_id), *tokenizer(before.rstrip(), add_special_tokens=False).input_ids]
-        ids = [*prefix, *candidate[:-1]]
-        # The logits at a place are about the token that follows.
-        places = list(range(len(prefix) - 1, len(prefix) - 1 + len(candidate)))
-    else:
-        ids = tokenizer(before + tokenizer.mask_token * len(candidate) + after).input_ids
-        places = [i for i, token in enumerate(ids) if token == tokenizer.mask_token_id]
-    if len(ids) > model.window:
-        raise ProbeError(f"{text[:40]!r} has {len(ids)} tokens and the window of {model.name} is {model.window}.")
-    return ids, places
-
-
-def _figures(rows: pd.DataFrame) -> dict[str, float]:
+def _figures(rows: pd.DataFrame, k: int) -> dict[str, float]:
     found = {
         "p_at_1": float(rows["hit"].mean()),
         "mrr": float((1 / rows["rank"]).mean()),
         "full_vocabulary": float(rows["first"].mean()),
     }
+    if k > 1:
+        found[f"p_at_{k}"] = float((rows["rank"] <= k).mean())
+        found[f"full_vocabulary_at_{k}"] = float(rows["among_first"].mean())
     pairs = [
         float(one == other)
         for _, own in rows.groupby("fact", sort=False)

@@ -19,7 +19,8 @@ from tracemend.evaluate import mean_interval
 from tracemend.methods import Method
 from tracemend.models import LanguageModel, random_weights, tiny
 from tracemend.models.likelihood import check_likelihood
-from tracemend.probing.cloze import _objects, _scores, _tokens
+from tracemend.probing.cloze import _objects
+from tracemend.probing.gap_scores import ends_in_gap, gap_scores, tokens_of
 from tracemend.probing.mined import mined_patterns
 from tracemend.probing.prompt_vectors import batched, typed_scores
 from tracemend.probing.result import ProbeResult, compared
@@ -62,9 +63,10 @@ class _Divided:
 class PromptSearch(Method[ProbeResult]):
     r"""Facts that a model completes after a search for the prompt, beside the same search where nothing is known.
 
-    The facts of a relation are divided: prompts are searched on train, chosen on dev and judged on test, by the share
-    of facts whose object is the most probable among the objects of the relation (typed P@1). Metrics, means over the
-    test facts:
+    The facts of a relation are divided: given and mined patterns are chosen on train and dev together, tokens are
+    searched on train alone, vectors are trained on train and taken at the step of least loss on dev; all are judged on
+    test, by the share of facts whose object is the most probable among the objects of the relation (typed P@1).
+    Metrics, means over the test facts:
 
     - ``first_pattern``: the relation's first pattern, without a search;
     - ``paraphrase``: the pattern, of all given ones, with the highest P@1 on train and dev (as LPAQA chooses among
@@ -162,7 +164,7 @@ class PromptSearch(Method[ProbeResult]):
 
     def _divided(self, model: LanguageModel, data: Facts) -> list[_Divided]:
         usable = {
-            relation: tuple(p for p in data.patterns[relation] if model.family == "encoder" or _ends_in_gap(p))
+            relation: tuple(p for p in data.patterns[relation] if model.family == "encoder" or ends_in_gap(p))
             for relation in data.relations
         }
         named = self.relations or tuple(r for r in data.relations if any(map(_between, usable[r])))[:5]
@@ -205,7 +207,11 @@ class PromptSearch(Method[ProbeResult]):
         start = _pieces(model, words)[: self.slots]
         rows = {
             name: batched(
-                model, [f.subject for f in part], [_tokens(model, f.object) for f in part], len(start), self.batch_size
+                model,
+                [f.subject for f in part],
+                [tokens_of(model, f.object) for f in part],
+                len(start),
+                self.batch_size,
             )
             for name, part in (("train", of.train), ("dev", of.dev))
         }
@@ -231,11 +237,11 @@ class PromptSearch(Method[ProbeResult]):
         return best, self._asked(model, best, of.test, of.candidates)
 
     def _asked(self, model: LanguageModel, pattern: str, facts: Sequence[Fact], candidates: list[str]) -> Floats:
-        scores, _ = _scores(model, [pattern.replace("[X]", f.subject) for f in facts], candidates, self.batch_size)
+        scores, _ = gap_scores(model, [pattern.replace("[X]", f.subject) for f in facts], candidates, self.batch_size)
         return _right(scores, facts, candidates)
 
     def _hits(self, model: LanguageModel, prompt: Tensor, of: _Divided) -> Floats:
-        tokens = [_tokens(model, candidate) for candidate in of.candidates]
+        tokens = [tokens_of(model, candidate) for candidate in of.candidates]
         scores = typed_scores(model, prompt, [f.subject for f in of.test], tokens, self.batch_size)
         return _right(scores, of.test, of.candidates)
 
@@ -321,13 +327,9 @@ class PromptSearch(Method[ProbeResult]):
         return cls(steps=2, candidates=2, vector_steps=2), tiny("gpt2"), Facts(facts=facts, patterns=patterns)
 
 
-def _ends_in_gap(pattern: str) -> bool:
-    return pattern.rstrip(" .").endswith("[Y]")
-
-
 def _between(pattern: str) -> str:
     """The words between subject and object, of a pattern that holds nothing else; else nothing."""
-    if not pattern.startswith("[X]") or not _ends_in_gap(pattern):
+    if not pattern.startswith("[X]") or not ends_in_gap(pattern):
         return ""
     return pattern.removeprefix("[X]").rstrip(" .").removesuffix("[Y]").strip()
 
