@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -18,6 +19,9 @@ from tracemend.errors import RunError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+# Spaces between columns.
+_GAP = 2
 
 
 def command_line() -> str:
@@ -43,15 +47,51 @@ def print_result(run: Path) -> None:
 
 
 def print_table(console: Console, table: pd.DataFrame, *, widest: int = 60) -> None:
-    """Print a table; long cells are shortened to ``widest`` characters."""
-    shown = Table(box=None, header_style="dim", pad_edge=False)
-    for column in table.columns:
-        number = table[column].dtype.kind in "fiu"
-        shown.add_column(Text(str(column)), justify="right" if number else "left", no_wrap=number)
-    for row in table.itertuples(index=False):
-        shown.add_row(*[Text(_cell(value, widest)) for value in row])
-    # A table that wraps at the window's width, not at the reader's patience.
-    console.print(shown, soft_wrap=False)
+    """Print a table; long cells are shortened to ``widest`` characters.
+
+    A table that is wider than the window, or than the 80 columns of a pipe, is printed in pieces, one below the other,
+    and each begins with the columns that name its rows.
+    """
+    columns = [[_cell(value, widest) for value in table.iloc[:, k]] for k in range(table.shape[1])]
+    names = [str(name) for name in table.columns]
+    widths = [max(map(cell_len, [name, *of])) for name, of in zip(names, columns, strict=True)]
+    kinds = [table.iloc[:, k].dtype.kind for k in range(table.shape[1])]
+    for number, (labels, others) in enumerate(_pieces(widths, kinds, console.width)):
+        shown = Table(box=None, header_style="dim", pad_edge=False)
+        for k in (*labels, *others):
+            right = kinds[k] in "fiu"
+            # What names a row is never wrapped for the sake of a figure.
+            narrow = right or (k in labels and widths[k] <= console.width // 2)
+            shown.add_column(Text(names[k]), justify="right" if right else "left", no_wrap=narrow)
+        for row in range(len(table)):
+            shown.add_row(*[Text(columns[k][row]) for k in (*labels, *others)])
+        if number:
+            console.print()
+        # A table that wraps at the window's width, not at the reader's patience.
+        console.print(shown, soft_wrap=False)
+
+
+def _pieces(widths: list[int], kinds: Sequence[str], room: int) -> list[tuple[list[int], list[int]]]:
+    """The columns of each piece of a table: those that name its rows, and as many others as have room."""
+    every = list(range(len(widths)))
+    if not every or sum(widths) + _GAP * (len(widths) - 1) <= room:
+        return [([], every)]
+    # What stands before the first measured column says what a row is, if it leaves room for others.
+    first = next((k for k in every if kinds[k] == "f"), 1)
+    labels = every[: max(1, first)]
+    if sum(widths[k] + _GAP for k in labels) > room // 2:
+        labels = every[:1]
+    left = room - sum(widths[k] + _GAP for k in labels)
+    pieces: list[list[int]] = []
+    used = 0
+    for k in every[len(labels) :]:
+        if pieces and used + _GAP + widths[k] <= left:
+            pieces[-1].append(k)
+            used += _GAP + widths[k]
+        else:
+            pieces.append([k])
+            used = widths[k]
+    return [(labels, piece) for piece in pieces or [[]]]
 
 
 def print_files(console: Console, files: Mapping[str, Path]) -> None:
