@@ -99,6 +99,57 @@ def test_spans_are_made_of_facts_and_of_rationales(run, folder, tmp_path, task):
     assert result["config"]["task"] == task and "centre_of_gravity" in result["controls"]["random_weights"]
 
 
+@pytest.mark.parametrize("task", ["pos", "constituents", "coreference"])
+def test_spans_are_made_of_a_treebank(run, folder, tmp_path, task):
+    blocks, trees = [], []
+    for i in range(60):
+        heads = ["# newdoc id = d" + str(i // 3)] if i % 3 == 0 else []
+        cells = [("my", "DET", "_"), ("film", "NOUN", "Entity=(1-object)"), ("hate", "VERB", "_"),
+                 ("people", "NOUN", "Entity=(2-person)"), ("it", "PRON", "Entity=(1-object)")]  # fmt: skip
+        rows = [f"{k + 1}\t{w}\t{w}\t{u}\t_\t_\t{0 if k == 2 else 3}\tdep\t_\t{m}" for k, (w, u, m) in enumerate(cells)]
+        blocks.append("\n".join([*heads, *rows]) + "\n\n")
+        trees.append("(ROOT (S (NP (DT my) (NN film)) (VP (VBP hate) (NP (NNS people)) (PP (PRP it)))))")
+    data = tmp_path / "made.conllu"
+    data.write_text("".join(blocks), "utf-8")
+    common = ("probe", "edge", "--model", folder / "model", "--data", data, "--task", task, "--quiet")
+    if task == "constituents":
+        refused = run(*common, "--out", tmp_path / "none")
+        assert refused.exit_code == 2 and "put a .ptb file beside" in refused.output
+        (tmp_path / "made.ptb").write_text("\n".join(trees), "utf-8")
+    done = run(*common, "--expected-layer", "--out", tmp_path / "run")
+    assert done.exit_code == 0, done.output
+    assert "expected layer" in done.stdout
+    result = json.loads((tmp_path / "run" / "result.json").read_text("utf-8"))
+    assert result["config"]["task"] == task and result["config"]["expected_layer"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--entities", "--task", "relation"), "give one of them"),
+        (("--task", "question-type"), "leave --task out"),
+        (("--entities",), "leave --task out"),
+    ],
+)
+def test_options_of_spans_that_contradict_are_refused(run, folder, tmp_path, options, said):
+    data = tmp_path / "spans.jsonl"
+    data.write_text(json.dumps({"text": "my film", "targets": [{"span1": [0, 1], "label": "a"}]}), "utf-8")
+    done = run("probe", "edge", "--model", folder / "model", "--data", data, *options, "--out", tmp_path / "run")
+    assert done.exit_code == 2 and said in " ".join(done.output.split())
+
+
+def test_labelled_texts_are_probed_by_layer(run, folder, tmp_path):
+    out = tmp_path / "run"
+    common = ("probe", "layers", "--model", folder / "model", "--data", folder / "clean.csv", "--no-mdl", "--quiet")
+    done = run(*common, "--text", "text", "--label", "label", "--out", out)
+    assert done.exit_code == 0, done.output
+    result = json.loads((out / "result.json").read_text("utf-8"))
+    assert result["config"]["task"] == "label" and "majority" in result["controls"]
+    assert run(*common, "--text", "text", "--out", out).exit_code == 2
+    wrong = run(*common, "--text", "text", "--label", "label", "--task", "tense", "--out", out)
+    assert wrong.exit_code == 2 and "leave --task out" in " ".join(wrong.output.split())
+
+
 def test_heads_are_taken_from_the_classifier_of_a_run(run, tuned, folder, tmp_path):
     out = tmp_path / "run"
     done = run("probe", "head-pruning", "--run", tuned, "--data", folder / "clean.csv", "--label", "label",

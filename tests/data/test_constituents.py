@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tracemend.data.constituents import read_trees, with_constituents
+from tracemend.data.constituents import constituent_spans, read_trees, trees_beside, with_constituents
 from tracemend.data.treebanks import Sentence, Treebank, read_treebank
 from tracemend.errors import DataError
 
@@ -23,6 +23,30 @@ def test_phrases_and_tops(save):
     first, second = (s.tags for s in found.sentences)
     assert first["phrase"] == ("NP", "NP", "VP", "S") and first["top"][0] == "NP VP ."
     assert second["phrase"] == ("FRAG", "NP", "FRAG") and second["top"][0] == "-LRB- NP -RRB-"
+
+
+def test_phrases_are_spans_and_the_outermost_of_equal_ones_counts(save):
+    trees = read_trees(save("a.ptb", TREES))
+    given = bank("The cat sleeps .", "( x )")
+    found = constituent_spans(given, trees)
+    assert sorted(zip(found.sentence, found.first, found.label, strict=True)) == [
+        (0, (0, 2), "NP"), (0, (0, 4), "S"), (0, (2, 3), "VP"), (1, (0, 3), "FRAG"), (1, (1, 2), "NP"),
+    ]  # fmt: skip
+    (deep,) = read_trees(save("b.ptb", "(ROOT (NP (NP (NN a)) ) )"))
+    assert constituent_spans(bank("a"), [deep]).label == ("NP",)
+    (chain,) = read_trees(save("c.ptb", "(ROOT (S (VP (VB go) (PP (IN on)))))"))
+    assert list(chain.phrases()) == [((0, 2), "S"), ((1, 2), "PP")]
+    with pytest.raises(DataError, match="2 trees for the 1"):
+        constituent_spans(given.take([0]), trees)
+
+
+def test_trees_lie_beside_their_file(save):
+    words = ("The", "cat", "sleeps", ".")
+    lines = "\n".join(f"{i + 1}\t{w}\t_\t_\t_\t_\t_\t_\t_\t_" for i, w in enumerate(words))
+    file = save("a.conllu", lines + "\n\n")
+    assert trees_beside(file) is None
+    save("a.ptb", TREES)
+    assert len(trees_beside(file) or []) == 2
 
 
 @pytest.mark.parametrize(

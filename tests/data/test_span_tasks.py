@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracemend.data import Fact, Facts, Sentence, Treebank, question_spans, read_evidence, relation_spans
+from tracemend.data import (
+    Fact,
+    Facts,
+    Sentence,
+    Treebank,
+    coreference_spans,
+    pos_spans,
+    question_spans,
+    read_evidence,
+    relation_spans,
+)
 from tracemend.data.span_tasks import _passages
 from tracemend.errors import DataError
 
@@ -135,3 +145,31 @@ def test_passages_hold_each_sentence_that_fits_once_in_order(lengths, longest):
 def test_a_question_of_a_part_stays_there():
     bank = Treebank(sentences=(replace(asked("Where is it ?", (0,)), part="dev"),))
     assert question_spans(bank).part == ("dev",)
+
+
+def gum(words, misc, document="d", i=0):
+    cells = tuple(f"Entity={m}" if m else "" for m in misc)
+    return Sentence(words=tuple(words), tags={"misc": cells}, id=f"s{i}", document=document, part="test")
+
+
+def test_pairs_of_mentions_are_of_one_cluster_as_often_as_not():
+    first = gum(["Ann", "met", "Bob"], ["(1-person)", "", "(2-person)"])
+    second = gum(["She", "left", "him"], ["(1-person)", "", "(2-person)"], i=1)
+    found = coreference_spans(Treebank(sentences=(first, second)))
+    assert found.words == (("Ann", "met", "Bob", "She", "left", "him"),) and found.part == ("test",)
+    rows = sorted(zip(found.first, found.second or (), found.label, strict=True))
+    same = [row for row in rows if row[2] == "same"]
+    assert same == [((0, 1), (3, 4), "same"), ((2, 3), (5, 6), "same")]
+    assert [row[:2] for row in rows if row[1] == (3, 4) and row[2] == "other"] == [((2, 3), (3, 4))]
+    assert len(rows) == 4 and found.document == ("d",)
+    apart = replace(second, document="e")
+    with pytest.raises(DataError, match="no mentions of one cluster"):
+        coreference_spans(Treebank(sentences=(first, apart)))
+
+
+def test_parts_of_speech_are_spans_of_a_word():
+    sentence = Sentence(words=("a", "b", "c"), tags={"upos": ("DET", "", "NOUN")}, id="s")
+    found = pos_spans(Treebank(sentences=(sentence,)))
+    assert (found.first, found.label) == (((0, 1), (2, 3)), ("DET", "NOUN"))
+    with pytest.raises(DataError, match="no word"):
+        pos_spans(Treebank(sentences=(Sentence(words=("a",), id="s"),)))

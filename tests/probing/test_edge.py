@@ -7,12 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tracemend.data import SpanExamples, available_folder, read_conllu
 from tracemend.errors import DataError, ModelError, ProbeError
 from tracemend.models import load, tiny
 from tracemend.probing import EdgeProbe
-from tracemend.probing.edge import _means
+from tracemend.probing.edge import _means, expected_layer
 from tracemend.probing.scalar_mix import ScalarMix, Spans
 
 
@@ -64,6 +66,29 @@ def test_the_mixture_and_its_control_stand_beside_the_layers(found):
     assert found.table()["mixture_weight"].sum() == pytest.approx(1)
     assert 0 <= found.metrics["centre_of_gravity"] <= 2
     assert "centre of gravity" in found.findings[-1]
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=8))
+def test_the_expected_layer_is_a_mean_weighted_by_gains(scores):
+    found = expected_layer(range(len(scores)), scores)
+    if scores[-1] <= scores[0]:
+        assert found is None
+    elif scores == sorted(scores):
+        assert found is not None and 1 - 1e-9 <= found <= len(scores) - 1 + 1e-9
+    assert expected_layer([0, 3, 6], [0.5, 0.75, 0.75]) == pytest.approx(3)
+    assert expected_layer([0], [0.5]) is None and expected_layer([], []) is None
+
+
+def test_mixtures_of_more_and_more_layers(found):
+    method, model, data = EdgeProbe.tiny()
+    rising = replace(method, expected_layer=True).run(model, data)
+    table = rising.table()
+    assert table["mixture_up_to"].iloc[-1] == rising.metrics["mixed_accuracy"] == found.metrics["mixed_accuracy"]
+    by_hand = expected_layer([0, 1, 2], table["mixture_up_to"].tolist())
+    assert rising.metrics.get("expected_layer") == by_hand
+    assert "expected layer" in rising.findings[-1] and "mixture_up_to" not in found.table()
+    with pytest.raises(ProbeError, match="from below"):
+        replace(method, expected_layer=True, layers=(2, 0)).run(model, data)
 
 
 def test_labelled_spans_of_one_kind():

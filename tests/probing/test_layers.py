@@ -126,10 +126,18 @@ def test_the_most_frequent_label_that_does_as_well_is_named():
     assert any(said.endswith("the most frequent label does as well.") for said in found.findings)
 
 
-@pytest.mark.parametrize("wrong", [{"c": 0}, {"random_models": 0}, {"train_items": 0}, {"hidden": -1}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"c": 0}, {"c": float("nan")}, {"c": float("inf")}, {"random_models": 0}, {"train_items": 0}, {"hidden": -1}],
+)
 def test_a_configuration_that_cannot_be_is_refused(wrong):
     with pytest.raises(ProbeError, match="above zero"):
         LayerProbe(**wrong).run(tiny("bert"), tiny_treebank())
+
+
+def test_layers_that_are_named_twice_are_refused():
+    with pytest.raises(ProbeError, match="each once"):
+        LayerProbe(layers=(2, 0, 2)).run(tiny("bert"), tiny_treebank())
 
 
 def test_what_a_comparison_says():

@@ -96,3 +96,12 @@ def test_empty_cells_are_no_labels():
     made = Treebank(sentences=(Sentence(words=("a", "b"), tags={"ner": ("O", "")}, id="s"),))
     assert items(made, "ner").label == ("O",)
     assert np.array_equal(items(made, "ner").word, [0])
+
+
+def test_a_task_that_nothing_is_labelled_for_is_not_called_unknown():
+    bare = Treebank(sentences=(Sentence(words=("a", "b"), tags={"upos": ("DET", "NOUN")}, id="s"),))
+    with pytest.raises(ProbeError, match="there is such a task") as said:
+        items(bare, "tense")
+    assert "did you mean" not in str(said.value)
+    with pytest.raises(ProbeError, match="did you mean 'tense'"):
+        items(bare, "tence")

@@ -14,7 +14,9 @@ from tracemend.cli.probed import Pronouns, TrainPronouns, probed, pronouns_of
 
 Pooling = Literal["mean", "first", "last"]
 Geometry = Literal["euclidean", "poincare"]
-EdgeTask = Literal["dependency", "entities", "relation", "question-type", "evidence", "spans"]
+EdgeTask = Literal[
+    "dependency", "pos", "constituents", "entities", "coreference", "relation", "question-type", "evidence", "spans"
+]
 
 probe = typer.Typer(
     no_args_is_help=True,
@@ -41,15 +43,24 @@ probe.command("prompt-search")(probe_prompting.prompt_search)
 
 @probe.command("layers")
 def layers(
-    data: Data,
+    data: Annotated[
+        Path,
+        typer.Option(
+            "--data",
+            metavar="PATH",
+            help="A .conllu or BIO file, or a folder with train, dev and test; with --text and --label a table.",
+        ),
+    ],
     task: Annotated[
         str,
         typer.Option(
             metavar="NAME",
             help="upos, deprel, ner, a feature such as Number; length, depth, tense, voice, subject-number, "
-            "object-number, bigram-shift; previous-word, next-word.",
+            "object-number, bigram-shift; previous-word, next-word. Of labelled texts it is their label.",
         ),
     ] = "upos",
+    text: Annotated[str | None, typer.Option(metavar="COL", help="Column of the text, of labelled texts.")] = None,
+    label: Annotated[str | None, typer.Option(metavar="COL", help="Column of their labels.")] = None,
     model: o.Model = "minilm",
     hidden: Annotated[int, typer.Option(min=0, help="Units of a hidden layer; 0: a linear probe.")] = 0,
     c: Annotated[float, typer.Option("-c", "--c", help="Inverse strength of the penalty on the weights.")] = 0.1,
@@ -70,14 +81,24 @@ def layers(
 
         tracemend probe layers --model minilm --data ud_ewt --task upos --out runs/upos
     """
-    from tracemend.data import read_treebank
+    from tracemend.data import read, read_treebank
+    from tracemend.errors import DataError
     from tracemend.probing import LayerProbe
 
+    if (text is None) != (label is None):
+        raise DataError("labelled texts need both columns; give --text and --label, or neither for a treebank.")
+    given: Any
+    if text is not None and label is not None:
+        if task not in ("upos", "label"):
+            raise DataError(f"the task of labelled texts is their label, not {task!r}; leave --task out.")
+        given, task = read(str(data), text=text, label=label), "label"
+    else:
+        given = read_treebank(data)
     method = LayerProbe(
         task=task, hidden=hidden, c=c, pooling=pooling, layers=tuple(layer or ()), train_items=train_items,
         test_items=test_items, mdl=mdl, random_models=random_models, seed=seed,
     )  # fmt: skip
-    probed(method, model, read_treebank(data), data, out, json=json, quiet=quiet)
+    probed(method, model, given, data, out, json=json, quiet=quiet)
 
 
 @probe.command("minimal-pairs")
@@ -158,12 +179,14 @@ def edge(
         typer.Option("--data", metavar="PATH", help="Labelled spans (.jsonl), or what the task is made of."),
     ],
     task: Annotated[
-        EdgeTask,
+        EdgeTask | None,
         typer.Option(
-            help="dependency, question-type (a treebank); entities (BIO, or GUM's .conllu); relation (a folder of "
-            "facts and patterns); evidence (documents with rationales); spans (labelled ones, whatever they are)."
+            help="dependency, pos, question-type (a treebank); constituents (with .ptb files beside it); entities "
+            "(BIO, or GUM's .conllu), coreference (GUM's); relation (a folder of facts and patterns); evidence "
+            "(documents with rationales); spans (labelled ones, whatever they are). Left out: spans of .jsonl, else "
+            "dependency."
         ),
-    ] = "dependency",
+    ] = None,
     entities: Annotated[bool, typer.Option("--entities", help="The same as --task entities.")] = False,
     model: o.Model = "minilm",
     hidden: Annotated[int, typer.Option(min=0, help="Units of a hidden layer; 0: a linear probe.")] = 0,
@@ -172,6 +195,9 @@ def edge(
     train_items: MaxTrain = 12_000,
     test_items: MaxTest = 7_000,
     mdl: Annotated[bool, typer.Option("--mdl/--no-mdl", help="Take the codelength as well.")] = False,
+    expected_layer: Annotated[
+        bool, typer.Option("--expected-layer", help="Mix layers 0 to l for every l, and say what each adds.")
+    ] = False,
     random_models: RandomModels = 1,
     out: o.Out = None,
     seed: o.Seed = 0,
@@ -186,38 +212,62 @@ def edge(
     """
     from tracemend.probing import EdgeProbe
 
-    given, asked = _edge_data(data, "entities" if entities else task)
+    given, asked = _edge_data(data, _edge_task(data, task, entities=entities))
     method = EdgeProbe(
         task=asked, hidden=hidden, c=c, layers=tuple(layer or ()), train_items=train_items, test_items=test_items,
-        mdl=mdl, random_models=random_models, seed=seed,
+        mdl=mdl, expected_layer=expected_layer, random_models=random_models, seed=seed,
     )  # fmt: skip
     probed(method, model, given, data, out, json=json, quiet=quiet)
 
 
+def _edge_task(data: Path, task: EdgeTask | None, *, entities: bool) -> EdgeTask:
+    """The task that is asked for; options that contradict one another, or the data, are refused."""
+    from tracemend.errors import DataError
+
+    if entities and task not in (None, "entities"):
+        raise DataError(f"--entities asks for entities and --task for {task}; give one of them.")
+    labelled = ".jsonl" in _endings(data)
+    asked = "entities" if entities else task
+    if asked is None:
+        return "spans" if labelled else "dependency"
+    if labelled and asked not in ("spans", "relation", "evidence"):
+        raise DataError(
+            f"{data} holds labelled spans (.jsonl), of which their labels are asked, and not {asked}; leave --task "
+            "out, or give a treebank."
+        )
+    return asked
+
+
 def _edge_data(data: Path, task: EdgeTask) -> tuple[Any, str]:
     """What a task is asked of, and its name."""
-    from tracemend.data import (
-        entity_spans,
-        gum_entities,
-        question_spans,
-        read_evidence,
-        read_facts,
-        read_spans,
-        read_treebank,
-        relation_spans,
-    )
+    from tracemend import data as read
+    from tracemend.errors import DataError
 
     if task == "relation":
-        return relation_spans(read_facts(data)), task
+        return read.relation_spans(read.read_facts(data)), task
     if task == "evidence":
-        return read_evidence(data), task
-    endings = {path.suffix for path in data.iterdir()} if data.is_dir() else {data.suffix}
-    if task == "spans" or ".jsonl" in endings:
-        return read_spans(data), "spans"
-    bank = read_treebank(data)
-    if task == "entities":
-        return (gum_entities(bank) if ".conllu" in endings else entity_spans(bank)), task
-    return (question_spans(bank) if task == "question-type" else bank), task
+        return read.read_evidence(data), task
+    if task == "spans":
+        return read.read_spans(data), task
+    bank = read.read_treebank(data)
+    if task == "constituents":
+        trees = read.trees_beside(data)
+        if trees is None:
+            raise DataError(f"{data} has no constituent trees; put a .ptb file beside every .conllu file.")
+        return read.constituent_spans(bank, trees), task
+    if task == "entities" and ".conllu" not in _endings(data):
+        return read.entity_spans(bank), task
+    of = {
+        "entities": read.gum_entities,
+        "coreference": read.coreference_spans,
+        "pos": read.pos_spans,
+        "question-type": read.question_spans,
+    }
+    return (of[task](bank) if task in of else bank), task
+
+
+def _endings(data: Path) -> set[str]:
+    return {path.suffix for path in data.iterdir()} if data.is_dir() else {data.suffix}
 
 
 @probe.command("cloze")

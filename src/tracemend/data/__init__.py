@@ -9,7 +9,7 @@ from __future__ import annotations
 from tracemend.data.cloze_sets import read_cloze, read_kinds, read_primed
 from tracemend.data.completions import Completions, CompletionSplits
 from tracemend.data.concepts import Concepts, read_concepts
-from tracemend.data.constituents import Constituent, read_trees, with_constituents
+from tracemend.data.constituents import Constituent, constituent_spans, read_trees, trees_beside, with_constituents
 from tracemend.data.demo import demo
 from tracemend.data.export import write
 from tracemend.data.facts import PLAIN, Fact, Facts, read_facts
@@ -31,7 +31,7 @@ from tracemend.data.rationales import read_rationales, read_words
 from tracemend.data.readers import read, read_completions, read_texts, read_unlabelled
 from tracemend.data.reference import REFERENCES, available, available_folder, reference
 from tracemend.data.schema import Examples, Labelled, Splits
-from tracemend.data.span_tasks import question_spans, read_evidence, relation_spans
+from tracemend.data.span_tasks import coreference_spans, pos_spans, question_spans, read_evidence, relation_spans
 from tracemend.data.spans import SpanExamples, dependency_spans, entity_spans, gum_entities, read_spans
 from tracemend.data.splits import make_splits, sample
 from tracemend.data.treebanks import Sentence, Treebank, read_bio, read_conllu, read_treebank
@@ -64,6 +64,8 @@ __all__ = [
     "available_folder",
     "bot_adversarial_dialogue",
     "checklist",
+    "constituent_spans",
+    "coreference_spans",
     "corrupt",
     "demo",
     "dependency_spans",
@@ -72,6 +74,7 @@ __all__ = [
     "gum_pronouns",
     "make_splits",
     "multi_turn_safety",
+    "pos_spans",
     "question_spans",
     "read",
     "read_bio",
@@ -102,6 +105,7 @@ __all__ = [
     "sample",
     "single_turn_safety",
     "thinned",
+    "trees_beside",
     "with_constituents",
     "words_of",
     "write",

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tracemend.data.treebanks import Treebank
+from tracemend.data.spans import Span, SpanExamples, spans_of
+from tracemend.data.treebanks import Treebank, files_of
 from tracemend.errors import DataError
 
 _PIECE = re.compile(r"\(|\)|[^\s()]+")
@@ -35,6 +36,25 @@ class Constituent:
                 yield child.word, self.label
             else:
                 yield from child.leaves()
+
+    def phrases(self, begin: int = 0) -> Iterator[tuple[Span, str]]:
+        """Spans and labels of the phrases in it, from above; of those over the same words the outermost alone.
+
+        Args:
+            begin: the place of its first word.
+        """
+        end = begin + sum(1 for _ in self.leaves())
+        node = self
+        if self.label != "ROOT" and not self.word:
+            yield (begin, end), self.label
+            while len(node.children) == 1 and not node.children[0].word:
+                node = node.children[0]
+        for child in node.children:
+            if child.word:
+                begin += 1
+            else:
+                yield from child.phrases(begin)
+                begin += sum(1 for _ in child.leaves())
 
     @property
     def top(self) -> str:
@@ -84,6 +104,28 @@ def read_trees(source: Path | str) -> list[Constituent]:
     if not found:
         raise DataError(f"{path} holds no tree; is it the right file?")
     return found
+
+
+def trees_beside(source: Path | str) -> list[Constituent] | None:
+    """The trees beside the CoNLL-U files of a folder, or beside one file (the same name, .ptb); None if one lacks."""
+    beside = [file.with_suffix(".ptb") for file, _ in files_of(Path(source), ".conllu")]
+    if not all(file.is_file() for file in beside):
+        return None
+    return [tree for file in beside for tree in read_trees(file)]
+
+
+def constituent_spans(bank: Treebank, trees: Sequence[Constituent]) -> SpanExamples:
+    """Phrases with their labels, one a span: where phrases cover the same words, the outermost.
+
+    Raises:
+        DataError: other sentences than the treebank's.
+
+    Example:
+        >>> spans = constituent_spans(read_conllu("gum"), trees_beside("gum"))
+        >>> EdgeProbe(task="constituents").run(load("minilm"), spans)
+    """
+    with_constituents(bank, trees)
+    return spans_of(bank, [(at, span, label) for at, tree in enumerate(trees) for span, label in tree.phrases()])
 
 
 def with_constituents(bank: Treebank, trees: Sequence[Constituent]) -> Treebank:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from tracemend.data.facts import Fact, Facts
-from tracemend.data.spans import Span, SpanExamples, spans_of
+from tracemend.data.spans import Span, SpanExamples, gum_mentions, spans_of
 from tracemend.data.treebanks import PARTS, Sentence, Treebank
 from tracemend.errors import DataError
 
@@ -109,6 +109,79 @@ def question_spans(bank: Treebank, *, whole: bool = False) -> SpanExamples:
     if not rows:
         raise DataError(f"{bank.name} holds no question of a known kind (a sentence that ends in a question mark).")
     return spans_of(bank, rows)
+
+
+def pos_spans(bank: Treebank) -> SpanExamples:
+    """Words with their part of speech (UPOS).
+
+    Raises:
+        DataError: no word has one.
+    """
+    rows = [
+        (at, (i, i + 1), tag)
+        for at, sentence in enumerate(bank.sentences)
+        for i, tag in enumerate(sentence.tags.get("upos", ()))
+        if tag
+    ]
+    if not rows:
+        raise DataError(f"no word of {bank.name} has a part of speech; give a treebank in CoNLL-U.")
+    return spans_of(bank, rows)
+
+
+def coreference_spans(bank: Treebank, *, seed: int = 0) -> SpanExamples:
+    """Pairs of mentions of GUM's, in one sentence or two that follow: of the same cluster, or not.
+
+    Of every mention with one of its cluster before it the nearest such makes a pair ``same``, and a random one of
+    another cluster before it a pair ``other``, so that both are as frequent. Neither holds the mention. Mentions
+    without both are left out. A probe sees the sentence with the one before it.
+
+    Args:
+        bank: with the ``Entity=`` of MISC.
+        seed: of the draws.
+
+    Raises:
+        DataError: nothing is annotated so.
+
+    Example:
+        >>> EdgeProbe(task="coreference").run(load("minilm"), coreference_spans(read_conllu("gum")))
+    """
+    rng = np.random.default_rng(seed)
+    mentions = gum_mentions(bank)
+    words: list[tuple[str, ...]] = []
+    kept: list[Sentence] = []
+    rows: list[tuple[int, Span, Span, str]] = []
+    for at, sentence in enumerate(bank.sentences):
+        goes_on = at > 0 and bank.sentences[at - 1].document == sentence.document
+        before = bank.sentences[at - 1].words if goes_on else ()
+        known = [(m.span, m.group) for m in mentions[at - 1]] if goes_on else []
+        known += [((b + len(before), e + len(before)), group) for (b, e), _, group in mentions[at]]
+        found: list[tuple[int, Span, Span, str]] = []
+        for span, group in known:
+            # Only what the sentence itself holds is asked, so that no pair is asked twice.
+            if span[0] < len(before):
+                continue
+            earlier = [(other, its) for other, its in known if other[1] <= span[0]]
+            same = [other for other, its in earlier if its == group]
+            others = [other for other, its in earlier if its != group]
+            if same and others:
+                found.append((len(words), max(same), span, "same"))
+                found.append((len(words), others[int(rng.integers(len(others)))], span, "other"))
+        if found:
+            rows += found
+            words.append((*before, *sentence.words))
+            kept.append(sentence)
+    if not rows:
+        raise DataError(f"{bank.name} has no mentions of one cluster near each other; is it annotated as GUM is?")
+    return SpanExamples(
+        words=tuple(words),
+        sentence=tuple(row[0] for row in rows),
+        first=tuple(row[1] for row in rows),
+        second=tuple(row[2] for row in rows),
+        label=tuple(row[3] for row in rows),
+        part=tuple(sentence.part for sentence in kept),
+        name=bank.name,
+        document=tuple(sentence.document for sentence in kept),
+    )
 
 
 def read_evidence(source: Path | str, *, documents: int = 100, longest: int = 100, seed: int = 0) -> SpanExamples:

@@ -149,7 +149,7 @@ def read_conllu(source: Path | str) -> Treebank:
             sentence, two roots, a cycle). The message names the sentence.
     """
     found: list[Sentence] = []
-    for path, part in _files(Path(source), ".conllu"):
+    for path, part in files_of(Path(source), ".conllu"):
         document = ""
         for number, parsed in enumerate(_parsed(path), start=1):
             document = parsed.metadata.get("newdoc id", document) or document
@@ -172,7 +172,7 @@ def read_bio(source: Path | str, *, tag: str = "ner") -> Treebank:
         DataError: there is no such file, a line has no tag, or a tag is neither O nor B-X, I-X (also E-, S-).
     """
     found: list[Sentence] = []
-    for path, part in _files(Path(source), ".iob2", ".bio", ".iob", ".conll"):
+    for path, part in files_of(Path(source), ".iob2", ".bio", ".iob", ".conll"):
         document, name, rows = "", "", []
         for number, line in enumerate([*_text(path).split("\n"), ""], start=1):
             cells = line.rstrip("\r").split("\t") if "\t" in line else line.split()
@@ -203,21 +203,23 @@ def read_treebank(source: Path | str) -> Treebank:
     Raises:
         DataError: neither; and those of the readers.
     """
-    from tracemend.data.constituents import read_trees, with_constituents
+    from tracemend.data.constituents import trees_beside, with_constituents
 
     path = Path(source)
     endings = {p.suffix for p in path.iterdir()} if path.is_dir() else {path.suffix}
     if endings & {".iob2", ".bio", ".iob", ".conll"}:
         return read_bio(path)
     bank = read_conllu(path)
-    beside = [file.with_suffix(".ptb") for file, _ in _files(path, ".conllu")]
-    if not all(file.is_file() for file in beside):
-        return bank
-    return with_constituents(bank, [tree for file in beside for tree in read_trees(file)])
+    trees = trees_beside(path)
+    return bank if trees is None else with_constituents(bank, trees)
 
 
-def _files(source: Path, *endings: str) -> list[tuple[Path, str]]:
-    """Files with the part that each is; a file on its own is none."""
+def files_of(source: Path, *endings: str) -> list[tuple[Path, str]]:
+    """Files of a folder with the part that each is called after; a file on its own has none.
+
+    Raises:
+        DataError: there is no such file or folder, or none in it is called after a part.
+    """
     if source.is_file():
         return [(source, "")]
     if not source.is_dir():

@@ -89,6 +89,8 @@ class CoreferenceProbe(Method[ProbeResult]):
             raise ProbeError(f"{self.name} takes Pronouns, not {type(data).__name__}; read them with read_pronouns.")
         if min(self.rank, self.steps, self.train_examples, self.test_examples) < 1:
             raise ProbeError("rank, steps, train_examples and test_examples must be at least 1.")
+        if len(set(self.layers)) < len(self.layers):
+            raise ProbeError(f"layers are {list(self.layers)}; name each once.")
         parts, left_out = usable(data, train=self.train_examples, test=self.test_examples, seed=self.seed)
         hits, zero = self._read(model, parts, cache, progress)
         fresh, _ = self._read(random_weights(model, seed=self.seed + 1), parts, cache, progress)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -27,6 +28,7 @@ class _Mixing(Read):
     """What probes of one network predict, with the mixture of its layers."""
 
     mixed: Mixed | None = None
+    rising: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,13 +40,21 @@ class EdgeProbe(LayerProbe):
     self-attentive pooling, whose centre of gravity, the sum of l softmax(a)_l, says at what height the model holds the
     task; the random-weights network's own centre stands beside it.
 
-    Metrics beside those of :class:`LayerProbe`: ``mixed_accuracy``, ``centre_of_gravity``.
+    The expected layer (Tenney et al. 2019) takes s(l), the accuracy of a mixture of layers 0 to l, and is the mean of l
+    weighted by what each layer adds: the sum over l > 0 of l (s(l) - s(l - 1)) over s(last) - s(0). It takes as many
+    mixtures as there are layers, so it is asked for.
+
+    Metrics beside those of :class:`LayerProbe`: ``mixed_accuracy``, ``centre_of_gravity``; ``expected_layer``, where it
+    is asked for and the last mixture beats layer 0.
 
     Attributes:
         task: what is asked of a treebank: ``dependency``, the relation between a word and its given head. Of labelled
             spans their labels are asked, and this is what the findings call them. Van Aken et al. (2019) have three
             such tasks: :func:`~tracemend.data.relation_spans`, :func:`~tracemend.data.question_spans`,
-            :func:`~tracemend.data.read_evidence`.
+            :func:`~tracemend.data.read_evidence`; Tenney et al. part of speech (:func:`~tracemend.data.pos_spans`),
+            constituents (:func:`~tracemend.data.constituent_spans`), entities (:func:`~tracemend.data.gum_entities`)
+            and coreference (:func:`~tracemend.data.coreference_spans`).
+        expected_layer: whether mixtures of layers 0 to l are taken for every l; layers that are named must rise.
 
     Raises:
         ProbeError: data that are neither spans nor a treebank with trees; a part without spans.
@@ -59,8 +69,11 @@ class EdgeProbe(LayerProbe):
 
     task: str = "dependency"
     mdl: bool = False
+    expected_layer: bool = False
 
     def _parts(self, data: Any) -> dict[str, Items]:
+        if self.expected_layer and list(self.layers) != sorted(self.layers):
+            raise ProbeError(f"layers are {list(self.layers)}; name them from below for the expected layer.")
         if isinstance(data, Treebank):
             if self.task != "dependency":
                 raise ProbeError(f"of a treebank the task is 'dependency', not {self.task!r}; give labelled spans.")
@@ -83,8 +96,15 @@ class EdgeProbe(LayerProbe):
             for part, of in spans.items()
         }
         by_layer = self._fitted(posed, x, {}, progress)
-        mixed = ScalarMix(seed=self.seed).fit(hidden, spans["train"], posed.y["train"], posed.classes, spans["test"])
-        return _Mixing(by_layer.dev, by_layer.test, None, by_layer.bits, by_layer.width, mixed)
+        rising = []
+        mixed = None
+        for layers in range(1 if self.expected_layer else len(hidden), len(hidden) + 1):
+            mixed = ScalarMix(seed=self.seed).fit(
+                hidden[:layers], spans["train"], posed.y["train"], posed.classes, spans["test"]
+            )
+            rising.append(float((mixed.predicted == posed.y["test"]).mean()))
+        scores = tuple(rising) if self.expected_layer else ()
+        return _Mixing(by_layer.dev, by_layer.test, None, by_layer.bits, by_layer.width, mixed, scores)
 
     def _words(
         self, model: LanguageModel, parts: dict[str, Items], cache: Path | None, progress: Progress
@@ -114,18 +134,24 @@ class EdgeProbe(LayerProbe):
         own = _mixed_figures(trained, posed, layers)
         controls = dict(found.controls)
         controls["random_weights"] = controls["random_weights"] | {
-            name: float(np.mean([one[name] for one in of_random])) for name in own
+            name: float(np.mean([one[name] for one in of_random if name in one]))
+            for name in own
+            if any(name in one for one in of_random)
         }
         table: pd.DataFrame = found.rows
         if isinstance(trained, _Mixing) and trained.mixed is not None:
             table = table.assign(mixture_weight=trained.mixed.weights)
-        said = (
+            if trained.rising:
+                table = table.assign(mixture_up_to=trained.rising)
+        said = [
             f"A mixture of all layers reaches {own['mixed_accuracy']:.3f}; its centre of gravity is layer "
             f"{own['centre_of_gravity']:.2f}, that of random weights "
             f"{controls['random_weights']['centre_of_gravity']:.2f}."
-        )
+        ]
+        if self.expected_layer:
+            said.append(_on_expected(own, controls["random_weights"]))
         metrics = {**found.metrics, **own}
-        return replace(found, metrics=metrics, controls=controls, rows=table, findings=[*found.findings, said])
+        return replace(found, metrics=metrics, controls=controls, rows=table, findings=[*found.findings, *said])
 
     @classmethod
     def tiny(cls) -> tuple[Self, Any, Any]:
@@ -136,10 +162,39 @@ class EdgeProbe(LayerProbe):
 def _mixed_figures(read: Read, posed: Posed, layers: list[int]) -> dict[str, float]:
     if not isinstance(read, _Mixing) or read.mixed is None:
         raise ProbeError("there is no mixture of layers.")
-    return {
+    found = {
         "mixed_accuracy": float((read.mixed.predicted == posed.y["test"]).mean()),
         "centre_of_gravity": read.mixed.centre_of_gravity(layers),
     }
+    expected = expected_layer(layers, read.rising)
+    return found if expected is None else {**found, "expected_layer": expected}
+
+
+def expected_layer(layers: Sequence[int], scores: Sequence[float]) -> float | None:
+    """The mean of the layers, weighted by what each adds to the score of those before it.
+
+    Args:
+        layers: their numbers [l].
+        scores: of a probe of the first, the first two ... all of them [l].
+
+    Returns:
+        Nothing where there are no scores, or the last is not above the first.
+
+    Example:
+        >>> expected_layer([0, 1, 2], [0.5, 0.7, 0.8])
+        1.3333333333333333
+    """
+    if len(scores) < 2 or scores[-1] <= scores[0]:
+        return None
+    gains = np.diff(scores)
+    return float((np.array(layers[1:]) * gains).sum() / gains.sum())
+
+
+def _on_expected(own: dict[str, float], fresh: dict[str, float]) -> str:
+    if "expected_layer" not in own:
+        return "All layers together read no more than layer 0: there is no expected layer."
+    beside = f"{fresh['expected_layer']:.2f}" if "expected_layer" in fresh else "undefined, as no layer adds to layer 0"
+    return f"The expected layer is {own['expected_layer']:.2f}; that of random weights is {beside}."
 
 
 def _means(hidden: Tensor, spans: Indices) -> Tensor:

@@ -122,8 +122,12 @@ class LayerProbe(Method[LayerProbeResult]):
         began = time.perf_counter()
         if not isinstance(model, LanguageModel):
             raise ProbeError(f"{self.name} takes a LanguageModel, not {type(model).__name__}; load one first.")
-        if self.random_models < 1 or self.train_items < 1 or self.test_items < 1 or self.c <= 0 or self.hidden < 0:
-            raise ProbeError("random_models, train_items, test_items and c must be above zero, hidden not below it.")
+        if min(self.random_models, self.train_items, self.test_items) < 1 or not 0 < self.c < np.inf or self.hidden < 0:
+            raise ProbeError(
+                "random_models, train_items, test_items and c must be above zero (c finite), hidden not below it."
+            )
+        if len(set(self.layers)) < len(self.layers):
+            raise ProbeError(f"layers are {list(self.layers)}; name each once.")
         posed = Posed.of(self._parts(data), self.seed)
         trained = self._read(model, posed, cache, progress)
         fresh = [

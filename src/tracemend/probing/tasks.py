@@ -99,7 +99,7 @@ def items(bank: Treebank, task: str, *, known: Sequence[str] = (), seed: int = 0
     else:
         found = _of_words(bank, [_word_labels(sentence, task) for sentence in bank.sentences])
     if not len(found):
-        raise ProbeError(f"nothing in {bank.name} is labelled for the task {task!r}: it is {_tasks(bank, task)}")
+        raise ProbeError(f"nothing in {bank.name} is labelled for the task {task!r}: {_tasks(bank, task)}")
     return found
 
 
@@ -115,7 +115,10 @@ def _tasks(bank: Treebank, task: str) -> str:
         {pair.partition("=")[0] for cell in first.tags.get("feats", ()) for pair in cell.split("|")} - {""}
     )
     layers = [tag for tag in first.tags if tag not in ("feats", "misc", "lemma")]
-    return did_you_mean(task, [*layers, *features, "previous-word", "next-word", *_SENTENCE_TASKS, "bigram-shift"])
+    known = [*layers, *features, "previous-word", "next-word", *_SENTENCE_TASKS, "bigram-shift"]
+    if task in known:
+        return "there is such a task, and nothing here has what it asks for; give a treebank that is annotated so."
+    return f"it is {did_you_mean(task, known)}"
 
 
 def _word_labels(sentence: Sentence, task: str) -> Sequence[str]:
