@@ -278,7 +278,10 @@ def tcav(at: Setting) -> list[Line]:
             holds = score >= 0.85 if concept.startswith("positive") else score <= 0.2
         lines.append(Line(name=f"TCAV, {concept}, layer {layer}", expected=expected, found=score,
                           controls={"random vectors": float(row["random"]), "p": float(row["p_holm"]),
-                                    "random concepts as far": float(row["beyond"])}, holds=holds))  # fmt: skip
+                                    "random ones and itself as far": float(row["beyond"])}, holds=holds))  # fmt: skip
+    untrained = float(found.controls["random_weights"]["shown"])
+    lines.append(Line(name="TCAV, shown in an untrained network, layer 4", expected="0", found=untrained,
+                      holds=untrained == 0))  # fmt: skip
     random = float(rows["positive adjectives", 4]["random"])
     lines.append(Line(name="TCAV, random vectors, layer 4", expected=".60; .3 to .8", found=random,
                       holds=0.3 <= random <= 0.8))  # fmt: skip

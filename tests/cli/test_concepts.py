@@ -48,7 +48,7 @@ def test_tcav_of_a_run_is_kept_and_read_back(run: Run, tuned: Path, tmp_path: Pa
     assert done.exit_code == 0, done.output
     result = json.loads(done.stdout)
     assert result["command"] == "concepts tcav" and result["config"]["label"] == "unsafe"
-    assert set(result["controls"]) == {"random_vectors", "random_concepts"}
+    assert set(result["controls"]) == {"random_vectors", "random_concepts", "random_weights"}
     assert {"rows.csv", "examples.csv", "figure.svg", "draws.parquet"} <= {p.name for p in (tmp_path / "run").iterdir()}
     assert json.loads(run(*given).stdout) == result
 

@@ -85,7 +85,7 @@ def test_no_parameter_gets_a_gradient():
 
 
 def test_a_planted_concept_is_found_and_its_opposite_is_not(praised):
-    found = Tcav(at=2, layers=(2,), examples=20).run(praised, tiny_concepts())
+    found = Tcav(at=2, layers=(2,), examples=20, random_concepts=2).run(praised, tiny_concepts())
     row = found.rows[(found.rows["concept"] == "praise") & (found.rows["against"] == "random")].iloc[0]
     assert row["score"] > 0.9 and row["significant"]
     against_blame = found.rows[(found.rows["concept"] == "blame") & (found.rows["against"] == "praise")].iloc[0]
@@ -103,9 +103,13 @@ def test_a_concept_is_counted_with_the_random_ones():
 
 def test_an_untrained_network_shows_nothing():
     """The sheet's control: a head that learnt nothing, over a network that learnt nothing."""
-    found = Tcav(at=1, layers=(1, 2), examples=20).run(untuned("bert", "head"), tiny_concepts())
+    found = Tcav(at=1, layers=(1,), examples=20).run(untuned("bert", "head"), tiny_concepts())
     assert not found.rows["shown"].any(), found.rows[["concept", "layer", "p_holm", "beyond"]]
-    assert found.metrics["shown"] == 0.0
+    assert found.metrics["shown"] == 0.0 and found.rows["significant"].any()
+    # Nor does the control, another such network, which every result has beside it.
+    untrained = found.controls["random_weights"]
+    assert set(untrained) == set(found.metrics) and untrained["shown"] == 0.0
+    assert untrained["score praise"] != found.metrics["score praise"]
 
 
 def test_few_random_concepts_show_nothing_and_it_is_said(praised):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tracemend.concepts.states import states
+from tracemend.concepts.states import States, states
 from tracemend.concepts.tcav_result import (
     ACCURATE,
     ALPHA,
@@ -28,7 +28,7 @@ from tracemend.data import Concepts
 from tracemend.data.concepts import plain
 from tracemend.errors import ConceptError, did_you_mean
 from tracemend.methods import Method
-from tracemend.models import tiny
+from tracemend.models import random_weights, tiny
 from tracemend.models.representations import layer_count
 from tracemend.progress import Progress
 from tracemend.tuning import TextClassifier
@@ -55,7 +55,7 @@ class Tcav(Method[TcavResult]):
     texts) are the control, and the test is a permutation of both sides' scores. All vectors of a concept share its
     examples, which those of random vectors do not, so the test alone would find random concepts too: fixed random sets
     of the concept's size, put through the same, say how often (``significant`` of the control ``random_concepts``), and
-    pairs of such sets for relative vectors.
+    pairs of such sets for relative vectors. ``random_weights`` are the same figures of an untrained network and head.
     A vector may tell the concept from random texts without any effect on the answer: accuracy is not importance.
 
     Attributes:
@@ -111,13 +111,8 @@ class Tcav(Method[TcavResult]):
         rest: dict[str, Any] = {"batch_size": self.batch_size, "progress": progress}
         texts = states(classifier, data.texts, layers, target=label, **rest)
         chosen = self._chosen(classifier, data, label, texts.answer.numpy())
-        pools = {**data.sets, "": data.random}
-        read = states(classifier, [(text, None) for of in pools.values() for text in of], layers, **rest)
-        starts = np.cumsum([0, *(len(of) for of in pools.values())])
-        rows_of = {name: np.arange(starts[i], starts[i + 1]) for i, name in enumerate(pools)}
-        gradients = texts.gradient.numpy().astype(np.float64)[:, chosen] if texts.gradient is not None else None
-        if gradients is None:
-            raise ConceptError("no gradients were taken.")
+        read, rows_of = self._examples(classifier, data, layers, progress)
+        gradients = _slopes(texts, chosen)
         rows: list[dict[str, Any]] = []
         draws: list[dict[str, Any]] = []
         made: dict[str, Floats] = {}
@@ -125,7 +120,7 @@ class Tcav(Method[TcavResult]):
         for k, layer in enumerate(progress.track(layers, task="test concepts", total=len(layers))):
             hidden = read.mean[k].numpy().astype(np.float64)
             found = self._vectors(hidden, rows_of, size)
-            scored = {key: ((gradients[k] @ normals.T > 0).mean(0), right) for key, (normals, right) in found.items()}
+            scored = _scored(found, gradients[k])
             draws += [
                 {"layer": layer, "kind": kind, "concept": of, "against": other, "score": s, "accuracy": a}
                 for (kind, of, other), (score, right) in scored.items()
@@ -148,6 +143,7 @@ class Tcav(Method[TcavResult]):
         place = layers.index(at)
         own_states = texts.mean[place].numpy().astype(np.float64)[chosen]
         controls, false = self._controls(drawn, table, at)
+        controls["random_weights"] = self._untrained(classifier, data, label, at, size, chosen, progress)
         shown = [data.texts[i][0] for i in chosen]
         return TcavResult(
             metrics=metrics_of(table, at),
@@ -156,7 +152,7 @@ class Tcav(Method[TcavResult]):
             rows=table,
             draws=drawn,
             examples=aligned(shown, made, centre, own_states, gradients[place]),
-            findings=findings(table, at, false, self.random_concepts),
+            findings=findings(table, at, false, self.random_concepts, controls["random_weights"]["shown"]),
             facts={
                 "model": classifier.language_model.name,
                 "model_fingerprint": classifier.language_model.fingerprint,
@@ -274,6 +270,35 @@ class Tcav(Method[TcavResult]):
                     found["relative", name, other] = vectors(hidden, draw, self.sets, (self.seed, 4, i, j))
         return found
 
+    def _examples(
+        self, classifier: TextClassifier, data: Concepts, layers: list[int], progress: Progress
+    ) -> tuple[States, dict[str, npt.NDArray[np.int64]]]:
+        """States of all examples, and the rows of each concept's and, by the empty name, of the random texts."""
+        pools = {**data.sets, "": data.random}
+        pairs = [(text, None) for of in pools.values() for text in of]
+        read = states(classifier, pairs, layers, batch_size=self.batch_size, progress=progress)
+        starts = np.cumsum([0, *(len(of) for of in pools.values())])
+        return read, {name: np.arange(starts[i], starts[i + 1]) for i, name in enumerate(pools)}
+
+    def _untrained(
+        self, classifier: TextClassifier, data: Concepts, label: int, at: int, size: int,
+        chosen: npt.NDArray[np.int64], progress: Progress,
+    ) -> dict[str, float]:  # fmt: skip
+        """The same figures for a network and a head that have learnt nothing."""
+        fresh = TextClassifier(
+            random_weights(classifier.language_model, seed=self.seed + 1), classifier.labels,
+            kind="head" if classifier.language_model.family == "encoder" else "lora", seed=self.seed + 1,
+        )  # fmt: skip
+        # The same prompt, so that only the weights differ.
+        fresh.verbaliser, fresh.max_length = classifier.verbaliser, classifier.max_length
+        pairs = [data.texts[i] for i in chosen]
+        texts = states(fresh, pairs, [at], target=label, batch_size=self.batch_size, progress=progress)
+        read, rows_of = self._examples(fresh, data, [at], progress)
+        alone = replace(self, relative=False)
+        found = alone._vectors(read.mean[0].numpy().astype(np.float64), rows_of, size)
+        rows = alone._rows(at, _scored(found, _slopes(texts, np.arange(len(pairs)))[0]))
+        return metrics_of(corrected(pd.DataFrame(rows), self.random_concepts), at)
+
     def _rows(self, layer: int, scored: dict[tuple[str, str, str], tuple[Floats, Floats]]) -> list[dict[str, Any]]:
         control, _ = scored["random", "random", "random"]
         drift = {
@@ -325,6 +350,20 @@ class Tcav(Method[TcavResult]):
         """Made-up praise and blame, and a tiny encoder with an untuned head."""
         classifier = TextClassifier(tiny("bert"), ("bad", "good"), kind="head", max_length=24)
         return cls(layers=(1,), at=1, examples=20, random_concepts=2), classifier, tiny_concepts()
+
+
+def _slopes(texts: States, chosen: npt.NDArray[np.int64]) -> Floats:
+    """Gradients of the chosen texts by layer [layers, n, d]."""
+    if texts.gradient is None:
+        raise ConceptError("no gradients were taken.")
+    return texts.gradient.numpy().astype(np.float64)[:, chosen]
+
+
+def _scored(
+    found: dict[tuple[str, str, str], tuple[Floats, Floats]], gradients: Floats
+) -> dict[tuple[str, str, str], tuple[Floats, Floats]]:
+    """TCAV scores of every vector in place of its normal."""
+    return {key: ((gradients @ normals.T > 0).mean(0), right) for key, (normals, right) in found.items()}
 
 
 def tiny_concepts() -> Concepts:

@@ -127,8 +127,16 @@ def aligned(
     return pd.DataFrame(rows)
 
 
-def findings(table: pd.DataFrame, at: int, false: float, random_concepts: int) -> list[str]:
-    """What a person is told; ``false`` is the share of random concepts that the test calls significant."""
+def findings(table: pd.DataFrame, at: int, false: float, random_concepts: int, untrained: float) -> list[str]:
+    """What a person is told.
+
+    Args:
+        table: as :func:`corrected` gives it.
+        at: the layer of metrics.
+        false: share of random concepts that the test calls significant.
+        random_concepts: how many there are.
+        untrained: share of the concepts that are shown in an untrained network.
+    """
     said = []
     own = table[table["against"] == "random"]
     for name, of in own.groupby("concept", sort=False):
@@ -152,6 +160,11 @@ def findings(table: pd.DataFrame, at: int, false: float, random_concepts: int) -
         "uncorrected); an effect counts as shown only where at most 5% of them and itself lie as far from random "
         "vectors."
     )
+    if untrained > 0:
+        said.append(
+            f"In an untrained network {untrained:.0%} of the concepts are shown too, where the answer can follow none: "
+            "give more random texts, and ones that differ from the examples in nothing but the concept."
+        )
     if random_concepts < FEWEST_SETS:
         said.append(
             f"With {random_concepts} random concepts nothing can be shown; take at least {FEWEST_SETS} "
