@@ -96,6 +96,13 @@ def test_only_draws_that_both_have_are_compared():
     assert "(one draw)" in cells(tables(single, "detection"), "trace.loss")[2]
 
 
+def test_what_lacks_a_set_has_no_mean_among_those_that_do_not():
+    rows = detection(trace_consensus=[0.8, 0.8, 0.4, 0.4], trace_loss=[0.7] * 4, trace_em=[0.3] * 4)
+    text = tables(rows[~((rows["arm"] == "trace.loss") & (rows["dataset"] == "b"))], "detection")
+    assert cells(text, "trace.loss")[1:4] == ["0.700", "", ""] and cells(text, "trace.loss")[6:] == ["", "", ""]
+    assert cells(text, "trace.em")[3] == "0.300" and text.index("trace.em") < text.index("trace.loss")
+
+
 def test_repair_names_share_touched_and_the_cost_of_the_loop():
     rows = repair(default=[0.85, 0.86, 0.87], nothing=[0.7, 0.7, 0.7], random=[0.68, 0.7, 0.69], oracle=[0.9, 0.9, 0.9],
                   best_other=[0.85, 0.84, 0.83])  # fmt: skip

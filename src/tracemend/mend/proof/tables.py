@@ -75,17 +75,22 @@ class _Row:
 
 def _detection(block: pd.DataFrame, default: str) -> str:
     mean = {str(arm): _over_sets(own, "ap") for arm, own in block.groupby("arm")}
-    arms = sorted((arm for arm in mean if arm != CEILING), key=lambda arm: -mean[arm])
-    arms += [CEILING] if CEILING in mean else []
     sets = list(dict.fromkeys(block["dataset"]))
+    # A mean over other sets is no mean to stand among these.
+    whole = {str(arm): own["dataset"].nunique() == len(sets) for arm, own in block.groupby("arm")}
+    arms = sorted((arm for arm in mean if arm != CEILING), key=lambda arm: (not whole[arm], -mean[arm]))
+    arms += [CEILING] if CEILING in mean else []
     head = ["detector", *(sets if len(sets) > 1 else []), "mean AP", "difference", "p", "AUROC", "precision", "seconds"]
     lines = []
     for row in _compared(block, arms, default, apart=(CEILING,)):
         own = block[block["arm"] == row.arm]
         each = [_mean(own[own["dataset"] == name]["ap"]) for name in sets] if len(sets) > 1 else []
         name = f"**{row.arm}**" if row.arm == default else row.arm
-        figures = [_figure(own, "auroc"), _figure(own, "precision"), _figure(own, "seconds", 1)]
-        lines.append([name, *each, f"{_over_sets(own, 'ap'):.3f}", *row.cells, *figures])
+        figures = [f"{mean[row.arm]:.3f}", *row.cells]
+        figures += [_figure(own, "auroc"), _figure(own, "precision"), _figure(own, "seconds", 1)]
+        if not whole[row.arm]:
+            figures = ["", figures[1], *[""] * (len(figures) - 2)]
+        lines.append([name, *each, *figures])
     chance = f"Chance: AP and precision {block['chance'].mean():.3f}, AUROC 0.5. "
     return "\n\n".join([_markdown(head, lines), chance + _rule(block, arms, default, apart=(CEILING,))])
 
