@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Self
 
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from tracemend.errors import TraceError
-from tracemend.trace.gradients.layout import Part, group_of
-from tracemend.trace.gradients.tap import Tap
+from tracemend.trace.gradients.tap import ModuleTap
 
 
-class LinearTap(Tap):
+class LinearTap(ModuleTap):
     r"""Gradients of every trainable ``nn.Linear``: :math:`dW_i = \sum_s g_{is} x_{is}^T`, :math:`db_i = \sum_s g_{is}`.
 
     Here x [batch, seq, in] is what entered the layer and g [batch, seq, out] the gradient at its output. The LoRA
@@ -23,13 +21,6 @@ class LinearTap(Tap):
     """
 
     projects = True
-
-    def __init__(self, modules: Mapping[str, nn.Linear], free: Mapping[str, nn.Parameter]) -> None:
-        super().__init__()
-        self.modules = dict(modules)
-        named = [f"{where}.{kind}" for where in self.modules for kind in ("weight", "bias")]
-        self.parts = tuple(Part(name, tuple(free[name].shape), group_of(name)) for name in named if name in free)
-        self.names = frozenset(part.name for part in self.parts)
 
     @classmethod
     def claim(cls, network: Any, free: Mapping[str, nn.Parameter]) -> Self | None:
@@ -45,19 +36,9 @@ class LinearTap(Tap):
         }
         return cls(modules, free) if modules else None
 
-    def hook(self) -> list[RemovableHandle]:
-        return self.listen(self.modules)
-
-    def rows(self, gradients: Sequence[Tensor], batch: int) -> Tensor:
-        found: dict[str, Tensor] = {}
-        for (where, x), g in zip(self.inputs, gradients, strict=True):
-            x, g = by_example(where, x, g, batch)
-            # A layer may be called more than once in a pass (shared weights): its gradients add up.
-            for kind, gradient in (("weight", self.sums(f"{where}.weight", g, x)), ("bias", g.float().sum(1))):
-                name = f"{where}.{kind}"
-                if name in self.names:
-                    found[name] = found[name] + gradient if name in found else gradient
-        return self.joined(found)
+    def of(self, where: str, x: Tensor, g: Tensor, batch: int) -> tuple[Tensor, Tensor]:
+        x, g = by_example(where, x, g, batch)
+        return self.sums(f"{where}.weight", g, x), g.float().sum(1)
 
 
 def by_example(where: str, x: Tensor, g: Tensor, batch: int) -> tuple[Tensor, Tensor]:

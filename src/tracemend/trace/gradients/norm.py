@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm
-from torch.utils.hooks import RemovableHandle
 
-from tracemend.trace.gradients.layout import Part, group_of
-from tracemend.trace.gradients.tap import Tap
+from tracemend.trace.gradients.tap import ModuleTap
 
 
-class NormTap(Tap):
+class NormTap(ModuleTap):
     r"""Scales and shifts of layer and root-mean-square norms: :math:`dw_i = \sum_s g_{is} \odot \hat x_{is}`.
 
     Here :math:`\hat x` is the normalised input and g the gradient at the output; a shift b has
     :math:`db_i = \sum_s g_{is}`. The same holds where a norm scales by 1 + w.
     """
-
-    def __init__(self, modules: Mapping[str, nn.Module], free: Mapping[str, nn.Parameter]) -> None:
-        super().__init__()
-        self.modules = dict(modules)
-        named = [f"{where}.{kind}" for where in self.modules for kind in ("weight", "bias")]
-        self.parts = tuple(Part(name, tuple(free[name].shape), group_of(name)) for name in named if name in free)
-        self.names = frozenset(part.name for part in self.parts)
 
     @classmethod
     def claim(cls, network: Any, free: Mapping[str, nn.Parameter]) -> Self | None:
@@ -37,20 +28,10 @@ class NormTap(Tap):
         }
         return cls(modules, free) if modules else None
 
-    def hook(self) -> list[RemovableHandle]:
-        return self.listen(self.modules)
-
-    def rows(self, gradients: Sequence[Tensor], batch: int) -> Tensor:
-        found: dict[str, Tensor] = {}
-        for (where, x), g in zip(self.inputs, gradients, strict=True):
-            width = x.shape[-1]
-            g = g.float().reshape(batch, -1, width)
-            normal = _normalised(self.modules[where], x.float()).reshape(batch, -1, width)
-            for kind, gradient in (("weight", (g * normal).sum(1)), ("bias", g.sum(1))):
-                name = f"{where}.{kind}"
-                if name in self.names:
-                    found[name] = found[name] + gradient if name in found else gradient
-        return self.joined(found)
+    def of(self, where: str, x: Tensor, g: Tensor, batch: int) -> tuple[Tensor, Tensor]:
+        g = g.float().reshape(batch, -1, x.shape[-1])
+        normal = _normalised(self.modules[where], x.float()).reshape(g.shape)
+        return (g * normal).sum(1), g.sum(1)
 
 
 def _is_rms(module: nn.Module) -> bool:

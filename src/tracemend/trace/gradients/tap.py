@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from tracemend.errors import TraceError
-from tracemend.trace.gradients.layout import Part, lay_out, outer_sums
+from tracemend.trace.gradients.layout import Part, group_of, lay_out, outer_sums
 from tracemend.trace.gradients.projection import Projection
 
 
@@ -99,3 +99,36 @@ class Tap(ABC):
     def chain(self, row: Tensor) -> dict[str, Tensor]:
         """Gradients by parameter name that one row [P of this tap] stands for."""
         return {block.name: row[block.columns].reshape(block.shape) for block in lay_out(self.parts)}
+
+
+class ModuleTap(Tap):
+    """Weights and shifts of modules that make one tensor of another.
+
+    Args:
+        modules: by name; each has a ``weight`` among the free parameters, and may have a ``bias`` there.
+        free: parameters that are asked for.
+    """
+
+    def __init__(self, modules: Mapping[str, torch.nn.Module], free: Mapping[str, torch.nn.Parameter]) -> None:
+        super().__init__()
+        self.modules = dict(modules)
+        named = [f"{where}.{kind}" for where in self.modules for kind in ("weight", "bias")]
+        self.parts = tuple(Part(name, tuple(free[name].shape), group_of(name)) for name in named if name in free)
+        self.names = frozenset(part.name for part in self.parts)
+
+    @abstractmethod
+    def of(self, where: str, x: Tensor, g: Tensor, batch: int) -> tuple[Tensor, Tensor]:
+        """Gradients of weight and bias [batch, ...], from what entered the module and the gradient at its output."""
+
+    def hook(self) -> list[RemovableHandle]:
+        return self.listen(self.modules)
+
+    def rows(self, gradients: Sequence[Tensor], batch: int) -> Tensor:
+        found: dict[str, Tensor] = {}
+        for (where, x), g in zip(self.inputs, gradients, strict=True):
+            # A layer may be called more than once in a pass (shared weights): its gradients add up.
+            for kind, gradient in zip(("weight", "bias"), self.of(where, x, g, batch), strict=True):
+                name = f"{where}.{kind}"
+                if name in self.names:
+                    found[name] = found[name] + gradient if name in found else gradient
+        return self.joined(found)
