@@ -84,7 +84,7 @@ def main() -> None:
 @torch.inference_mode()
 def hooks(model: LanguageModel) -> list[Line]:
     """A forward pass with every residual site captured beside a plain one, in turn; processor time."""
-    ids = torch.randint(1000, 40000, (1, 512), generator=torch.Generator().manual_seed(0))
+    ids = torch.randint(1000, 40000, (1, 1000), generator=torch.Generator().manual_seed(0))
     streams = [s.name for s in sites(model) if "hook_resid" in s.name]
     every = [s.name for s in sites(model) if "pattern" in s.name or "hook_resid" in s.name]
 

@@ -71,8 +71,13 @@ def test_a_begun_run_goes_on_in_its_folder() -> None:
     counted()
     with pytest.raises(RunError, match="disk is full"):
         counted(seed=1, data=None)
-    assert counted(seed=2)[1] == Path("runs/count-3")
-    assert counted(seed=1)[1] == Path("runs/count-2")
+    assert counted(seed=2)[1] == Path("runs/count-2")  # no work was done there
+    with pytest.raises(RunError, match="disk is full"):
+        counted(seed=3, data=None)
+    Path("runs/count-3/steps").mkdir()
+    Path("runs/count-3/steps/first.json").write_text("1")
+    assert counted(seed=4)[1] == Path("runs/count-4")
+    assert counted(seed=3)[1] == Path("runs/count-3")
 
 
 def test_what_is_no_run_is_left_alone_and_what_is_damaged_is_said() -> None:

@@ -97,7 +97,7 @@ def test_bad_input():
     with pytest.raises(ProbeError, match="an encoder or a decoder, not tiny-t5"):
         method.run(tiny("t5"), data)
     with pytest.raises(ProbeError, match="no sentence of 4 to 40"):
-        method.run(model, Treebank(sentences=tuple(replace(s, words=("a",)) for s in data.sentences)))
+        method.run(model, Treebank(sentences=tuple(replace(s, words=("a",), heads=None) for s in data.sentences)))
     with pytest.raises(ProbeError, match="share"):
         replace(method, share=1.0).run(model, data)
     other = tiny("bert")

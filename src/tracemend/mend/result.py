@@ -104,7 +104,7 @@ class RepairResult(MethodResult):
 
     def summary(self) -> pd.DataFrame:
         """The headline figures, each beside its controls."""
-        found = [name for name in HEADLINE if self.metrics.get(name) is not None]
+        found = [name for name in HEADLINE if pd.notna(self.metrics.get(name))]
         table = pd.DataFrame({"repair": [self.metrics[name] for name in found]}, index=found)
         for arm, figures in self.controls.items():
             if isinstance(figures, Mapping):
