@@ -83,40 +83,44 @@ def main() -> None:
 
 @torch.inference_mode()
 def hooks(model: LanguageModel) -> list[Line]:
-    """A forward pass with every residual site captured beside a plain one, in turn; processor time."""
-    ids = torch.randint(1000, 40000, (1, 1000), generator=torch.Generator().manual_seed(0))
+    """A forward pass with every residual site captured beside a plain one, in turn; processor time. What is held."""
     streams = [s.name for s in sites(model) if "hook_resid" in s.name]
     every = [s.name for s in sites(model) if "pattern" in s.name or "hook_resid" in s.name]
-
-    def plain() -> None:
-        model.network(ids, use_cache=False)
-
-    def captured(names: list[str]) -> int:
-        with capture(model, names) as seen:
-            model.network(ids, use_cache=False)
-        kept = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in seen.values()}
-        return sum(kept.values())
-
-    plain()
-    captured(streams)
-    seconds: dict[str, list[float]] = {"plain": [], "captured": []}
-    for _ in range(7):
-        for name, work in (("plain", plain), ("captured", lambda: captured(streams))):
-            began = time.process_time()
-            work()
-            seconds[name].append(time.process_time() - began)
-    ratios = np.array(seconds["captured"]) / np.array(seconds["plain"])
-    config = model.config
+    lines: list[Line] = []
+    drawn = torch.randint(1000, 40000, (1, 1000), generator=torch.Generator().manual_seed(0))
+    for ids in (drawn[:, :512], drawn):
+        length = ids.shape[1]
+        seconds: dict[str, list[float]] = {"plain": [], "captured": []}
+        for _ in range(6):
+            for name, names in (("plain", []), ("captured", streams)):
+                began = time.process_time()
+                _held(model, ids, names)
+                seconds[name].append(time.process_time() - began)
+        plain, captured = (np.array(seconds[name][1:]) for name in ("plain", "captured"))  # the first of each warms up
+        lines += [
+            (f"captured / plain, {length} tokens, median", "<= 1.1", float(np.median(captured / plain)), None),
+            (f"captured / plain, {length} tokens, fastest", "<= 1.1", float(captured.min() / plain.min()), None),
+            (f"plain forward, {length} tokens, s", None, float(np.median(plain)), None),
+        ]
+    config, length = model.config, drawn.shape[1]
     # The stream before a block is the one after the block before it, so two streams a block and the first one.
-    announced = 4 * ids.shape[1] * (2 * config.num_hidden_layers + 1) * config.hidden_size
-    announced += 4 * config.num_hidden_layers * config.num_attention_heads * ids.shape[1] ** 2
+    announced = 4 * length * (2 * config.num_hidden_layers + 1) * config.hidden_size
+    announced += 4 * config.num_hidden_layers * config.num_attention_heads * length**2
     return [
-        ("captured / plain, median", "<= 1.1", float(np.median(ratios)), None),
-        ("captured / plain, fastest of each", "<= 1.1", min(seconds["captured"]) / min(seconds["plain"]), None),
-        ("plain forward, s", None, float(np.median(seconds["plain"])), None),
-        ("memory, MiB announced", None, announced / 2**20, None),
-        ("memory, MiB held", "+- 10 %", captured(every) / 2**20, None),
+        *lines,
+        (f"memory, {length} tokens, MiB announced", None, announced / 2**20, None),
+        (f"memory, {length} tokens, MiB held", "+- 10 %", _held(model, drawn, every) / 2**20, None),
     ]
+
+
+def _held(model: LanguageModel, ids: torch.Tensor, names: list[str]) -> int:
+    """Bytes that a forward pass leaves captured."""
+    if not names:
+        model.network(ids, use_cache=False)
+        return 0
+    with capture(model, names) as seen:
+        model.network(ids, use_cache=False)
+    return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in seen.values()}.values())
 
 
 def logits(model: LanguageModel) -> list[Line]:
