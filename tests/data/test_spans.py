@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tracemend.data.reference import available_folder
+from tracemend.data.reference import available, reference_folder
 from tracemend.data.spans import dependency_spans, entity_spans, gum_entities, read_spans
 from tracemend.data.treebanks import Sentence, Treebank, read_conllu
 from tracemend.errors import DataError
@@ -103,11 +103,9 @@ def test_one_document_and_a_document_in_two_parts_are_refused(save):
         many(save, ["a", "b", "c", "a"], ["train", "dev", "test", "test"]).split()
 
 
+@pytest.mark.skipif(not available("gum"), reason="TRACEMEND_DATA names no folder with gum")
 def test_gum_is_split_by_document():
-    folder = available_folder("gum")
-    if folder is None:
-        pytest.skip("gum is not here; set TRACEMEND_DATA")
-    found = gum_entities(read_conllu(folder / "test.conllu"))
+    found = gum_entities(read_conllu(reference_folder("gum") / "test.conllu"))
     of = {part: {found.document[i] for i in own.sentence} for part, own in found.split().items()}
     assert all(of.values()) and sum(map(len, of.values())) == 24
 

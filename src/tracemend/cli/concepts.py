@@ -9,7 +9,7 @@ import typer
 
 from tracemend.cli import options as o
 from tracemend.cli.output import command_line, person, print_table
-from tracemend.cli.probed import show_found
+from tracemend.cli.probed import run_shown, show_found
 from tracemend.cli.progress import shown
 from tracemend.cli.units import refuse, site_of
 
@@ -186,7 +186,6 @@ def sasc(
     from tracemend.concepts.run import classifier_of, concepts_run
     from tracemend.data import read_texts
     from tracemend.errors import ConceptError
-    from tracemend.method_runs import in_folder
     from tracemend.models import load
     from tracemend.runs import fingerprint
     from tracemend.tuning.predictor import Predictor
@@ -218,13 +217,13 @@ def sasc(
         module = LabelOdds(classifier, chosen)
         about = {"model": called, "label": chosen}
     prints = {"model": print_of, "data": fingerprint(corpus)}
-    with shown(quiet) as progress:
-        result, folder, said = in_folder(
-            out,
-            f"concepts-sasc-{Path(data).name.split('.')[0]}",
-            lambda folder: concepts_run(
-                method, module, corpus, out=folder, about={**about, "data": Path(data).name}, prints=prints,
-                command_line=command_line(), progress=progress,
-            ),
-        )  # fmt: skip
-    show_found(result, folder, said, json=json)
+    run_shown(
+        out,
+        f"concepts-sasc-{Path(data).name.split('.')[0]}",
+        lambda folder, progress: concepts_run(
+            method, module, corpus, out=folder, about={**about, "data": Path(data).name}, prints=prints,
+            command_line=command_line(), progress=progress,
+        ),
+        json=json,
+        quiet=quiet,
+    )  # fmt: skip

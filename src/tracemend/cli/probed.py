@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -15,7 +16,11 @@ if TYPE_CHECKING:
     from tracemend.methods import Method
     from tracemend.neurons import NeuronsResult
     from tracemend.probing import ProbeResult
+    from tracemend.progress import Progress
     from tracemend.tuning import TextClassifier
+
+# What is shown.
+Found = TypeVar("Found", bound="ProbeResult | NeuronsResult | ConceptsResult")
 
 
 Pronouns = Annotated[
@@ -57,21 +62,43 @@ def probed(
     masked: bool = False,
 ) -> ProbeResult:
     """Run a probe on a model of that name, or on a tuned classifier, and show what came out."""
-    from tracemend.method_runs import in_folder
     from tracemend.models import load
     from tracemend.probing.run import probe_run
 
     loaded = load(model, masked=masked) if isinstance(model, str) else model
-    with shown(quiet) as progress:
-        found, folder, said = in_folder(
-            out,
-            f"probe-{method.name.partition('.')[2]}-{source.name.split('.')[0]}",
-            lambda folder: probe_run(
-                method, loaded, data, out=folder, data_name=source.name, command_line=command_line(), progress=progress
-            ),
-        )
-    show_found(found, folder, said, json=json)
+    found, _ = run_shown(
+        out,
+        f"probe-{method.name.partition('.')[2]}-{source.name.split('.')[0]}",
+        lambda folder, progress: probe_run(
+            method, loaded, data, out=folder, data_name=source.name, command_line=command_line(), progress=progress
+        ),
+        json=json,
+        quiet=quiet,
+    )
     return found
+
+
+def run_shown(
+    out: Path | None, name: str, work: Callable[[Path, Progress], Found], *, json: bool, quiet: bool
+) -> tuple[Found, Path]:
+    """Run a method in the folder that was named, or in the first that fits, and show what came out.
+
+    Args:
+        out: as the user named it.
+        name: of a folder that was not named.
+        work: runs the method in a folder.
+        json: print ``result.json`` on standard output.
+        quiet: no progress.
+
+    Returns:
+        The result, and the folder that keeps it.
+    """
+    from tracemend.method_runs import in_folder
+
+    with shown(quiet) as progress:
+        found, folder, said = in_folder(out, name, lambda folder: work(folder, progress))
+    show_found(found, folder, said, json=json)
+    return found, folder
 
 
 def show_found(found: ProbeResult | NeuronsResult | ConceptsResult, folder: Path, said: str, *, json: bool) -> None:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from tracemend.cli.output import command_line
-from tracemend.cli.probed import show_found
-from tracemend.cli.progress import shown
+from tracemend.cli.probed import run_shown
 from tracemend.errors import NeuronError
 
 if TYPE_CHECKING:
@@ -119,7 +118,6 @@ def run_classifier(
     """Run a method on the classifier of a run: on the run's own texts, or on those of a file."""
     from tracemend.data import read
     from tracemend.data.examples import read_examples
-    from tracemend.method_runs import in_folder
     from tracemend.neurons.run import named, neurons_run
     from tracemend.tuning.predictor import Predictor
 
@@ -133,16 +131,16 @@ def run_classifier(
         else read(str(data), text=columns["text"], reply=columns.get("reply"), label=label, label_names=labels)
     )
     data_name = run.name if data is None else data.name
-    with shown(quiet) as progress:
-        found, folder, said = in_folder(
-            out,
-            f"neurons-{name}-{run.name}",
-            lambda folder: neurons_run(
-                method, predictor.classifier, texts, out=folder, data_name=data_name, command_line=command_line(),
-                progress=progress,
-            ),
-        )  # fmt: skip
-    show_found(found, folder, said, json=json)
+    run_shown(
+        out,
+        f"neurons-{name}-{run.name}",
+        lambda folder, progress: neurons_run(
+            method, predictor.classifier, texts, out=folder, data_name=data_name, command_line=command_line(),
+            progress=progress,
+        ),
+        json=json,
+        quiet=quiet,
+    )  # fmt: skip
 
 
 def run_words(
@@ -159,7 +157,6 @@ def run_words(
 ) -> tuple[Any, Path]:
     """Run a method on a model and a treebank; the result, and the folder that keeps it."""
     from tracemend.data import read_treebank
-    from tracemend.method_runs import in_folder
     from tracemend.models import load
     from tracemend.neurons.run import named, neurons_run
 
@@ -167,13 +164,12 @@ def run_words(
     bank = read_treebank(source)
     loaded = load(model)
     method = named(name, given | {"site": site_of(context, sae, given["site"], loaded)})
-    with shown(quiet) as progress:
-        found, folder, said = in_folder(
-            out,
-            f"neurons-{name}-{source.name.split('.')[0]}",
-            lambda folder: neurons_run(
-                method, loaded, bank, out=folder, data_name=source.name, command_line=command_line(), progress=progress
-            ),
-        )
-    show_found(found, folder, said, json=json)
-    return found, folder
+    return run_shown(
+        out,
+        f"neurons-{name}-{source.name.split('.')[0]}",
+        lambda folder, progress: neurons_run(
+            method, loaded, bank, out=folder, data_name=source.name, command_line=command_line(), progress=progress
+        ),
+        json=json,
+        quiet=quiet,
+    )
