@@ -131,6 +131,12 @@ def test_the_figure_shows_every_metric_beside_its_control() -> None:
     assert widths[:3] == pytest.approx([0.9, 0.8, 0.3])
 
 
+def test_long_names_leave_room_for_the_bars() -> None:
+    figure = MethodResult(metrics={"contrast / " + "a set of some name / " * 3: 0.5}, controls={}).figure()
+    figure.draw_without_rendering()
+    assert figure.axes[0].get_window_extent().width / figure.dpi > 1.5
+
+
 def test_the_figure_shows_every_arm_of_the_controls() -> None:
     result = MethodResult(
         metrics={"a": 0.5, "b": 0.2}, controls={"random": {"a": 0.1}, "shuffled": {"a": 0.3, "b": 0.4}}

@@ -68,7 +68,9 @@ class MethodResult:
             index=names,
         ).astype(float)
         bars = max(1, len(names)) * table.shape[1]
-        figure = Figure(figsize=(6, 0.6 + 0.22 * bars), layout="constrained")
+        longest = max((len(name) for name in names), default=0)
+        # Long names must leave room for the bars: a letter is a twelfth of an inch wide.
+        figure = Figure(figsize=(max(6.0, 4.0 + longest / 12), 0.6 + 0.22 * bars), layout="constrained")
         axes = figure.subplots()
         greys = [str(shade) for shade in np.linspace(0.55, 0.85, len(beside))]
         table.plot.barh(ax=axes, color=["#2f6f8f", *greys], width=0.8)
