@@ -79,10 +79,12 @@ def measured(name: str, noise: str, rate: float, seed: int) -> dict[str, Any]:
     from tracemend.mend.proof.sets import draw
     from tracemend.models import load
     from tracemend.trace import embed, true_labels
+    from tracemend.trace.apart import judged_apart
     from tracemend.trace.consensus import errs_by_group
     from tracemend.trace.em import settled
-    from tracemend.trace.fold_tuned import Judged, fold_tuned, pooled
+    from tracemend.trace.fold_tuned import fold_tuned
     from tracemend.trace.groups import by_group, groups_of
+    from tracemend.trace.pool import Judged, pooled
     from tracemend.tuning import Tuning
 
     model, splits = load("minilm"), draw(Unit(dataset=name, noise=noise, rate=rate, seed=seed))
@@ -91,12 +93,13 @@ def measured(name: str, noise: str, rate: float, seed: int) -> dict[str, Any]:
 
     def frozen(layers: int) -> Any:
         ours, theirs = (embed(model, part.pairs, max_length=64, layers=layers) for part in (train, held))
-        return true_labels(ours, y, theirs, held.y, labels, seed=seed, trusted_groups=groups_of(held))
+        given = (ours, y, theirs, held.y, labels)
+        return true_labels(*given, seed=seed), judged_apart(*given, seed=seed, groups=groups_of(held))
 
-    last, four = frozen(1), frozen(4)
+    (last, _), (four, apart) = frozen(1), frozen(4)
     tuning = Tuning(adapter="lora", epochs=3, max_length=64, seed=seed)
-    tuned = fold_tuned(model, train, held, four.posterior, tuning, folds=3, seed=seed)
-    states = Judged(four.predicted, four.trusted)
+    tuned = fold_tuned(model, train, held, apart, tuning, seed=seed)
+    states = Judged(four.predicted, apart.trusted)
     (alone, _), (both, weights) = pooled([tuned], held.y), pooled([states, tuned], held.y)
     denied = {
         "frozen, last layer": last.wrong(y),
@@ -123,9 +126,11 @@ def tried(name: str, noise: str, rate: float, seed: int) -> dict[str, Any]:
     from tracemend.mend.proof.sets import draw
     from tracemend.models import load
     from tracemend.trace import embed, per_example_gradients, true_labels
+    from tracemend.trace.apart import judged_apart
     from tracemend.trace.em import settled
-    from tracemend.trace.fold_tuned import Judged, fold_tuned, pooled
+    from tracemend.trace.fold_tuned import fold_tuned
     from tracemend.trace.groups import groups_of
+    from tracemend.trace.pool import Judged, pooled
     from tracemend.trace.tracin import at
     from tracemend.tuning import Tuning, tune
 
@@ -134,9 +139,10 @@ def tried(name: str, noise: str, rate: float, seed: int) -> dict[str, Any]:
     rows, y, labels = np.arange(len(train)), train.y, len(train.labels)
     ours, theirs = (embed(model, part.pairs, max_length=64, layers=4) for part in (train, held))
     known = groups_of(held)
-    four = true_labels(ours, y, theirs, held.y, labels, seed=seed, trusted_groups=known)
+    given = (ours, y, theirs, held.y, labels)
+    four, apart = true_labels(*given, seed=seed), judged_apart(*given, seed=seed, groups=known)
     lora = Tuning(adapter="lora", epochs=3, max_length=64, seed=seed)
-    tuned = fold_tuned(model, train, held, four.posterior, lora, folds=3, seed=seed)
+    tuned = fold_tuned(model, train, held, apart, lora, seed=seed)
 
     # Each neighbour votes with what is believed of its label; nobody votes for itself.
     believed = np.concatenate([four.posterior, np.eye(labels)[held.y]])
@@ -158,10 +164,11 @@ def tried(name: str, noise: str, rate: float, seed: int) -> dict[str, Any]:
                 # With two labels the loss gradient is that of the margin times a residual: its sign is the label's.
                 unit = grads / np.linalg.norm(grads, axis=1, keepdims=True) * np.where(part.y == 1, -1.0, 1.0)[:, None]
                 sides[side] = sides[side] + unit / 3
-    kernel = true_labels(sides[0], y, sides[1], held.y, labels, seed=seed, trusted_groups=known)
-    gradients = Judged(kernel.predicted, kernel.trusted)
+    given = (sides[0], y, sides[1], held.y, labels)
+    kernel = judged_apart(*given, seed=seed, groups=known)
+    gradients = Judged(true_labels(*given, seed=seed).predicted, kernel.trusted)
 
-    base = [Judged(four.predicted, four.trusted), tuned]
+    base = [Judged(four.predicted, apart.trusted), tuned]
     sources = {
         "both": base, "neighbours": [*base, neighbours], "gradients": [*base, gradients],
         "gradients alone": [gradients], "all four": [*base, neighbours, gradients],

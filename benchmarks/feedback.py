@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sklearn.metrics import f1_score
+from sklearn.metrics import f1_score, precision_recall_curve
 
 from benchmarks.saliency import WORD, planted
 from tracemend.data import Labelled, make_splits, read_contrasts, reference, sample
@@ -106,11 +106,11 @@ def identity_terms(seed: int, size: int, texts: int, development: bool) -> Draw:
 
     def judge(classifier: TextClassifier) -> dict[str, float]:
         at = test.positive_index
-        own = classifier.probabilities(test.pairs)
-        f1 = f1_score(test.y == at, own[:, at] >= 0.5)
+        own, kept = (classifier.probabilities(data.pairs)[:, at] for data in (test, splits.validation))
         hits, alarms = (classifier.probabilities(data.pairs)[:, at] for data in (hateful, harmless))
         found = {
-            "F1": float(f1),
+            "F1": float(f1_score(test.y == at, own >= 0.5)),
+            "F1, threshold of validation": float(f1_score(test.y == at, own >= _threshold(kept, splits.validation))),
             "recall": float((hits >= 0.5).mean()),
             "false positives": float((alarms >= 0.5).mean()),
         }
@@ -127,6 +127,13 @@ def identity_terms(seed: int, size: int, texts: int, development: bool) -> Draw:
         marks={"right": _removed(terms), "wrong": _removed(list(others.values()))},
         judge=judge,
     )
+
+
+def _threshold(scores: npt.NDArray[np.floating], data: Labelled) -> float:
+    """The score from which on calling an example positive has the highest F1."""
+    precision, recall, at = precision_recall_curve(data.y == data.positive_index, scores)
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+    return float(at[int(f1[:-1].argmax())])
 
 
 def reasons_of_reviews(seed: int, size: int, texts: int, development: bool) -> Draw:

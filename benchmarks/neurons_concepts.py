@@ -18,7 +18,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +29,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import torch
 
-from benchmarks.concepts import adjectives, of_module, of_null_themes, sentiment
+from benchmarks.concepts import adjectives, decoder_sentiment, of_module, of_null_themes, sentiment
 from benchmarks.inference import inference
 from benchmarks.neurons import puzzles
+from benchmarks.setting import Setting
 from benchmarks.side_by_side import Line, table
 from tracemend.concepts import Tcav
-from tracemend.data import Treebank, read_conllu
+from tracemend.data import read_conllu
 from tracemend.data.reference import reference_folder
-from tracemend.models import LanguageModel, load
+from tracemend.models import load
 from tracemend.neurons import (
     Ablation,
     Composition,
@@ -49,30 +50,6 @@ from tracemend.neurons import (
 from tracemend.runs import read_json, versions, write_json
 
 KEPT = Path(__file__).parent / "results" / "neurons_concepts"
-_MLP = "blocks.2.mlp.hook_post"
-_NOUNS: dict[str, Any] = {"task": "Number", "among": "NOUN"}
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What a part is measured on."""
-
-    model: str
-    site: str
-    train_items: int
-    test_items: int
-    seed: int
-
-    @property
-    def loaded(self) -> tuple[LanguageModel, Treebank]:
-        """The model and the treebank."""
-        return load(self.model), read_conllu(reference_folder("ud_ewt"))
-
-    @property
-    def words(self) -> dict[str, Any]:
-        """Options of the methods on nouns."""
-        return {**_NOUNS, "site": self.site, "seed": self.seed, "train_items": self.train_items,
-                "test_items": self.test_items}  # fmt: skip
 
 
 def rankings(at: Setting) -> list[Line]:
@@ -208,7 +185,7 @@ def puzzle(at: Setting) -> list[Line]:
 
 def explain(at: Setting) -> list[Line]:
     """Sixty neurons in words, with the embedded explainer."""
-    return explained(Explain(site=_MLP, seed=at.seed, ablated=20).run(*at.loaded))
+    return explained(Explain(site=at.mlp, seed=at.seed, ablated=20).run(*at.loaded))
 
 
 def explained(found: ExplanationResult) -> list[Line]:
@@ -227,7 +204,7 @@ def explained(found: ExplanationResult) -> list[Line]:
 def formulas(at: Setting, **other: Any) -> list[Line]:
     """Neurons as formulas of features of words."""
     options: dict[str, Any] = {"neurons": 60, "train_items": 6_500, "test_items": 3_200, "draws": 1} | other
-    method = Composition(site=_MLP, seed=at.seed, **options)
+    method = Composition(site=at.mlp, seed=at.seed, **options)
     found = method.run(*at.loaded)
     own, fresh, dealt = found.metrics, found.controls["random_weights"], found.controls["shuffled"]
     return [
@@ -262,11 +239,12 @@ def formulas_of_tags(at: Setting) -> list[Line]:
 
 def tcav(at: Setting) -> list[Line]:
     """Adjectives and the label positive, at layer 4."""
-    classifier, test, accuracy = sentiment(at.seed)
+    classifier, test, accuracy = sentiment(at.seed) if at.model == "minilm" else decoder_sentiment(at.model, at.seed)
     data = adjectives(test, n=40, seed=at.seed)
-    found = Tcav(label="positive", layers=(2, 4, 5), at=4, seed=at.seed).run(classifier, data)
+    layers = {at.layer(i): i for i in (2, 4, 5)}
+    found = Tcav(label="positive", layers=tuple(layers), at=at.layer(4), seed=at.seed).run(classifier, data)
     of_random = found.table()[found.table()["against"] == "random"]
-    rows: dict[Any, Any] = {(row["concept"], row["layer"]): row for row in of_random.to_dict("records")}
+    rows: dict[Any, Any] = {(row["concept"], layers[row["layer"]]): row for row in of_random.to_dict("records")}
     lines = [Line(name="TCAV, accuracy of the classifier", expected=".79", found=accuracy)]
     said = {("positive adjectives", 2): ".96", ("positive adjectives", 4): ".98; at least .85",
             ("positive adjectives", 5): ".99", ("negative adjectives", 2): ".50",
@@ -367,8 +345,8 @@ def main() -> None:
     """Measure what is missing, keep it, and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("only", nargs="*", choices=[*PARTS, []], help="default: all")
-    parser.add_argument("--model", default="minilm", help="of rankings, gaussian and ablation")
-    parser.add_argument("--site", default="blocks.1.hook_resid_post", help="the same")
+    parser.add_argument("--model", default="minilm", help="of rankings, gaussian, ablation, explain, formulas and tcav")
+    parser.add_argument("--site", default="blocks.1.hook_resid_post", help="of rankings, gaussian and ablation")
     parser.add_argument("--train-items", type=int, default=5_000)
     parser.add_argument("--test-items", type=int, default=1_200)
     parser.add_argument("--seeds", type=int, default=3)

@@ -49,8 +49,8 @@ def main() -> None:
                 seconds = round(time.perf_counter() - began, 1)
                 found[at] = {"settings": _settings(given, name), "figures": figures, "seconds": seconds,
                              "versions": versions()}  # fmt: skip
-                if given.rows:
-                    write_json(given.rows / f"{name}-{seed}.json", found[at])
+                if (path := _path(given, name, seed)) is not None:
+                    write_json(path, found[at])
         rows = [one for one in found if one is not None]
         seconds = sum(one["seconds"] for one in rows)
         print(f"\n{name} ({seconds:.0f} s, seeds {', '.join(map(str, seeds))})")
@@ -68,9 +68,15 @@ def _settings(given: argparse.Namespace, name: str) -> dict[str, Any]:
     return {option: getattr(given, option) for option in SIZES.get(name.partition("-")[0], ())}
 
 
+def _path(given: argparse.Namespace, name: str, seed: int) -> Path | None:
+    """Where the figures of a benchmark and seed are kept."""
+    of = "" if name not in OF_LAYERS or given.model == "minilm" else f"-{given.model}"
+    return given.rows / f"{name}{of}-{seed}.json" if given.rows else None
+
+
 def _kept(given: argparse.Namespace, name: str, seed: int) -> dict[str, Any] | None:
     """What was measured before, of the same settings."""
-    path = given.rows / f"{name}-{seed}.json" if given.rows else None
+    path = _path(given, name, seed)
     if path is None or not path.exists():
         return None
     found: dict[str, Any] = read_json(path)
@@ -104,6 +110,8 @@ BENCHES: dict[str, tuple[Callable[[argparse.Namespace, int], measures.Figures], 
     "untrained": (of_spans.untrained, lines.UNTRAINED, "ud_ewt"),
     "entities": (of_spans.entities, lines.ENTITIES, "gum"),
     "tasks": (of_spans.tasks, lines.TASKS, "pararel"),
+    "edges": (of_spans.edges, lines.EDGES, "gum"),
+    "pronouns": (measures.pronouns, lines.PRONOUNS, "gum"),
     "gap": (measures.gap, lines.GAP, "gap"),
     "facts": (of_prompts.facts, lines.FACTS, "pararel"),
     "heads": (of_attention.heads, lines.HEADS, "ud_ewt"),
@@ -123,6 +131,9 @@ BENCHES: dict[str, tuple[Callable[[argparse.Namespace, int], measures.Figures], 
 }
 # Timings, which no seed changes.
 ONCE = ("extraction",)
+# Those that read layers, of the model that is named.
+OF_LAYERS = ("upos", "mlp", "neighbour", "sentences", "structural", "dependency", "entities", "tasks", "edges", "gap",
+             "pronouns")  # fmt: skip
 # The options that a benchmark's figures hang on.
 SIZES = {
     "blimp": ("pairs",), "marvin": ("pairs",), "facts": ("patterns",), "pruning": ("pruned", "sentences"),
@@ -134,6 +145,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=list(BENCHES), help="default: all")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--model", default="minilm", help=f"of {', '.join(OF_LAYERS)}")
     parser.add_argument("--pairs", type=int, default=2, help="minimal pairs of each paradigm")
     parser.add_argument("--texts", type=int, default=20, help="texts that prompts are tested on")
     parser.add_argument("--sentences", type=int, default=1000, help="that the pruned classifier is tuned on")

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tracemend.data import Splits
+    from tracemend.mend.bench import Bench
     from tracemend.mend.ranking import Arm
     from tracemend.models import LanguageModel
 
@@ -132,7 +133,7 @@ def unit(given: argparse.Namespace, name: str, seed: int, out: Path) -> dict[str
         parts_of = ("prompt",) if preset == "gbair" and given.adapter == "prompt" else ()
         rules = replace(rules, tracin=TracIn(parts=parts_of, precision="bf16"))
         bench = Bench(rules, model, splits, start, first, progress)
-        noise = run.step("noise", bench.estimate)
+        noise = run.step("noise", partial(share_wrong, bench))
         budget = given.candidates or candidates_per_round(noise, len(splits.train), given.rounds)
         result = bench.arm(kind, budget, out / "arms" / arm)
         baseline = run.step("clean", partial(bench.clean, out / "tuning-clean"))
@@ -142,6 +143,11 @@ def unit(given: argparse.Namespace, name: str, seed: int, out: Path) -> dict[str
     summary = run.finish(metrics=found, controls={}, seconds=seconds, noise=noise, budget=budget, set=name, seed=seed)
     write_json(kept(out.parent, name, seed), summary)
     return found
+
+
+def share_wrong(bench: Bench) -> float:
+    """By the confident joint for every arm, whatever ranks, so that all have one budget."""
+    return bench.noise_rate().by_joint
 
 
 def kept(out: Path, name: str, seed: int | str) -> Path:

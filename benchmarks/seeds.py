@@ -40,14 +40,18 @@ def each_seed(parser: argparse.ArgumentParser, seed_of: Seed, summary: Summary) 
     parser.add_argument("--judge", choices=["validation", "test"], default="test", help="validation to choose settings")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
+    settings = {name: value for name, value in vars(given).items() if name not in ("out", "seeds")}
     model, found = load("minilm"), {}
     if given.out is not None and given.out.exists():
-        found = json.loads(given.out.read_text(encoding="utf-8"))["seeds"]
+        kept = json.loads(given.out.read_text(encoding="utf-8"))
+        there = {name: value for name, value in kept["settings"].items() if name != "seeds"}
+        if there != settings:
+            raise SystemExit(f"{given.out} was measured with {there}, not {settings}; name another --out.")
+        found = kept["seeds"]
     for seed in given.seeds:
         if str(seed) not in found:
             found[str(seed)] = seed_of(seed, model, given)
         if given.out is not None:
-            settings = {name: value for name, value in vars(given).items() if name != "out"}
             made = {"settings": settings, "seeds": found, "summary": summary(found)}
             given.out.parent.mkdir(parents=True, exist_ok=True)
             given.out.write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")

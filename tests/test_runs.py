@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import gc
 import json
@@ -19,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tracemend.errors import RunError
-from tracemend.runs import RunDirectory, atomic, fingerprint, read_json, versions, write_json, write_parquet
+from tracemend.runs import RunDirectory, atomic, fingerprint, read_json, versions, write_csv, write_json, write_parquet
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -110,6 +111,23 @@ def test_json_refuses_what_it_cannot_write(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="set cannot be written as JSON"):
         write_json(tmp_path / "v.json", {"s": {1}})
     assert list(tmp_path.iterdir()) == []
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0") | st.sampled_from('\r\n",')),
+        min_size=1,
+    )
+)
+def test_texts_come_back_from_a_csv_as_they_were(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
+    path = tmp_path_factory.mktemp("csv") / "table.csv"
+    write_csv(path, pd.DataFrame({"text": texts, "score": [0.5] * len(texts)}))
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))[1:]
+    assert rows == [[text, "0.5"] for text in texts]
+    again = pd.read_csv(path, keep_default_na=False, dtype={"text": str})
+    assert list(again["text"]) == texts and set(again["score"]) == {0.5}
 
 
 def test_missing_and_damaged_files_are_named_with_the_remedy(tmp_path: Path) -> None:
@@ -236,6 +254,7 @@ def test_a_directory_that_another_process_works_in_is_not_taken(tmp_path: Path) 
     make(tmp_path / "run")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="the system does not list open files")
 def test_no_file_stays_open(tmp_path: Path) -> None:
     folder = Path("/proc/self/fd")

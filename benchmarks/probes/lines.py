@@ -31,6 +31,10 @@ UPOS = [
     Line("word type", ".822"),
     Line("majority", ".161"),
     Line("neighbours of layer 0", ".897"),
+    Line("replaced words layer 0", ".832"),
+    Line("made-up words layer 0", ".293"),
+    Line("replaced words layer 3", ".908"),
+    Line("made-up words layer 3", ".439"),
     Line("compression layer 2", "7.78"),
     Line("compression layer 0", "4.52"),
     Line("compression layer 6", "2.61"),
@@ -89,11 +93,19 @@ ENTITIES = [
     Line("centre, random weights", ""),
 ]  # fmt: skip
 # Van Aken's tasks: the prototype had none of them.
-TASKS = [
-    Line(f"{task}{what}", "not measured" if not what else "")
-    for task in ("relation", "question-type", "evidence")
-    for what in ("", ", best layer", ", layer 0", ", random weights", ", usual label", ", majority",
-                 ", centre of gravity", ", centre, random weights")
+TASKS, EDGES = (
+    [
+        Line(f"{task}{what}", "not measured" if not what else "")
+        for task in tasks
+        for what in ("", ", best layer", ", layer 0", ", random weights", ", usual label", ", majority",
+                     ", centre of gravity", ", centre, random weights")
+    ]
+    for tasks in (("relation", "question-type", "evidence"), ("pos", "constituents", "coreference"))
+)  # fmt: skip
+PRONOUNS = [
+    Line(name, "not measured" if name == "accuracy" else "")
+    for name in ("accuracy", "best layer", "zero shot", "recency", "first mention", "places", "random weights",
+                 "layer 0", "pronouns tested")
 ]  # fmt: skip
 GAP = [
     Line("layer 0", ".517", 0.44, 0.56), Line("layer 2", ".677"), Line("layer 3", ".723", 0.65),

@@ -1,4 +1,7 @@
-"""What is measured of each probe: one function a benchmark, from a seed to figures by name."""
+"""What is measured of each probe: one function a benchmark, from a seed to figures by name.
+
+Every seed has an untrained network of its own. Layers are numbered as in minilm, see :func:`layers_of`.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 
 from tracemend.data import (
@@ -19,9 +23,10 @@ from tracemend.data import (
     read_conllu,
     read_gap,
     read_pairs,
+    read_pronouns,
 )
 from tracemend.models import LanguageModel, load, represent
-from tracemend.models.representations import align, padded
+from tracemend.models.representations import align, layer_count, padded
 from tracemend.probing import (
     CoreferenceProbe,
     LayerProbe,
@@ -48,15 +53,33 @@ def treebank(name: str) -> Treebank:
     return read_conllu(folder_of(name))
 
 
+def steps(model: LanguageModel) -> int:
+    """Layers of the model for one of minilm's, of which there are six."""
+    return (layer_count(model) - 1) // 6
+
+
+def layers_of(model: LanguageModel, *layers: int) -> tuple[int, ...]:
+    """As far up in the model as these are in minilm: its third of six is smollm2's fifteenth of thirty."""
+    return tuple(layer * steps(model) for layer in layers)
+
+
+def by_layer(found: ProbeResult, model: LanguageModel) -> pd.DataFrame:
+    """The table by layer, numbered as in minilm."""
+    rows = found.table()
+    return rows.assign(layer=rows["layer"] // steps(model)).set_index("layer")
+
+
 def upos(given: argparse.Namespace, seed: int) -> Figures:
-    """Part of speech on minilm, linear, with codelengths."""
-    found = LayerProbe(task="upos", seed=seed).run(load("minilm"), treebank("ud_ewt"), cache=given.cache)
-    rows = found.table().set_index("layer")
+    """Part of speech, linear, with codelengths."""
+    model = load(given.model)
+    probe = LayerProbe(task="upos", layers=layers_of(model, *range(7)), random_models=1, seed=seed)
+    found = probe.run(model, treebank("ud_ewt"), cache=given.cache)
+    rows = by_layer(found, model)
     say(found)
     return {
         **{f"accuracy layer {i}": rows["accuracy"][i] for i in rows.index},
         **{f"selectivity layer {i}": rows["selectivity"][i] for i in (0, 2, 4)},
-        "best layer": found.facts["best_layer"],
+        "best layer": found.facts["best_layer"] // steps(model),
         "best": found.metrics["accuracy"],
         "best - layer 6": found.metrics["accuracy"] - rows["accuracy"][6],
         "selectivity 4 - 0": rows["selectivity"][4] - rows["selectivity"][0],
@@ -65,6 +88,8 @@ def upos(given: argparse.Namespace, seed: int) -> Figures:
         "word type": found.controls["word_type"]["accuracy"],
         "majority": found.controls["majority"]["accuracy"],
         "neighbours of layer 0": found.controls["local_context"]["accuracy"],
+        **{f"replaced words layer {i}": rows["replaced"][i] for i in (0, 3)},
+        **{f"made-up words layer {i}": rows["jabberwocky_replaced"][i] for i in (0, 3)},
         "compression layer 2": rows["compression"][2],
         "compression layer 0": rows["compression"][0],
         "compression layer 6": rows["compression"][6],
@@ -78,11 +103,12 @@ def upos(given: argparse.Namespace, seed: int) -> Figures:
 
 def mlp(given: argparse.Namespace, seed: int) -> Figures:
     """The same with a hidden layer of 200."""
-    both = {}
+    both, model = {}, load(given.model)
+    layers = layers_of(model, 0, 2)
     for hidden in (0, 200):
-        probe = LayerProbe(task="upos", hidden=hidden, mdl=False, layers=(0, 2), seed=seed)
-        found = probe.run(load("minilm"), treebank("ud_ewt"), cache=given.cache)
-        both[hidden] = float(found.table().set_index("layer")["selectivity"][2])
+        probe = LayerProbe(task="upos", hidden=hidden, mdl=False, layers=layers, random_models=1, seed=seed)
+        found = probe.run(model, treebank("ud_ewt"), cache=given.cache)
+        both[hidden] = float(by_layer(found, model)["selectivity"][2])
     return {
         "selectivity linear": both[0], "selectivity hidden 200": both[200], "linear - hidden": both[0] - both[200],
     }  # fmt: skip
@@ -90,9 +116,13 @@ def mlp(given: argparse.Namespace, seed: int) -> Figures:
 
 def neighbour(given: argparse.Namespace, seed: int) -> Figures:
     """Which of the 50 most frequent words stands before."""
-    probe = LayerProbe(task="previous-word", mdl=False, train_items=8000, test_items=4000, seed=seed)
-    found = probe.run(load("minilm"), treebank("ud_ewt"), cache=given.cache)
-    rows = found.table().set_index("layer")
+    model = load(given.model)
+    probe = LayerProbe(
+        task="previous-word", layers=layers_of(model, *range(7)), mdl=False, train_items=8000, test_items=4000,
+        random_models=1, seed=seed,
+    )  # fmt: skip
+    found = probe.run(model, treebank("ud_ewt"), cache=given.cache)
+    rows = by_layer(found, model)
     say(found)
     return {
         **{f"layer {i}": rows["accuracy"][i] for i in (0, 2, 4, 6)},
@@ -104,9 +134,13 @@ def neighbour(given: argparse.Namespace, seed: int) -> Figures:
 def sentences(given: argparse.Namespace, seed: int) -> Figures:
     """Tasks of sentences; two of them measure nothing about training."""
     found: dict[str, float] = {}
+    model = load(given.model)
     for task in ("tense", "length", "depth", "voice", "subject-number", "bigram-shift"):
-        probe = LayerProbe(task=task, mdl=False, train_items=3000, test_items=1500, seed=seed)
-        one = probe.run(load("minilm"), treebank("ud_ewt"), cache=given.cache)
+        probe = LayerProbe(
+            task=task, layers=layers_of(model, *range(7)), mdl=False, train_items=3000, test_items=1500,
+            random_models=1, seed=seed,
+        )  # fmt: skip
+        one = probe.run(model, treebank("ud_ewt"), cache=given.cache)
         say(one)
         found |= {
             f"{task}": one.metrics["accuracy"],
@@ -117,18 +151,22 @@ def sentences(given: argparse.Namespace, seed: int) -> Figures:
 
 
 def structural(given: argparse.Namespace, seed: int) -> Figures:
-    """Trees in minilm: Euclidean with a sweep of ranks, and the Poincaré ball."""
-    model, bank = load("minilm"), treebank("ud_ewt")
-    flat = StructuralProbe(ranks=(8, 64), seed=seed).run(model, bank, cache=given.cache)
-    ball = StructuralProbe(geometry="poincare", layers=(0, 3), seed=seed).run(model, bank, cache=given.cache)
+    """Trees: Euclidean with a sweep of ranks, and the Poincaré ball."""
+    model, bank = load(given.model), treebank("ud_ewt")
+    flat = StructuralProbe(ranks=(8, 64), layers=layers_of(model, *range(7)), random_models=1, seed=seed).run(
+        model, bank, cache=given.cache
+    )
+    ball = StructuralProbe(geometry="poincare", layers=layers_of(model, 0, 3), random_models=1, seed=seed).run(
+        model, bank, cache=given.cache
+    )
     say(flat)
-    rows = flat.table()
-    rows = rows[rows["rank"] == 64].set_index("layer")
-    curved = ball.table().set_index("layer")
+    rows = by_layer(flat, model)
+    rows, narrow = rows[rows["rank"] == 64], rows[rows["rank"] == 8]
+    curved = by_layer(ball, model)
     return {
         **{f"uuas layer {i}": rows["uuas"][i] for i in (0, 3, 4, 6)},
         "dspr layer 3": rows["dspr"][3],
-        "rank 8, layer 3": flat.table().query("rank == 8").set_index("layer")["uuas"][3],
+        "rank 8, layer 3": narrow["uuas"][3],
         "chain": flat.controls["chain"]["uuas"],
         "layer 3 - chain": rows["uuas"][3] - flat.controls["chain"]["uuas"],
         "layer 3 - random weights": rows["uuas"][3] - rows["random_weights"].max(),
@@ -186,9 +224,10 @@ def marvin(given: argparse.Namespace, seed: int) -> Figures:
 
 def gap(given: argparse.Namespace, seed: int) -> Figures:
     """Whose pronoun: trained similarity, beside that of the vectors as they are."""
-    folder = folder_of("gap")
-    found = CoreferenceProbe(layers=(0, 2, 3, 4, 6), seed=seed).run(load("minilm"), read_gap(folder), cache=given.cache)
-    rows = found.table().set_index("layer")
+    model, pronouns = load(given.model), read_gap(folder_of("gap"))
+    probe = CoreferenceProbe(layers=layers_of(model, 0, 2, 3, 4, 6), random_models=1, seed=seed)
+    found = probe.run(model, pronouns, cache=given.cache)
+    rows = by_layer(found, model)
     say(found)
     return {
         **{f"layer {i}": rows["accuracy"][i] for i in rows.index},
@@ -199,6 +238,20 @@ def gap(given: argparse.Namespace, seed: int) -> Figures:
         "random weights, least": rows["random_weights"].min(),
         "random weights, most": rows["random_weights"].max(),
         "seconds": found.facts["seconds"],
+    }
+
+
+def pronouns(given: argparse.Namespace, seed: int) -> Figures:
+    """The same of GUM's pronouns, whose candidates are the mentions around them."""
+    model = load(given.model)
+    probe = CoreferenceProbe(layers=layers_of(model, *range(7)), random_models=1, seed=seed)
+    found = probe.run(model, read_pronouns(folder_of("gum")), cache=given.cache)
+    say(found)
+    return {
+        "accuracy": found.metrics["accuracy"],
+        "best layer": found.facts["best_layer"] // steps(model),
+        **{arm.replace("_", " "): of["accuracy"] for arm, of in found.controls.items()},
+        "pronouns tested": found.facts["n_test"],
     }
 
 

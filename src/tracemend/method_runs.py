@@ -12,7 +12,7 @@ import pandas as pd
 from tracemend.errors import RunError, TracemendError
 from tracemend.methods import Method, MethodResult, registry
 from tracemend.progress import EventLog, Progress
-from tracemend.runs import RunDirectory, atomic, read_json
+from tracemend.runs import RunDirectory, atomic, read_json, write_csv
 
 
 class TakenError(RunError):
@@ -81,8 +81,7 @@ def run_kept(
     result = call(EventLog(out / "events.jsonl", progress))
     result.save(out)
     for name, table in {"rows": result.table(), **tables(result)}.items():
-        with atomic(out / f"{name}.csv", "wb") as file:
-            file.write(table.to_csv(index=False, lineterminator="\n").encode())
+        write_csv(out / f"{name}.csv", table)
     with atomic(out / "figure.svg", "wb") as file:
         result.figure().savefig(file, format="svg", metadata={"Date": None})
     run.finish(

@@ -6,6 +6,7 @@ Everything a command makes lies in one directory that can be stopped, resumed, r
 from __future__ import annotations
 
 import contextlib
+import csv
 import errno
 import hashlib
 import json
@@ -34,7 +35,7 @@ SCHEMA = 1
 # Differences of configuration that a message names.
 _SHOWN = 3
 # What a run leaves before its work has begun, and writes anew.
-_BEGUN = frozenset({"config.json", "events.jsonl", "examples.parquet"})
+_BEGUN = frozenset({"config.json", "events.jsonl", "examples.parquet", "seconds.json"})
 _RECORDED = ("tracemend", "torch", "transformers", "peft", "numpy", "pandas", "scikit-learn")
 
 
@@ -150,6 +151,20 @@ def write_parquet(path: Path, table: pd.DataFrame) -> None:
     """Write a Parquet table atomically."""
     with atomic(path, "wb") as file:
         table.to_parquet(file, index=False)
+
+
+def csv_text(table: pd.DataFrame) -> str:
+    """A table as CSV, whose texts any reader gives back as they are.
+
+    All text is quoted: a bare carriage return in a text would end the row for some readers.
+    """
+    return str(table.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC))
+
+
+def write_csv(path: Path, table: pd.DataFrame) -> None:
+    """Write a table as CSV atomically, see :func:`csv_text`."""
+    with atomic(path, "wb") as file:
+        file.write(csv_text(table).encode())
 
 
 def read_json(path: Path) -> Any:

@@ -22,6 +22,7 @@ def test_smooth_embeddings_are_told_from_random_ones() -> None:
     assert lag > 0.99 > shuffled + 0.1
 
 
+@pytest.mark.slow
 def test_minilm_has_smooth_positions() -> None:
     lag, shuffled = position_bands(load("minilm"))
     assert lag == pytest.approx(0.851, abs=0.01) and shuffled == pytest.approx(0.135, abs=0.03)
@@ -46,6 +47,7 @@ def test_rows_and_columns_of_a_banded_kernel() -> None:
     assert even.rows == even.columns == 0
 
 
+@pytest.mark.slow
 def test_training_is_the_same_again_and_leaves_torch_alone() -> None:
     state = torch.random.get_rng_state()
     one, other = (WeightBands.fit("dense", steps=3, batch=4) for _ in range(2))

@@ -136,6 +136,7 @@ def test_activations_stop_where_they_are_asked_for() -> None:
     assert not reached
 
 
+@pytest.mark.slow
 def test_rows_say_what_was_left_out() -> None:
     model = tiny("llama")
     rows = Rewrites.make([{**ROW, "answer": word} for word in ("film", "good", "bad")]).within(DATA.corpus)

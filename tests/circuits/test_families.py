@@ -82,6 +82,7 @@ def mirrored() -> LanguageModel:
     return model
 
 
+@pytest.mark.slow
 def test_neurons_that_exchange_places_are_found_in_a_model() -> None:
     rng = np.random.default_rng(0)
     rows = [["he" if rng.random() < 0.5 else "she", *rng.choice(["is", "was", "the", "very", "film"], 5)]

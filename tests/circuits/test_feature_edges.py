@@ -15,6 +15,7 @@ SMALL, MODEL, DATA = FeatureEdges.tiny()
 LOWER, UPPER = DATA.lower, DATA.upper
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_planted_features_are_found_and_confirmed_by_ablation(seed: int) -> None:
     model, texts, _ = planted("and", seed=seed)

@@ -86,6 +86,7 @@ def test_another_kind_and_another_site() -> None:
     assert found.rows["raises"].eq("").all()
 
 
+@pytest.mark.slow
 def test_tokens_are_of_directions_of_the_stream_alone() -> None:
     """Heads side by side are as wide as the stream, but only W_O makes directions of it of them."""
     model = tiny("llama")

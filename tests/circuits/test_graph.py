@@ -81,6 +81,7 @@ def planted() -> LanguageModel:
     return model
 
 
+@pytest.mark.slow
 def test_a_planted_circuit_is_recovered_and_confirmed() -> None:
     model = planted()
     found = replace(SMALL, shares=(0.15,), draws=5, checked=10, steps=5).run(model, DATA)
@@ -95,6 +96,7 @@ def test_a_planted_circuit_is_recovered_and_confirmed() -> None:
     assert found.metrics["completeness"] == pytest.approx(0, abs=0.05)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_pruning_takes_what_can_go() -> None:
     model = planted()
@@ -115,6 +117,7 @@ def test_pruning_takes_what_can_go() -> None:
     assert not pruned(judge, start, scores, 1e9).any()
 
 
+@pytest.mark.slow
 def test_a_pruned_circuit_stands_beside_others_of_its_size() -> None:
     found = replace(SMALL, shares=(0.5,), prune=30, tau=1e-3).run(planted(), DATA)
     m, c = found.metrics, found.controls
@@ -138,6 +141,7 @@ FOUR = PromptPairs.make(
 )
 
 
+@pytest.mark.slow
 def test_other_pairs_judge_than_those_that_chose() -> None:
     model = tiny("llama")
     how = replace(SMALL, shares=(0.1,), draws=4)
@@ -160,6 +164,7 @@ def test_other_pairs_judge_than_those_that_chose() -> None:
     assert "pairs that chose" not in alone.controls
 
 
+@pytest.mark.slow
 def test_random_circuits_of_a_size_have_a_spread() -> None:
     many = replace(SMALL, draws=4).run(tiny("llama"), DATA).sizes
     one = replace(SMALL, draws=1).run(tiny("llama"), DATA).sizes
@@ -167,6 +172,7 @@ def test_random_circuits_of_a_size_have_a_spread() -> None:
     assert (one[["faithfulness_spread", "completeness_spread"]] == 0).all(axis=None)
 
 
+@pytest.mark.slow
 def test_larger_circuits_hold_smaller_ones() -> None:
     found = replace(SMALL, shares=(1.0, 0.05, 0.2)).run(tiny("llama"), DATA)
     assert found.sizes["share"].tolist() == [0.05, 0.2, 1.0]

@@ -57,6 +57,7 @@ def test_a_phase_change_is_told_from_none() -> None:
     assert "not at once" in _finding(late, [control])
 
 
+@pytest.mark.slow
 def test_checkpoints_are_kept_and_read(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     kept = kept_stages(SMALL, TEXTS, tmp_path / "stages", every=2)
     # Transformers draws a bar for each file that it writes.

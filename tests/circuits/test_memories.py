@@ -33,6 +33,7 @@ def planted(neuron: int = 5) -> tuple[LanguageModel, int]:
     return model, film
 
 
+@pytest.mark.slow
 def test_a_planted_memory_is_read() -> None:
     model, film = planted()
     found = replace(SMALL, keys=64, context=6).run(model, DATA)
@@ -43,6 +44,7 @@ def test_a_planted_memory_is_read() -> None:
     assert int(highest[5]) == film
 
 
+@pytest.mark.slow
 def test_without_the_last_word_a_memory_of_words_is_gone() -> None:
     model, _ = planted()
     # The other keys of the layer are silenced, so that the layer's figure is the planted one's.

@@ -126,6 +126,7 @@ def test_a_model_is_kept_and_read_back(tmp_path: Path) -> None:
         kept_model(replace(SMALL, seed=1), TEXTS, tmp_path / "small")
 
 
+@pytest.mark.slow
 def test_other_models_are_told_apart() -> None:
     _, _, texts = Ngrams.tiny()
     assert any("does not rotate" in said for said in Ngrams(quantile=0.5).run(decoder("gpt2"), texts).findings)

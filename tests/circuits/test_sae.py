@@ -121,6 +121,7 @@ def test_files_that_do_not_fit_are_refused(tmp_path) -> None:
         SparseAutoencoder.read(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "l1"), [("topk", 0.0), ("l1", 2.0)])
 def test_planted_features_are_found_where_pca_finds_none(kind: str, l1: float) -> None:
     """Few features, so that it takes a second; the benchmark does it at full size."""
@@ -154,6 +155,7 @@ def test_the_scale_of_the_activations_does_not_matter() -> None:
     assert torch.allclose(100 * one(x), other(100 * x), atol=1e-2)
 
 
+@pytest.mark.slow
 def test_features_of_a_toy_model_share_dimensions_when_they_are_sparse() -> None:
     dense = ToyModel.fit(features=6, width=2, sparsity=0.0, steps=300, decay=0.7)
     sparse = ToyModel.fit(features=6, width=2, sparsity=0.97, steps=300, decay=1.0)

@@ -18,6 +18,7 @@ from tracemend.models import capture, tiny
 METHOD, MODEL, TEXTS = Units.tiny()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_planted_circuit_is_recovered_and_confirmed_by_ablation(kind: str, seed: int) -> None:
@@ -65,6 +66,7 @@ def test_combinations_by_hand() -> None:
     assert max(noise.values()) < 0.05
 
 
+@pytest.mark.slow
 def test_pairs_are_chosen_on_the_half_that_does_not_judge_them() -> None:
     """On noise the best of many pairs has nothing on the other half, and the control is chosen in the same way."""
     rng = np.random.default_rng(1)

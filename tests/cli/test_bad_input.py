@@ -14,6 +14,8 @@ import torch
 
 from tests.cli.conftest import DARING, FAST, frame, repair_of
 
+pytestmark = pytest.mark.slow
+
 
 def refused(run, *arguments):
     """What is said on standard error of a command that must be refused."""
@@ -55,6 +57,11 @@ class TestTables:
         said = repair_refused(run, frame(), "--positive", "Unsafe")
         assert "the positive label 'Unsafe' is not one of: safe, unsafe; did you mean 'unsafe'?" in said
 
+    def test_labels_that_no_text_tells(self, run):
+        table = frame(80)
+        table["label"] = table["label"].sample(frac=1.0, random_state=0).to_numpy()
+        assert "the labels carry no signal" in repair_refused(run, table)
+
     def test_one_class(self, run):
         said = repair_refused(run, frame().assign(label="safe"))
         assert "all 120 labels in column 'label' of bad.csv are 'safe'" in said
@@ -64,7 +71,7 @@ class TestTables:
         table.loc[[3, 7], "text"] = ["", "   "]
         said = repair_refused(run, table)
         assert "2 of 120 texts in bad.csv are empty: lines 5, 9" in said and "--drop-empty" in said
-        done = run(*repair_of("bad.csv", "out"), "--drop-empty", "--json")
+        done = run(*repair_of("bad.csv", "out"), "--drop-empty", "--validation", "clean", "--json")
         assert "Dropped 2 rows without text (lines 5, 9)." in json.loads(done.stdout)["notes"]
 
     def test_all_texts_the_same(self, run):
@@ -128,7 +135,7 @@ class TestTables:
         table = frame()
         table["text"] += " love" * 100
         table.to_csv("long.csv", index=False)
-        done = run(*repair_of("long.csv", "out"))
+        done = run(*repair_of("long.csv", "out"), "--validation", "clean")
         assert done.exit_code == 0, done.output
         trained = json.loads(Path("out/result.json").read_text("utf-8"))["data"]["sizes"]["train"]
         assert f"{trained} of {trained} training texts were cut to 24 tokens." in done.stdout

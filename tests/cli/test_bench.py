@@ -106,6 +106,7 @@ def test_er_pairs_runs_of_the_same_seed_alone(run, tuned: Path, tmp_path: Path) 
     assert twice.exit_code == 2 and "given twice" in twice.output
 
 
+@pytest.mark.slow
 def test_er_compares_two_arms_on_three_axes(run, tuned: Path, tmp_path: Path) -> None:
     frame(30, flipped=0).to_csv(tmp_path / "new.csv", index=False)
     cases = [{"test": "words", "type": "MFT", "texts": ["love great nice"], "label": "safe"},

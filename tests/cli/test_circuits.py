@@ -79,6 +79,7 @@ def test_repeats_are_drawn_for_the_model(run: Run, llama: Path, tmp_path: Path) 
     assert "random heads" in done.output
 
 
+@pytest.mark.slow
 def test_small_models_are_trained_on_the_spot(run: Run, llama: Path, tmp_path: Path) -> None:
     MarkovSource.draw(symbols=24, rules=0).texts(60).frame.to_csv(tmp_path / "texts.csv", index=False)
     few = ("--data", tmp_path / "texts.csv", "--train-steps", 2, "--length", 8, "--texts", 2, "--quiet")

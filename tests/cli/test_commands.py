@@ -36,6 +36,7 @@ COMMANDS = (
 )
 
 
+@pytest.mark.slow
 def test_help_takes_under_a_second() -> None:
     # Processor time, the best of three: what is measured is the command, not what else the machine does.
     def spent() -> float:
@@ -99,6 +100,7 @@ def test_the_values_of_the_options_are_those_of_the_library():
         assert get_args(given) == get_args(own)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("here")
 def test_a_person_is_asked_and_answers(run):
     options = ("--rank", "trusted", "--fdr", "0.3", "--ask", "3", "--no-warm-start")
@@ -142,9 +144,10 @@ def test_json_is_all_that_stands_on_standard_output(run, folder, repaired):
     assert "report.html" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_input_is_never_changed(run, here):
     before = (here / "noisy.csv").read_bytes()
-    assert run(*repair_of("noisy.csv", "out")).exit_code == 0
+    assert run(*repair_of("noisy.csv", "out"), "--validation", "clean").exit_code == 0
     assert (here / "noisy.csv").read_bytes() == before
 
 
@@ -154,14 +157,16 @@ def test_out_is_named_after_the_file_by_default(run, here):
     assert (here / "runs" / "clean" / "result.json").exists()
 
 
+@pytest.mark.slow
 def test_a_moved_file_with_the_same_data_resumes(run, here, folder):
-    assert run(*repair_of("noisy.csv", "out")).exit_code == 0
+    assert run(*repair_of("noisy.csv", "out"), "--validation", "clean").exit_code == 0
     began = (here / "out" / "result.json").read_bytes()
     shutil.copy(folder / "noisy.csv", here / "elsewhere.csv")
-    assert run(*repair_of("elsewhere.csv", "out")).exit_code == 0
+    assert run(*repair_of("elsewhere.csv", "out"), "--validation", "clean").exit_code == 0
     assert (here / "out" / "result.json").read_bytes() == began
 
 
+@pytest.mark.slow
 def test_the_preset_of_the_paper_traces_what_there_is(run, here):
     done = run(*repair_of("noisy.csv", "out"), "--preset", "gbair", "--candidates", "5")
     assert done.exit_code == 0, done.output
@@ -271,9 +276,11 @@ def test_detect_ranks_the_training_labels_and_measures(run, here):
     table = pd.read_csv(here / "suspects" / "suspects.csv")
     assert table["score"].is_monotonic_decreasing
     assert {"uid", "text", "label", "suggested", "evidence", "truth"} <= set(table)
+    assert table["probability"].between(0, 1).all() and "brier" in result["metrics"]  # validation has the true labels
     assert run("predict", "suspects", "clean.csv", "--quiet").exit_code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("given", "used"), [((), "trace.out-of-fold-loss"), (("--valid", "held.csv"), "trace.consensus")]
 )
@@ -285,6 +292,8 @@ def test_detect_trusts_the_validation_labels_that_it_is_given(run, here, given, 
     done = run(*asked, *FAST, *given, "--out", "suspects")
     assert done.exit_code == 0, done.output
     assert used in done.output
+    assert pd.read_csv(here / "suspects" / "suspects.csv")["probability"].notna().all() == bool(given)
+    assert ("No probability is given" in " ".join(done.output.split())) == (not given)
 
 
 def test_detect_names_the_detectors(run, here):

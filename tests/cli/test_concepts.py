@@ -39,6 +39,7 @@ def files(folder: Path) -> tuple[Path, Path, Path]:
     return one, two, three
 
 
+@pytest.mark.slow
 def test_tcav_of_a_run_is_kept_and_read_back(run: Run, tuned: Path, tmp_path: Path) -> None:
     sets, random, texts = files(tmp_path)
     given = ("concepts", "tcav", "--run", tuned, "--concepts", sets, "--random", random, "--data", texts,
@@ -66,6 +67,7 @@ def test_bad_input_is_one_line_with_a_remedy(run: Run, tuned: Path, tmp_path: Pa
         assert done.exit_code == 2 and said in " ".join(done.output.split()), done.output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["unit", "label"])
 def test_sasc_of_a_unit_and_of_a_label(run: Run, folder: Path, tuned: Path, tmp_path: Path, what: str) -> None:
     pd.DataFrame({"text": tiny_corpus()}).to_csv(tmp_path / "texts.csv", index=False)

@@ -16,13 +16,17 @@ def suspected(run, here):
     given = ("detect", "noisy.csv", "--text", "text", "--label", "label", "--model", "model")
     done = run(*given, *FAST, "--out", "suspects")
     assert done.exit_code == 0, done.output
+    assert "--valid FILE" in " ".join(done.output.split())  # nothing here is trusted, and it says so
     return here / "suspects"
 
 
 def test_a_detect_run_goes_out_and_comes_back(run, here, suspected):
     done = run("export", "suspects", "--to", "argilla", "--out", "review.json", "--top", "5")
     assert done.exit_code == 0 and "review.json" in done.stdout
+    table = pd.read_csv(suspected / "suspects.csv")
+    assert table["probability"].isna().all() and table["score"].notna().all()
     records = json.loads((here / "review.json").read_text("utf-8"))
+    assert all(record["suggestions"]["label"]["score"] is None for record in records)
     assert len(records) == 5 and records[0]["suggestions"]["label"]["agent"] == "trace.out-of-fold-loss"
     for record in records:
         value = record["suggestions"]["label"]["value"]

@@ -50,6 +50,7 @@ def stop_at(monkeypatch, count, error):
     monkeypatch.setattr(EventLog, "note", noted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 4, 6, 12])
 def test_ctrl_c_loses_nothing(run, given, unbroken, monkeypatch, count):
     with monkeypatch.context() as patched:
@@ -62,6 +63,7 @@ def test_ctrl_c_loses_nothing(run, given, unbroken, monkeypatch, count):
     assert metrics("out") == unbroken
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 3, 10, 15])
 def test_a_full_disk_loses_nothing(run, given, unbroken, monkeypatch, count):
     fsync, seen = os.fsync, []
@@ -170,5 +172,5 @@ def test_a_broken_pipe_is_no_fault(folder, tuned):
         " 2>said | head -1",
         shell=True, cwd=folder, capture_output=True, text=True, timeout=120, check=True,
     )  # fmt: skip
-    assert done.stdout.startswith("text,label")
+    assert done.stdout.startswith('"text","label"')
     assert "fault" not in (folder / "said").read_text("utf-8")

@@ -47,6 +47,7 @@ def test_every_field_is_a_flag_with_words(run: Run, name: str, method: type[Meth
             assert f"--{field.name.replace('_', '-')}" in found.output, field.name
 
 
+@pytest.mark.slow
 def test_a_run_is_kept_read_back_and_predicted_from(run: Run, folder: Path, posts: Path, tmp_path: Path) -> None:
     words = tmp_path / "words.txt"
     words.write_text("please\n", encoding="utf-8")
@@ -78,6 +79,7 @@ def test_rationales_of_a_file(run: Run, folder: Path, posts: Path, tmp_path: Pat
     assert "plausibility" in done.output and "training texts carry marks" in done.output
 
 
+@pytest.mark.slow
 def test_a_refused_command_leaves_its_folder_free(run: Run, folder: Path, posts: Path, tmp_path: Path) -> None:
     spans = pd.DataFrame({"text": pd.read_csv(posts)["text"]}).assign(start=0, end=lambda f: f["text"].str.len())
     spans.to_json(tmp_path / "spans.jsonl", orient="records", lines=True)
@@ -91,6 +93,7 @@ def test_a_refused_command_leaves_its_folder_free(run: Run, folder: Path, posts:
     assert taken.exit_code == 2 and "belongs to another run" in taken.output
 
 
+@pytest.mark.slow
 def test_shortcuts_are_kept_and_read_back(run: Run, folder: Path, posts: Path, tmp_path: Path) -> None:
     out, more = tmp_path / "run", ("--head", 0.5, "--steps", 2, "--max-steps", 4, "--judged", 1)
     given = ("mend", "shortcuts", posts, *COLUMNS, *FAST, *more, "--model", folder / "model", "--out", out, "--json")
@@ -110,6 +113,7 @@ def test_shortcuts_are_kept_and_read_back(run: Run, folder: Path, posts: Path, t
     assert predicted.exit_code == 0, predicted.output
 
 
+@pytest.mark.slow
 def test_robustness_is_kept_and_read_back(run: Run, folder: Path, posts: Path, tmp_path: Path) -> None:
     out, more = tmp_path / "run", ("--similarity", -1, "--apart", 0.5, "--copies", 1)
     given = ("mend", "robustness", posts, *COLUMNS, *FAST, *more, "--model", folder / "model", "--out", out, "--json")

@@ -37,6 +37,7 @@ def test_every_field_is_a_flag(run: Run, name: str) -> None:
         assert f"--{field.name.replace('_', '-')}" in found.output, field.name
 
 
+@pytest.mark.slow
 def test_a_run_is_kept_and_read_back(run: Run, tmp_path: Path) -> None:
     model = tiny("bert")
     model.network.save_pretrained(tmp_path / "bert")
@@ -71,6 +72,7 @@ def test_explained_units_are_kept_as_coloured_text(run: Run, tmp_path: Path) -> 
     assert json.loads(run(*given).stdout) == result and (tmp_path / "run" / "units.html").read_text() == page
 
 
+@pytest.mark.slow
 def test_units_of_a_tuned_classifier_are_taken_and_read_back(run: Run, tuned: Path, here: Path) -> None:
     given = (
         "neurons",
@@ -150,6 +152,7 @@ def planted(tmp_path: Path) -> tuple[Path, Path, Path]:
     return tmp_path / "bert", tmp_path / "nouns.conllu", tmp_path / "sae"
 
 
+@pytest.mark.slow
 def test_a_feature_of_an_autoencoder_is_a_unit(run: Run, planted: tuple[Path, Path, Path], tmp_path: Path) -> None:
     model, bank, sae = planted
     given = ("--data", bank, "--model", model, "--sae", sae, "--quiet", "--json")
@@ -176,6 +179,7 @@ def test_a_feature_of_an_autoencoder_is_a_unit(run: Run, planted: tuple[Path, Pa
     assert result["metrics"]["loss_rise"] > 5 * abs(result["controls"]["random"]["loss_rise"]) > 0
 
 
+@pytest.mark.slow
 def test_features_explained_by_sasc(run: Run, planted: tuple[Path, Path, Path], tmp_path: Path) -> None:
     model, _, sae = planted
     done = run("concepts", "sasc", "--model", model, "--sae", sae, "--unit", UNIT, "--data", tmp_path / "nowhere.csv")
@@ -200,6 +204,7 @@ def test_an_autoencoder_of_another_site_is_refused(run: Run, planted: tuple[Path
     assert done.exit_code == 2 and "give --site as well" in " ".join(done.output.split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("given", "said"),
     [
@@ -217,6 +222,7 @@ def test_options_that_mean_nothing_are_refused(run: Run, given: tuple[str, ...],
     assert done.exit_code == 2 and said in " ".join(done.output.split())
 
 
+@pytest.mark.slow
 def test_another_layer_or_seed_without_a_name_is_another_run(run: Run, tuned: Path, here: Path) -> None:
     given = ("neurons", "compose", "--run", tuned, "--neurons", 2, "--length", 1, "--edited", 1, "--quiet")
     for further, folder in (((), ""), (("--seed", 1), "-2"), (("--site", "blocks.0.mlp.hook_post"), "-3")):

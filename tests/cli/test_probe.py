@@ -53,6 +53,7 @@ def test_attention(run, folder, trees, tmp_path, name, options):
     assert json.loads(again.stdout)["metrics"] == result["metrics"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["coreference", "head-coreference"])
 def test_pronouns_told_by_their_files_are_trained_on_others(run, folder, tmp_path, name):
     head = "ID\tText\tPronoun\tPronoun-offset\tA\tA-offset\tA-coref\tB\tB-offset\tB-coref\tURL\n"
@@ -99,6 +100,7 @@ def test_spans_are_made_of_facts_and_of_rationales(run, folder, tmp_path, task):
     assert result["config"]["task"] == task and "centre_of_gravity" in result["controls"]["random_weights"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["pos", "constituents", "coreference"])
 def test_spans_are_made_of_a_treebank(run, folder, tmp_path, task):
     blocks, trees = [], []
@@ -123,6 +125,7 @@ def test_spans_are_made_of_a_treebank(run, folder, tmp_path, task):
     assert result["config"]["task"] == task and result["config"]["expected_layer"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -150,6 +153,7 @@ def test_labelled_texts_are_probed_by_layer(run, folder, tmp_path):
     assert wrong.exit_code == 2 and "leave --task out" in " ".join(wrong.output.split())
 
 
+@pytest.mark.slow
 def test_heads_are_taken_from_the_classifier_of_a_run(run, tuned, folder, tmp_path):
     out = tmp_path / "run"
     done = run("probe", "head-pruning", "--run", tuned, "--data", folder / "clean.csv", "--label", "label",
@@ -174,6 +178,7 @@ def test_prompts(run, folder, tmp_path):
     assert "zero-shot" in done.stdout and "nonsense" in done.stdout
 
 
+@pytest.mark.slow
 def test_prompts_are_searched_for(run, tmp_path):
     model = tiny("gpt2")
     model.network.save_pretrained(tmp_path / "model")

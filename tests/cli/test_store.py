@@ -16,6 +16,7 @@ def finished(tuned, tmp_path):
     return tmp_path / "run"
 
 
+@pytest.mark.slow
 def test_build_info_verify(run, finished):
     built = run("store", "build", finished, "--shard-rows", 10, "--quiet")
     assert built.exit_code == 0, built.output
@@ -39,6 +40,7 @@ def test_build_info_verify(run, finished):
     assert shard.read_bytes() == raw
 
 
+@pytest.mark.slow
 def test_another_configuration_is_named(run, finished):
     assert run("store", "build", finished, "--checkpoints", "last", "--quiet").exit_code == 0
     done = run("store", "build", finished, "--dtype", "float32", "--quiet")

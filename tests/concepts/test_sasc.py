@@ -181,6 +181,7 @@ def test_a_planted_unit_is_found():
     assert found.metrics["low"] > 1 > max(found.facts["direction_scores"])
 
 
+@pytest.mark.slow
 def test_random_directions_are_scored_beside_and_do_not_hang_on_the_function():
     method, module, corpus = Sasc.tiny()
     found = replace(method, directions=2).run(module, corpus)

@@ -84,6 +84,7 @@ def test_no_parameter_gets_a_gradient():
     assert all(p.grad is None for p in classifier.network.parameters())
 
 
+@pytest.mark.slow
 def test_a_planted_concept_is_found_and_its_opposite_is_not(praised):
     found = Tcav(at=2, layers=(2,), examples=20, random_concepts=2).run(praised, tiny_concepts())
     row = found.rows[(found.rows["concept"] == "praise") & (found.rows["against"] == "random")].iloc[0]
@@ -101,6 +102,7 @@ def test_a_concept_is_counted_with_the_random_ones():
     assert as_far(0.1, [0.1, 0.3, 0.0]) == pytest.approx(3 / 4)
 
 
+@pytest.mark.slow
 def test_an_untrained_network_shows_nothing():
     """The sheet's control: a head that learnt nothing, over a network that learnt nothing."""
     found = Tcav(at=1, layers=(1,), examples=20).run(untuned("bert", "head"), tiny_concepts())
@@ -112,6 +114,7 @@ def test_an_untrained_network_shows_nothing():
     assert untrained["score praise"] != found.metrics["score praise"]
 
 
+@pytest.mark.slow
 def test_few_random_concepts_show_nothing_and_it_is_said(praised):
     found = Tcav(at=2, layers=(2,), examples=20, random_concepts=2).run(praised, tiny_concepts())
     assert found.rows["significant"].any() and not found.rows["shown"].any()
@@ -121,6 +124,7 @@ def test_few_random_concepts_show_nothing_and_it_is_said(praised):
     assert enough["shown"].all()
 
 
+@pytest.mark.slow
 def test_a_result_comes_back_with_its_draws(praised, tmp_path):
     found = Tcav(at=2, layers=(2,), examples=20, random_concepts=2).run(praised, tiny_concepts())
     back = TcavResult.load(found.save(tmp_path))
@@ -130,6 +134,7 @@ def test_a_result_comes_back_with_its_draws(praised, tmp_path):
     assert counts == {"concept": 40, "random": 20, "random concept": 40, "random pair": 40, "relative": 40}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["gpt2", "t5"])
 def test_an_untuned_model_that_writes_is_asked_by_its_words(architecture):
     classifier, called, print_of = classifier_of(None, tiny(architecture), ["bad", "good"])

@@ -97,6 +97,7 @@ def test_no_scenario_crosses_splits(everything):
     assert everything["group"].notna().all()
 
 
+@pytest.mark.slow
 def test_no_near_duplicate_crosses_splits(splits):
     grams = {
         name: [five_grams(f"{text} {reply}") for text, reply in part.pairs] for name, part in parts(splits).items()

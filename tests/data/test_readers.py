@@ -206,6 +206,31 @@ def test_labels_and_texts_that_cannot_be_used(save):
     refused(save("f.csv", "comment,toxic,author\na,1,\nb,0,\n"), "group column", group="author")
 
 
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (["Bad", "bad"], ["'Bad' in row 0", "'bad' in row 1", "label_names"]),
+        (["bad", "bad\u200b"], [r"'bad\u200b' in row 1", "invisible characters"]),
+        (["not  bad", "not\u00a0bad"], [r"'not\xa0bad'"]),
+        (["sch\u00f6n", "scho\u0308n"], [r"'sch\xf6n'", r"'scho\u0308n'"]),
+        (["STRASSE", "straße"], ["'STRASSE'", "'straße'"]),
+    ],
+)
+def test_one_label_in_two_spellings(labels, said):
+    frame = pd.DataFrame({"comment": list("abcd"), "toxic": [*labels, "good", "good"]})
+    refused(frame, *said)
+    assert read(frame, text="comment", label="toxic", label_names=[*labels, "good"]).labels == (*labels, "good")
+    clean = frame.assign(toxic=["good", "ill"] * 2, truth=frame["toxic"])
+    with pytest.raises(DataError, match="column 'truth'"):
+        read(clean, text="comment", label="toxic", truth="truth")
+
+
+def test_labels_that_only_look_alike_are_different():
+    labels = ["not bad", "notbad", "x2", "x²", "+1", "-1"]
+    frame = pd.DataFrame({"comment": [f"text {i}" for i in range(12)], "toxic": labels * 2})
+    assert set(read(frame, text="comment", label="toxic").labels) == set(labels)
+
+
 def test_hub_name_that_cannot_be_had():
     refused("nobody/nothing-there", "there is no file", "'nobody/nothing-there'", "network")
     refused("hub:nobody/nothing-there:test", "split 'test'")

@@ -36,6 +36,7 @@ def messy(seed, n=120, groups=30):
     return Labelled.make(texts, rng.choice(["bad", "good"], size=n), groups=owners)
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10_000))
 def test_nothing_crosses_made_splits(seed):
@@ -62,6 +63,7 @@ def test_near_duplicates_are_exact(texts, threshold):
     assert {tuple(pair) for pair in near_duplicates(texts, threshold).tolist()} == brute
 
 
+@pytest.mark.slow
 def test_shares_and_strata_are_kept():
     rng = np.random.default_rng(0)
     texts = [words(rng, 20) for _ in range(1000)]
@@ -76,6 +78,7 @@ def test_shares_and_strata_are_kept():
     assert make_splits(data, test_share=0).test is None
 
 
+@pytest.mark.slow
 def test_five_thousand_rows_with_templates_take_seconds():
     rng = np.random.default_rng(0)
     made = ["".join(rng.choice(list("abcdefghijklmno"), size=6)) for _ in range(3000)]

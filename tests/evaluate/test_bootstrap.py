@@ -133,6 +133,51 @@ def test_share_is_not_claimed_within_seed_noise() -> None:
     assert found.gap_low < 0 < found.gap_high
 
 
+def test_the_ends_of_the_share_are_where_a_paired_t_test_turns() -> None:
+    from scipy import stats
+
+    clean, corrupted = np.array([0.90, 0.93, 0.91, 0.95]), np.array([0.70, 0.78, 0.74, 0.72])
+    repaired = np.array([0.86, 0.87, 0.88, 0.84])
+    found = recovered_share(clean, corrupted, repaired)
+    for end in (found.low, found.high):
+        left = (repaired - corrupted) - end * (clean - corrupted)
+        assert stats.ttest_1samp(left, 0.0).pvalue == pytest.approx(0.05)
+    assert found.low < found.share < found.high
+    np.testing.assert_allclose(
+        (found.gap_low, found.gap_high), stats.ttest_1samp(clean - corrupted, 0.0).confidence_interval()
+    )
+
+
+def test_the_interval_of_few_seeds_covers_as_often_as_it_says() -> None:
+    # The percentile bootstrap of five seeds covered 85 %.
+    rng = np.random.default_rng(0)
+    covered = []
+    for _ in range(600):
+        gap, noise = rng.normal(0.15, 0.03, 5), rng.normal(0, 0.03, 5)
+        found = recovered_share(0.7 + gap, np.full(5, 0.7), 0.7 + 0.6 * gap + noise)
+        covered.append(found.low <= 0.6 <= found.high)
+    assert 0.93 <= np.mean(covered) <= 0.97
+
+
+def test_seeds_of_several_sets_are_averaged_within_them_first() -> None:
+    clean, corrupted = np.array([0.9, 0.92, 0.94, 0.8, 0.85]), np.array([0.7, 0.71, 0.72, 0.65, 0.6])
+    repaired, sets = np.array([0.85, 0.87, 0.86, 0.75, 0.8]), ["a", "a", "a", "b", "c"]
+    found = recovered_share(clean, corrupted, repaired, clusters=sets)
+    means = [np.array([part[:3].mean(), part[3], part[4]]) for part in (clean, corrupted, repaired)]
+    by_means = recovered_share(*means)
+    assert (found.share, found.low, found.high) == pytest.approx((by_means.share, by_means.low, by_means.high))
+    assert (found.seeds, found.sets) == (5, 3)
+    one = recovered_share(clean, corrupted, repaired, clusters=["a"] * 5)
+    assert one == recovered_share(clean, corrupted, repaired) and one.sets == 1
+    with pytest.raises(TracemendError, match="2 groups for 5 seeds"):
+        recovered_share(clean, corrupted, repaired, clusters=["a", "b"])
+
+
+def test_a_gap_within_the_noise_of_sets_says_so() -> None:
+    found = recovered_share([0.9, 0.9, 0.8, 0.8], [0.7, 0.7, 0.79, 0.79], [0.8] * 4, clusters=["a", "a", "b", "b"])
+    assert np.isnan(found.share) and found.reason is not None and "over 2 sets" in found.reason
+
+
 def test_one_seed_has_a_share_but_no_interval() -> None:
     found = recovered_share([0.9], [0.7], [0.8])
     assert found.share == pytest.approx(0.5) and np.isnan(found.low)

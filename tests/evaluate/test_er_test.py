@@ -109,6 +109,7 @@ def made_up(values: np.ndarray) -> list[ErTest]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["normal", "of 20 cases"])
 def test_noise_is_seldom_called_better_or_worse(kind):
     rng, claimed, families = np.random.default_rng(0), 0, 100

@@ -87,6 +87,8 @@ def test_the_most_is_the_upper_end_and_never_more_than_there_are() -> None:
     assert of(0.0, low=0.0, high=0.0).most == 0
     assert NoiseRate.of(of(0.2).facts) == of(0.2)
     assert "20.0% " in of(0.2).sentence and "at most 30 of 100" in of(0.2).sentence
+    given = of(0.2).sentence_given(1.0, 100)
+    assert "20.0% " in given and "100.0%, holds" in given and "at most 100 of 100" in given
 
 
 def test_noise_above_one_half_is_refused_with_a_remedy() -> None:

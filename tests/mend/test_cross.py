@@ -98,6 +98,18 @@ def test_trolls_give_themselves_away() -> None:
     assert np.mean(gains) > 0.05
 
 
+@pytest.mark.parametrize("shares", [(0.5, 0.5), (0.9, 0.1), (0.5, 0.3, 0.2)])
+def test_where_texts_tell_nothing_labels_stay(shares: tuple[float, ...]) -> None:
+    rng = np.random.default_rng(0)
+    y, x = rng.choice(len(shares), 300, p=shares), rng.normal(size=(300, 100))
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    for groups in (None, np.repeat(np.arange(60), 5).tolist()):
+        found = cross_posterior(x, y, len(shares), groups=groups)
+        assert not found.told and not found.wrong.any() and (found.posterior.argmax(axis=1) == y).all()
+    told, truth = blobs(300)
+    assert cross_posterior(told, flipped(truth, 0.3, 2)[0], 2).told
+
+
 def test_the_same_data_give_the_same_posterior() -> None:
     x, truth = blobs(80)
     y, _ = flipped(truth, 0.2, 2)

@@ -158,6 +158,7 @@ def test_no_decision_at_all(tmp_path: Path) -> None:
 KINDS = st.sampled_from(["label", "remove", "keep"])
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5), KINDS, st.sampled_from("xyz"), st.integers(1, 3)), max_size=12))
 def test_undoing_everything_applied_is_the_identity(steps: list[tuple[int, Any, str, int]]) -> None:

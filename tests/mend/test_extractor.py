@@ -139,6 +139,7 @@ def test_losses_are_what_they_say() -> None:
         plausibility_loss("norm", scores, targets)
 
 
+@pytest.mark.slow
 def test_an_extractor_learns_which_words_are_the_reason(splits: Splits) -> None:
     """On texts that it was not tuned on, against marks of other words; and nothing of it is left in the classifier."""
     tuning = replace(QUICK, epochs=12, rank=4, learning_rate=1e-2)
@@ -174,6 +175,7 @@ def test_an_extractor_learns_which_words_are_the_reason(splits: Splits) -> None:
     assert hits(kept[0]) >= max(0.8, before + 0.3)
 
 
+@pytest.mark.slow
 def test_a_run_with_a_separate_extractor_goes_on_where_it_stopped(splits: Splits, tmp_path: Path) -> None:
     method = Regularise(
         criterion="bce", extractor="separate", strength=1.0, comprehensiveness=0.5, sufficiency=0.5, checked=3,

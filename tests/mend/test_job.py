@@ -30,7 +30,7 @@ def frame():
     rows = []
     for i in range(120):
         truth = ("safe", "unsafe")[i % 2]
-        text = f"{' '.join(rng.choice(words[truth], 3))} {rng.integers(10**9)}"
+        text = f"{' '.join(rng.choice(words[truth], 3))} {i}"
         label = ("safe", "unsafe")[(i + (rng.random() < 0.25)) % 2]
         rows.append({"comment": text, "toxic": label, "right": truth, "likes": i})
     return pd.DataFrame(rows)
@@ -48,6 +48,7 @@ def out(frame, model, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_it_repairs_a_data_frame_and_keeps_nothing(frame, model):
     before = frame.copy()
     found = tracemend.repair(frame, text="comment", label="toxic", model=model, **FAST)
@@ -57,6 +58,7 @@ def test_it_repairs_a_data_frame_and_keeps_nothing(frame, model):
     pd.testing.assert_frame_equal(frame, before)
 
 
+@pytest.mark.slow
 def test_labels_of_one_column_are_not_trusted_to_judge_each_other(frame, model, tmp_path):
     """Without labels that are known to be better, none is taken for right; a person may say otherwise."""
     common = {"text": "comment", "label": "toxic", "model": model, **FAST}
@@ -213,6 +215,7 @@ def test_another_model_is_refused(out):
         Predictor.load(out, model=tiny("bert", seed=1))
 
 
+@pytest.mark.slow
 def test_the_demo_is_the_same_job(model, tmp_path, monkeypatch):
     # A tiny model and a tenth of the demo set: that the job holds together. Its figures come from benchmarks/.
     monkeypatch.setattr("tracemend.mend.job.load", lambda name: model)

@@ -258,6 +258,7 @@ def write_without_end(path: Path) -> None:
             ledger.add([Decision(uid=f"{i}-{j}", kind="remove", evidence=evidence) for j in range(5)])
 
 
+@pytest.mark.slow
 def test_a_kill_in_mid_write_leaves_whole_batches(path: Path) -> None:
     seen = 0
     for wait in (0.0, 0.013, 0.031, 0.1):
@@ -290,6 +291,7 @@ def test_a_kill_in_mid_write_leaves_whole_batches(path: Path) -> None:
 KINDS = st.sampled_from(["label", "remove", "keep", "ask", "comment"])
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     st.lists(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +13,10 @@ import pytest
 from tests.mend.conftest import planted, quick
 from tracemend.data import Splits
 from tracemend.data.splits import LEAST
-from tracemend.errors import TuningError
-from tracemend.mend import Repair, rounds
-from tracemend.mend.rounds import measure
+from tracemend.errors import TraceError, TuningError
+from tracemend.mend import Ledger, Repair, rounds
+from tracemend.mend.bounds import NoiseRate
+from tracemend.mend.rounds import ArmResult, measure
 from tracemend.models import tiny
 from tracemend.progress import Progress
 from tracemend.trace import TracIn
@@ -27,6 +30,7 @@ class Nothing(Progress):
         raise AssertionError(f"{task} was begun")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("action", ["remove", "relabel"])
 def test_a_budget_above_the_training_set_leaves_examples_of_every_label(action: Any) -> None:
     splits = planted(60)
@@ -54,6 +58,7 @@ def test_the_trusted_fit_refuses_what_is_no_cosine(tracin: TracIn) -> None:
         quick(tracin=tracin).run(tiny("bert"), planted(60), progress=Nothing())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", ["votes", "mean", "weighted"])
 def test_other_rankings_take_any_kernel(rank: Any) -> None:
     plain = TracIn(normalise_train=False, normalise_query=False)
@@ -61,6 +66,7 @@ def test_other_rankings_take_any_kernel(rank: Any) -> None:
     assert len(found.rows) > 0
 
 
+@pytest.mark.slow
 def test_rounds_that_did_not_help_are_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
     def worse(tuned: Tuned, splits: Splits) -> dict[str, dict[str, float]]:
         return {name: {**found, "ap": found["ap"] - 1} for name, found in measure(tuned, splits).items()}
@@ -70,3 +76,67 @@ def test_rounds_that_did_not_help_are_told_as_such(monkeypatch: pytest.MonkeyPat
     assert found.metrics["rounds"] == 0 and found.verdict is not None and not len(found.rows)
     assert found.verdict.recommended == "original"
     assert found.verdict.sentence.startswith("No round was better on validation than the start (")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("labels", [2, 3])
+@pytest.mark.parametrize("changes", [{}, {"rank": "votes"}, {"rank": "mean", "drivers": "all", "noise": 0.3}])
+def test_validation_labels_that_are_all_wrong_are_refused_by_every_rank(labels: int, changes: dict[str, Any]) -> None:
+    splits = planted(200 * labels, labels=labels, wrong=0.1)
+    part = splits.validation
+    wrong = {uid: part.labels[(y + 1) % labels] for uid, y in zip(part.uid, part.y, strict=True)}
+    rules = quick(rounds=1, controls=(), tuning={"epochs": 1}, **changes)
+    with pytest.raises(TraceError, match=r"labels are estimated to be wrong.*carry no signal.*--validation noisy"):
+        rules.run(tiny("bert"), replace(splits, validation=part.relabelled(wrong)))
+
+
+@pytest.mark.slow
+def test_a_label_that_is_nearly_gone_is_told_in_notes_and_ledger(tmp_path: Path) -> None:
+    splits = planted(160, wrong=0)
+    train = splits.train.take([i for i, y in enumerate(splits.train.y) if y == splits.labels.index("good")])
+    turned = train.relabelled(dict.fromkeys(train.uid[: LEAST + 2], "bad"))
+    rules = quick(action="remove", candidates=1000, rounds=2, stop="fixed", controls=())
+    found = rules.run(tiny("bert"), splits.with_train(turned), out=tmp_path / "run")
+    assert found.repaired is not None
+    left = int((found.repaired.frame["label"] == "bad").sum())
+    assert left == LEAST
+    notes = json.loads((tmp_path / "run" / "result.json").read_text("utf-8"))["notes"]
+    said = next(note for note in notes if "labelled 'bad'" in note)
+    assert f"Of {LEAST + 2} training examples labelled 'bad' {LEAST} are left. {LEAST} of them were suspected" in said
+    with Ledger(tmp_path / "run" / "ledger.sqlite") as ledger:
+        kept = [d for d in ledger.state().values() if d.kind == "keep"]
+    assert len(kept) == LEAST and all(d.old == "bad" and "one of the last" in d.evidence["reason"] for d in kept)
+    assert any("Up to 1000 examples in each of 2 rounds" in note for note in notes)
+
+
+def arm_of(train: Any, **changes: Any) -> ArmResult:
+    empty: Any = None
+    return ArmResult(**{"curve": empty, "decisions": empty, "train": train, "tuned": empty, "chosen": 1,
+                        "suspicion": np.zeros(1), **changes})  # fmt: skip
+
+
+def test_the_notes_name_the_bound_that_holds() -> None:
+    train, rate = planted(60, wrong=0).train, NoiseRate(rate=0.27, low=0.23, high=0.3, joint=0.46, n=160)
+    consensus = {"rank": "consensus", "rounds": 1}
+
+    def notes(cap: int | None, **changes: Any) -> list[str]:
+        rules = quick(**{**consensus, **changes})
+        return rules._notes(rate if rules.by_posterior else None, cap, arm_of(train), train)
+
+    assert len(notes(48)) == 1 and "so at most 48 of 160 are acted on" in notes(48)[0]
+    given = notes(160, noise=1.0)
+    assert len(given) == 1 and "100.0%" in given[0] and "at most 160 of 160 are acted on" in given[0]
+    many = notes(48, candidates=100_000)
+    assert len(many) == 2 and "Up to 100000 examples in each of 1 rounds" in many[1] and "at most 48 are" in many[1]
+    assert len(notes(48, candidates=48)) == 1
+    (influence,) = notes(None, rank="votes", candidates=100_000)
+    assert f"there are {len(train)} in all" in influence and not notes(None, rank="votes")
+
+
+def test_a_label_of_which_there_never_was_more_is_no_news() -> None:
+    train = planted(60, wrong=0).train
+    bad = [i for i, y in enumerate(train.y) if train.labels[y] == "bad"]
+    few = train.take([i for i in range(len(train)) if i not in bad[LEAST:]])
+    assert quick()._nearly_gone(arm_of(few), few) == [] == quick()._nearly_gone(arm_of(train), train)
+    (told,) = quick()._nearly_gone(arm_of(few), train)
+    assert f"labelled 'bad' {LEAST} are left. Look" in told

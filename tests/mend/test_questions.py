@@ -44,12 +44,18 @@ def test_what_was_asked_is_read_back_once_it_is_answered(train: Labelled, tmp_pa
     assert {d["actor"] for d in made} == {"person"} and {d["round"] for d in made} == {0}
 
 
+def test_answers_that_a_spreadsheet_saved_with_semicolons_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "questions.csv"
+    path.write_bytes('uid;text;answer\r\na-0;"no; go, away";safe\r\nb-0;x, y;\r\n'.encode("utf-8-sig"))
+    assert read_answers(path, labels=("safe", "unsafe")) == {"a-0": "safe"}
+
+
 def test_bad_answers(train: Labelled, tmp_path: Path) -> None:
     path = tmp_path / "answers.csv"
     with pytest.raises(DataError, match="does not exist"):
         read_answers(path)
-    path.write_text("uid;answer\nx;safe\n", "utf-8")
-    with pytest.raises(DataError, match="has no column 'uid', only uid;answer"):
+    path.write_text("uid|answer\nx|safe\n", "utf-8")
+    with pytest.raises(DataError, match=r"has no column 'uid', only uid\|answer"):
         read_answers(path)
     path.write_text("uid,answer\nx,saffe\n", "utf-8")
     with pytest.raises(DataError, match="did you mean 'safe'"):
@@ -58,10 +64,10 @@ def test_bad_answers(train: Labelled, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="answers x with 'safe' and with 'unsafe'"):
         read_answers(path)
     path.write_bytes(b"uid,answer\nx,\xff\xfe\n")
-    with pytest.raises(DataError, match="cannot be read as CSV"):
+    with pytest.raises(DataError, match="not UTF-8"):
         read_answers(path)
     path.write_text("", "utf-8")
-    with pytest.raises(DataError, match="cannot be read as CSV"):
+    with pytest.raises(DataError, match="is empty"):
         read_answers(path)
     with pytest.raises(DataError, match=r"1 of 1 answers .*same file and --seed"):
         answered(train, {"nobody-0": "safe"})

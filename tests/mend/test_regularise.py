@@ -67,6 +67,7 @@ def response(classifier: TextClassifier, data: Labelled, word: str) -> float:
     return float(np.mean(found))
 
 
+@pytest.mark.slow
 def test_marks_bear_on_the_marked_words_and_on_no_others(splits: Splits) -> None:
     """A random network learns what it is asked, on texts that it was not tuned on."""
     tuning = Tuning(epochs=6, batch_size=16, rank=4, max_length=24, learning_rate=5e-3, precision="fp32")
@@ -79,6 +80,7 @@ def test_marks_bear_on_the_marked_words_and_on_no_others(splits: Splits) -> None
     assert found["please"] < 0.2 * found[None] and found["please"] < 0.5 * found["so"]
 
 
+@pytest.mark.slow
 def test_a_word_that_should_matter_comes_further_up(splits: Splits) -> None:
     """By integrated gradients, on texts that it was not tuned on; against no mark and a mark on another word."""
     tuning = Tuning(epochs=6, batch_size=16, rank=4, max_length=24, learning_rate=5e-3, precision="fp32")
@@ -90,6 +92,7 @@ def test_a_word_that_should_matter_comes_further_up(splits: Splits) -> None:
     assert ranks["people"] <= min(ranks[None], ranks["film"]) - 1
 
 
+@pytest.mark.slow
 def test_a_rationale_makes_its_words_count(splits: Splits) -> None:
     """Against the same number of other words of each text."""
     rationales = spans_of(splits.train) | spans_of(splits.verdict)
@@ -101,6 +104,7 @@ def test_a_rationale_makes_its_words_count(splits: Splits) -> None:
     assert "150 of 192 training texts carry marks." in result.notes
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on(splits: Splits, tmp_path: Path) -> None:
     method = Regularise(remove=("please",), checked=4, tuning=QUICK)
     whole = method.run(tiny("bert"), splits, out=tmp_path)
@@ -201,6 +205,7 @@ def test_the_seed_is_that_of_the_tuning(method: Any) -> None:
     assert replace(method(tuning=Tuning(epochs=2, seed=5)), seed=4).tuning == Tuning(epochs=2, seed=4)
 
 
+@pytest.mark.slow
 def test_other_seeds_tune_other_weights() -> None:
     method, model, splits = Regularise.tiny()
     found = []

@@ -20,7 +20,10 @@ from tracemend.errors import DataError, RunError, TuningError
 from tracemend.mend import Repair, RepairResult, Verdict
 from tracemend.models import tiny
 from tracemend.progress import Progress
+from tracemend.trace import TracIn
 from tracemend.tuning import tune
+
+pytestmark = pytest.mark.slow
 
 T = TypeVar("T")
 FILES = ("curve.parquet", "decisions.parquet", "repaired.jsonl")
@@ -162,6 +165,15 @@ def test_three_labels(rank: Any) -> None:
     assert set(relabelled["new"]) <= set(splits.labels) and (relabelled["new"] != relabelled["old"]).all()
     if rank == "trusted":
         assert found.metrics["acted_precision"] > splits.train.wrong.mean() + 0.1
+
+
+def test_the_controls_relabel_and_remove_as_many() -> None:
+    plain = TracIn(normalise_train=False, normalise_query=False)  # it removes where a suggestion is not sure enough
+    rules = quick(tracin=plain, rank="votes", drivers="all", candidates=12, rounds=1, stop="fixed")
+    found = replace(rules, controls=("random", "similarity")).run(tiny("bert"), planted(150, labels=3, wrong=0.3))
+    assert found.metrics["relabelled"] > 0 and found.metrics["removed"] > 0
+    for arm in ("random", "similarity"):
+        assert all(found.controls[arm][kind] == found.metrics[kind] for kind in ("relabelled", "removed"))
 
 
 def test_the_preset_of_the_paper(splits: Splits) -> None:

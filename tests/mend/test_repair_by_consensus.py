@@ -32,6 +32,7 @@ def splits() -> Splits:
     return planted(240)
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_as_if_it_had_not_been(splits: Splits, tmp_path: Path) -> None:
     rules, whole, counter = by_consensus(), tmp_path / "whole", Counter()
     rules.run(tiny("bert"), splits, out=whole, progress=counter)
@@ -45,6 +46,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(splits: Splits, tmp_path: Pa
         assert (out / "decisions.parquet").read_bytes() == (whole / "decisions.parquet").read_bytes()
 
 
+@pytest.mark.slow
 def test_without_tuned_folds_it_says_less_and_is_quicker(splits: Splits) -> None:
     counts = []
     for epochs in (0, 1):

@@ -24,6 +24,8 @@ from tracemend.mend.job import configured
 from tracemend.models import load, tiny
 from tracemend.trace import embed
 
+pytestmark = pytest.mark.slow
+
 # A random model tells little, and a stricter bound would leave nothing to act on.
 FDR = 0.25
 

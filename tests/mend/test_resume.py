@@ -7,13 +7,16 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tests.mend.conftest import planted, quick
+from tests.mend.test_repair import Counter
+from tests.mend.test_repair import Killed as Stopped
 from tracemend.data import Splits
-from tracemend.mend import Repair
+from tracemend.mend import Repair, clock
 from tracemend.models import tiny
 from tracemend.trace import TracIn
 
@@ -62,6 +65,7 @@ def outcome(out: Path) -> dict[str, Any]:
     return {"result": result, **{name: (out / name).read_bytes() for name in FILES}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rules", [paper, adam])
 def test_a_kill_at_any_file_changes_nothing(
     rules: Callable[[], Repair], few: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -91,3 +95,36 @@ def test_a_kill_at_any_file_changes_nothing(
     # A file that was in its place is not written again, unless what follows it was lost.
     assert kills >= len(POINTS)
     assert outcome(broken) == expected
+
+
+@pytest.mark.slow
+def test_a_resumed_run_takes_the_time_of_all_its_pieces(
+    few: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step of a loop is a second here."""
+    counter = Counter()
+    monkeypatch.setattr(clock, "time", SimpleNamespace(monotonic=lambda: counter.steps))
+    rules = quick(candidates=4, rounds=1, controls=("random",), stop="fixed")
+    whole = rules.run(tiny("bert"), few, out=tmp_path / "whole", progress=counter).metrics["seconds"]
+    assert whole == counter.steps > 30
+    for share in (0.3, 0.35):
+        counter = Counter(kill_at=int(share * whole))
+        with pytest.raises(Stopped):
+            rules.run(tiny("bert"), few, out=tmp_path / "run", progress=counter)
+    counter = Counter()
+    found = rules.run(tiny("bert"), few, out=tmp_path / "run", progress=counter)
+    last = counter.steps
+    # What was lost is done again and counts once; what a new process reads or embeds again takes its time too.
+    assert last < 0.7 * whole and whole <= found.metrics["seconds"] <= 1.5 * whole
+    result = json.loads((tmp_path / "run" / "result.json").read_text("utf-8"))
+    assert result["seconds"] == result["metrics"]["seconds"] == found.metrics["seconds"]
+
+
+@pytest.mark.slow
+def test_a_run_that_began_without_a_clock_has_no_time(few: Splits, tmp_path: Path) -> None:
+    rules, out = quick(rounds=1, controls=()), tmp_path / "run"
+    with pytest.raises(Stopped):
+        rules.run(tiny("bert"), few, out=out, progress=Counter(kill_at=20))
+    (out / "seconds.json").unlink()
+    assert rules.run(tiny("bert"), few, out=out).metrics["seconds"] is None
+    assert json.loads((out / "result.json").read_text("utf-8"))["seconds"] is None

@@ -131,7 +131,7 @@ def test_the_suspects_of_a_repair_are_what_it_acted_on(run, data):
         {
             "uid": data.uid[:2], "text": ["text 0", "text 1"], "reply": None, "kind": ["remove", "label"],
             "old": ["safe", "unsafe"], "new": [None, "safe"], "round": 1, "score": [1.0, 2.0],
-            "reason": ["because", "why"], "truth": None, "evidence": "{}",
+            "reason": ["because", "why"], "truth": None, "evidence": ['{"errors": []}', '{"p_wrong": 0.8}'],
         }
     )  # fmt: skip
     write_parquet(run / "decisions.parquet", decisions)
@@ -141,6 +141,28 @@ def test_the_suspects_of_a_repair_are_what_it_acted_on(run, data):
         ["unsafe", "safe", "why"],
         ["safe", REMOVE, "because"],
     ]
+
+
+@pytest.mark.parametrize("target", ["argilla", "label-studio"])
+def test_the_score_given_out_is_the_probability_of_a_wrong_label_whatever_the_run(run, data, tmp_path, target):
+    def scores() -> dict[str, float | None]:
+        path = tmp_path / "out.json"
+        export_suspects(run, path, target)
+        rows = json.loads(path.read_text("utf-8"))
+        if target == "argilla":
+            return {row["id"]: row["suggestions"]["label"]["score"] for row in rows}
+        return {row["data"]["uid"]: row["predictions"][0].get("score") for row in rows}
+
+    suspects = pd.read_parquet(run / "suspects.parquet")
+    write_parquet(run / "suspects.parquet", suspects.assign(probability=[0.9, 0.8, 0.7, 0.6, 0.5, float("nan")]))
+    assert list(scores().values()) == [0.9, 0.8, 0.7, 0.6, 0.5, None]
+    write_json(run / "result.json", {"command": "repair", "config": {"method": "mend.repair"}, "status": "complete"})
+    acted = data.frame[["uid", "text", "reply"]].assign(
+        kind="label", old=data.frame["label"], new="safe", score=7.5, reason="why", evidence='{"p_wrong": 0.8}'
+    )
+    acted.loc[0, "evidence"] = '{"errors": []}'  # ranked by gradients alone
+    write_parquet(run / "decisions.parquet", acted)
+    assert list(scores().values()) == [None, 0.8, 0.8, 0.8, 0.8, 0.8]
 
 
 def test_top_and_other_runs(run):

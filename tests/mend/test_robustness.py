@@ -96,6 +96,7 @@ def test_the_penalty_is_what_it_says() -> None:
     assert float(nothing.detach()) == 0.0 and phi.grad is not None
 
 
+@pytest.mark.slow
 def test_tuning_ties_what_it_is_asked_to(splits: Splits) -> None:
     """On texts it was not tuned on, against the same copies with nothing tied."""
     tuning = Tuning(epochs=5, batch_size=16, rank=4, max_length=24, learning_rate=5e-3, precision="fp32")

@@ -140,6 +140,7 @@ def test_the_curve_tells_what_was_learnt_first(result: ShortcutsResult, splits: 
     assert [note for note in result.notes if note.startswith(f"{n} of 96 training texts hold a word of the head")]
 
 
+@pytest.mark.slow
 def test_the_curve_is_of_the_texts_that_are_followed(splits: Splits) -> None:
     few = replace(METHOD, followed=5).run(tiny("bert"), splits).curve
     assert (few["first_two"] * 5 % 1 < 1e-9).all() and len(few) == 3
@@ -153,6 +154,7 @@ def test_it_comes_back_from_disk(result: ShortcutsResult, tmp_path: Path) -> Non
     assert found.metrics == result.metrics and found.tuned is None
 
 
+@pytest.mark.slow
 def test_what_was_cut_and_what_does_not_add_up_is_told(splits: Splits) -> None:
     tight = replace(METHOD, steps=1, max_steps=1, tuning=replace(QUICK, max_length=6))
     result = tight.run(tiny("bert"), splits)

@@ -135,6 +135,16 @@ def test_what_does_not_align_is_refused(models, sentences, words):
     assert all(word in str(error.value) for word in words), error.value
 
 
+@given(st.lists(st.lists(st.sampled_from(["love", "xyz"]), min_size=1, max_size=40), max_size=4))
+def test_sentences_fit_where_none_is_refused_for_its_length(models, sentences):
+    model = models["bert"]
+    if room.fits(model, sentences):
+        assert all(len(ids) <= model.window for ids in align(model, sentences).ids)
+    else:
+        with pytest.raises(ModelError, match="window"):
+            align(model, sentences)
+
+
 def test_the_cache_gives_the_same_and_a_stopped_extraction_goes_on(models, tmp_path, monkeypatch):
     model = models["llama"]
     monkeypatch.setattr(room, "SHARD_BYTES", 2000)

@@ -44,6 +44,7 @@ def test_the_planted_neuron_is_worth_more_than_random_and_last_ones(planted):
     assert gaussian.table()["unit"][0] == UNIT and gaussian.metrics["nmi"] > 0.4
 
 
+@pytest.mark.slow
 def test_labels_of_test_that_training_lacks_count_as_errors(planted):
     model, bank, _ = planted
     parts = ["train"] * 36 + ["dev"] * 12 + ["test"] * 12

@@ -24,8 +24,10 @@ def found():
 
 
 def test_every_control_is_there(found):
-    arms = {"random_weights", "shuffled_labels", "majority", "layer_0", "control_task", "word_type", "local_context"}
-    assert set(found.controls) == arms
+    assert set(found.controls) == {
+        "random_weights", "shuffled_labels", "majority", "layer_0", "control_task", "word_type", "local_context",
+        "jabberwocky",
+    }  # fmt: skip
     assert set(found.metrics) >= {"accuracy", "macro_f1", "selectivity", "compression"}
     assert list(found.table()["layer"]) == [0, 1, 2]
     assert found.controls["random_weights"].keys() == found.metrics.keys()
@@ -54,6 +56,23 @@ def test_it_comes_back_with_its_findings_and_is_drawn_as_a_curve(found, tmp_path
     assert isinstance(ProbeResult.load(tmp_path), ProbeResult)
 
 
+def test_a_grammar_in_which_words_give_the_tags_is_lost_on_made_up_words(found):
+    made_up = found.controls["jabberwocky"]
+    assert made_up["accuracy_replaced"] < 0.8 < found.metrics["accuracy_replaced"] == 1.0
+    table = found.table().set_index("layer")
+    best = found.facts["best_layer"]
+    assert table["jabberwocky"][best] == made_up["accuracy"] < 1.0
+    assert table["jabberwocky_replaced"][best] == made_up["accuracy_replaced"]
+    assert any(said.startswith("With made-up open-class words") for said in found.findings)
+
+
+def test_nothing_is_made_up_where_the_task_asks_for_words_or_no_tags_say_which_are_open():
+    words = LayerProbe(task="previous-word", train_items=150, test_items=40, mdl=False, random_models=1)
+    assert "jabberwocky" not in words.run(tiny("bert"), tiny_treebank()).controls
+    untagged = labelled_bank(lambda i: ("A", "B"))
+    assert "jabberwocky" not in LayerProbe(task="x", mdl=False, random_models=1).run(tiny("bert"), untagged).controls
+
+
 @pytest.mark.parametrize("architecture", ["gpt2", "llama", "t5"])
 def test_every_family(architecture):
     method = LayerProbe(task="deprel", train_items=150, test_items=40, mdl=False, hidden=4)
@@ -73,10 +92,10 @@ def test_sentences_and_labelled_texts():
 
 def test_the_cache_is_used_again(tmp_path):
     method, model, data = LayerProbe.tiny()
-    first = replace(method, mdl=False).run(model, data, cache=tmp_path)
+    first = replace(method, mdl=False, random_models=1).run(model, data, cache=tmp_path)
     written = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
-    assert len(list(tmp_path.iterdir())) == 2  # the model and its random twin
-    second = replace(method, mdl=False, hidden=3).run(model, data, cache=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2  # the model and an untrained one
+    second = replace(method, mdl=False, hidden=3, random_models=1).run(model, data, cache=tmp_path)
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()} == written
     assert second.config["hidden"] == 3 and first.config["hidden"] == 0
 
@@ -146,6 +165,7 @@ def test_what_a_comparison_says():
     assert "worse" in compared("layer 2", "random weights", -0.2, -0.3, -0.1)
 
 
+@pytest.mark.slow
 def test_the_command_keeps_a_run(tmp_path, monkeypatch):
     from typer.testing import CliRunner
 
@@ -175,6 +195,21 @@ def test_the_command_keeps_a_run(tmp_path, monkeypatch):
     assert CliRunner().invoke(app, given).output == done.output
     other = CliRunner().invoke(app, [*given, "--task", "deprel"])
     assert other.exit_code == 2 and "belongs to another run" in " ".join(other.stderr.split())
+
+
+@pytest.mark.slow
+def test_several_probes_share_a_folder_of_representations(tmp_path):
+    from tracemend.probing.run import probe_run
+
+    method, model, data = LayerProbe.tiny()
+    once = replace(method, mdl=False)
+    probe_run(once, model, data, out=tmp_path / "a", data_name="x", cache=tmp_path / "shared")
+    written = {p: p.stat().st_mtime_ns for p in (tmp_path / "shared").rglob("*") if p.is_file()}
+    assert len(list((tmp_path / "shared").iterdir())) == 1 + once.random_models
+    other = replace(once, task="deprel")
+    probe_run(other, model, data, out=tmp_path / "b", data_name="x", cache=tmp_path / "shared")
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "shared").rglob("*") if p.is_file()} == written
+    assert not (tmp_path / "a" / "representations").exists()
 
 
 @pytest.mark.slow

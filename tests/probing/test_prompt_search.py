@@ -78,6 +78,7 @@ def test_searches_lower_the_loss_and_stop(name):
     assert len(idle) <= 51
 
 
+@pytest.mark.slow
 def test_the_best_single_token_is_found_when_all_are_tried():
     """Against the loss of the whole vocabulary."""
     model = tiny("gpt2")

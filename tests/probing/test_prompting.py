@@ -97,6 +97,7 @@ def test_a_tuned_prefix_stands_beside_the_probe_and_its_control(found):
     assert "prefix" not in without.metrics and without.metrics["diagnostic"] == found.metrics["diagnostic"]
 
 
+@pytest.mark.slow
 def test_a_prefix_learns_and_leaves_the_network_alone():
     method, model, data = PromptingProbe.tiny()
     parts, words = method._parts(data), {"good": "good", "bad": "bad"}

@@ -71,6 +71,7 @@ def test_what_does_not_fit_is_refused(x, y, classes, word):
         Solver().fit(x, y, classes)
 
 
+@pytest.mark.slow
 def test_codelength_tells_labels_from_noise():
     x, y = blobs(n=1000, classes=4, layers=1, spread=0.5)
     noise = np.random.default_rng(3).permutation(y)

@@ -106,6 +106,7 @@ def embedded_trees(seed=0, sentences=60, width=24):
     return Trees(torch.stack([good, noise]), np.array(lengths), distances, found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("geometry", ["euclidean", "poincare"])
 def test_trees_that_are_there_are_found_and_not_in_noise(geometry):
     train, dev, test = (embedded_trees(seed, n) for seed, n in ((0, 200), (0, 40), (0, 40)))

@@ -15,6 +15,7 @@ from tracemend.saliency.inputs import OfVectors, absent_token, batches
 from tracemend.tuning import TextClassifier
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("entry", "absent"), [("block", "pad"), ("block", "zero"), ("embedding", "pad")])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_weights_add_up_to_the_change_of_the_output(make, architecture: str, entry: str, absent: str) -> None:

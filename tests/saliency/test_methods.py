@@ -26,6 +26,7 @@ def quick(method: type[Saliency], **options: object) -> Saliency:
 FOUND = {"saliency.integrated-gradients": 0.9, "saliency.occlusion": 0.9, "saliency.gradient": 0.6}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "least"), FOUND.items(), ids=FOUND.keys())
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_the_word_that_decides_is_ranked_first_and_the_order_is_faithful(

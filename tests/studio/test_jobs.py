@@ -45,6 +45,7 @@ def wait(jobs: Jobs, number: str, seconds: float = 60) -> Job:
     raise AssertionError(f"the job is still running after {seconds} s")
 
 
+@pytest.mark.slow
 def test_retrained_on_what_was_decided(session: Session, run: Path, tmp_path: Path) -> None:
     uids = accept(session, 5)
     session.review.decide("Ada", {uids[0]: ("remove", None)}, seen=session.review.rows().touched)
@@ -79,6 +80,7 @@ def test_nothing_decided_is_nothing_to_tune_on(run: Path, tmp_path: Path) -> Non
         retrain(Loaded.of(run), tmp_path, {"basis": "people", "actor": "Ada", "parent": "original"})
 
 
+@pytest.mark.slow
 def test_the_unattended_repair_counts_where_it_is_asked_for(session: Session, run: Path, tmp_path: Path) -> None:
     proposed = session.review.rows().machine
     assert proposed

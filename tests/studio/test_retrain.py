@@ -28,6 +28,7 @@ def tuned(run: Path, folder: Path) -> Version:
     return retrain(Loaded.of(run), folder, {"basis": "people", "actor": "Ada", "parent": "original"})
 
 
+@pytest.mark.slow
 def test_marked_words_alone_are_enough_to_tune_on(session: Session, run: Path, tmp_path: Path) -> None:
     mark(session, "Toxic")
     made = tuned(run, tmp_path / "job")
@@ -42,6 +43,7 @@ def test_marked_words_alone_are_enough_to_tune_on(session: Session, run: Path, t
     assert compare(session, made.name, "original")["words"] == []
 
 
+@pytest.mark.slow
 def test_what_is_undone_leaves_nothing(session: Session, run: Path, tmp_path: Path) -> None:
     uid = session.splits.train.uid[3]
     session.review.decide("Ada", {uid: ("remove", None)}, seen=session.review.rows().touched)
@@ -65,6 +67,7 @@ def test_a_mark_on_a_word_that_no_text_holds_changes_no_model(session: Session, 
         tuned(run, tmp_path / "job")
 
 
+@pytest.mark.slow
 def test_a_mark_and_a_label_on_one_example_are_both_carried_out(session: Session, run: Path, tmp_path: Path) -> None:
     train = session.splits.train
     i = next(i for i, text in enumerate(train.frame["text"]) if "toxic" in text)
@@ -99,6 +102,7 @@ def test_pieces_hold_the_words_that_a_training_looks_for(session: Session) -> No
             assert found["pieces"]["text"][1::2] == found["text"].split()
 
 
+@pytest.mark.slow
 def test_a_version_of_before_words_were_tuned_on_opens(session: Session, run: Path, tmp_path: Path) -> None:
     from tracemend.runs import write_json
 
@@ -141,6 +145,7 @@ def test_a_changed_mark_is_taken_back_to_the_one_before(session: Session) -> Non
     assert there.evidence["matters"] is False
 
 
+@pytest.mark.slow
 def test_a_version_takes_its_own_marks_along(session: Session, run: Path, tmp_path: Path) -> None:
     mark(session, "toxic")
     made = tuned(run, tmp_path / "job")

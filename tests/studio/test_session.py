@@ -176,6 +176,7 @@ def test_what_is_no_run_is_refused(tmp_path: Path, what: str) -> None:
         Session(path)
 
 
+@pytest.mark.slow
 def test_compare_counts_what_changed(session: Session, run: Path, tmp_path: Path) -> None:
     retrain(Loaded.of(run), tmp_path / "job", {"basis": "all", "actor": "Ada", "parent": "original"})
     found = compare(session, "original", "0001")

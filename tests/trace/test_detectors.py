@@ -14,12 +14,13 @@ from tracemend.errors import TraceError
 from tracemend.methods import registry
 from tracemend.models import tiny
 from tracemend.progress import Progress
-from tracemend.trace import DataInf, EkFac, per_example_gradients, score
+from tracemend.trace import DataInf, EkFac, TracIn, per_example_gradients, score
 from tracemend.trace.detectors import (
     ConfidentLearning,
     DataInfInfluence,
     Detector,
     EkFacInfluence,
+    Em,
     Gbair,
     Loss,
     MeanInfluence,
@@ -30,6 +31,7 @@ from tracemend.trace.detectors import (
     SimiFeat,
     Subject,
     Suspicion,
+    TrustedModel,
 )
 from tracemend.trace.detectors.simifeat import local_posterior
 from tracemend.trace.scoring import HeldQueries
@@ -97,6 +99,19 @@ def test_out_of_fold_loss_finds_flips_that_the_text_gives_away(case: tuple[TextC
     assert found.metrics["detection_ap"] > found.controls["detection_ap"]
 
 
+@pytest.mark.parametrize("before", [MeanInfluence(project=2), MeanInfluence(), Gbair()], ids=repr)
+def test_self_influence_does_not_depend_on_what_ran_before(subject: Subject, before: Detector) -> None:
+    alone, after = (Subject(subject.classifier, (), subject.splits) for _ in range(2))
+    before.run(after, after.splits)
+    np.testing.assert_allclose(in_order(SelfInfluence(), after), in_order(SelfInfluence(), alone), rtol=1e-4)
+
+
+def test_self_influence_takes_what_whole_gradients_found_on_the_way(subject: Subject) -> None:
+    fresh = Subject(subject.classifier, (), subject.splits)
+    found = fresh.influence(TracIn(normalise_train=False))
+    assert fresh.own_influence() is found.self_influence
+
+
 def test_gbair_needs_errors(case: tuple[TextClassifier, Splits]) -> None:
     classifier, splits = case
     right = classifier.predict(splits.validation.pairs).argmax(axis=1) == splits.validation.y
@@ -154,6 +169,17 @@ def test_the_brier_score_is_that_of_the_probabilities(subject: Subject) -> None:
     perfect = Given(scores=tuple(truth.astype(float)), wrong=tuple(truth.astype(float))).run(subject, subject.splits)
     assert perfect.metrics["brier"] == 0
     assert perfect.controls["brier"] == pytest.approx(truth.mean() * (1 - truth.mean()))
+
+
+@pytest.mark.parametrize("kind", [Loss, OutOfFoldLoss, TrustedModel, Em])
+def test_validation_labels_that_are_not_trusted_give_no_probability(kind: type[Detector], subject: Subject) -> None:
+    unchecked = Subject(subject.classifier, (), subject.splits, trusted=False)
+    found, trusted = kind().run(unchecked, subject.splits), kind().run(subject, subject.splits)
+    assert found.table()["probability"].isna().all() and list(found.table()) == list(trusted.table())
+    assert list(found.table()["uid"]) == list(trusted.table()["uid"])
+    assert "brier" in trusted.metrics and "brier" not in {*found.metrics, *found.controls}
+    assert "--valid FILE" in found.findings[0] and not any("--valid" in said for said in trusted.findings)
+    assert ("takes the validation labels to be right" in found.findings[0]) == ("validation" in kind.capabilities)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

@@ -116,20 +116,3 @@ def test_folds_cut_no_group_where_there_are_enough_of_them() -> None:
     for same in (alone, list(range(60)), few):
         assert all(np.array_equal(a[1], b[1]) for a, b in zip(folds_of(y, 5, 0, same), plain, strict=True))
     assert all(set(y[learn]) == {0, 1} for learn, _ in folds_of(y, 5, 0, one_label))
-
-
-def test_trusted_examples_are_not_vouched_for_by_their_group() -> None:
-    """Texts of a group are alike, and their label says nothing of other groups: only a fold with mates knows it."""
-    rng = np.random.default_rng(0)
-    groups = np.repeat(np.arange(40), 5)
-    centre, label = rng.normal(size=(40, 30)), rng.integers(2, size=40)
-    x = centre[groups] + 0.01 * rng.normal(size=(200, 30))
-    x /= np.linalg.norm(x, axis=1, keepdims=True)
-    y = label[groups]
-    other, other_y = rng.normal(size=(50, 30)) / 5, rng.integers(2, size=50)
-
-    def right(groups: list[int] | None) -> float:
-        found = true_labels(other, other_y, x, y, 2, trusted_groups=groups)
-        return float((found.trusted.argmax(axis=1) == y).mean())
-
-    assert right(None) > 0.9 and right(groups.tolist()) < 0.75

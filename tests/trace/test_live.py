@@ -23,6 +23,7 @@ KINDS = ("prompt", "p-tuning", "prefix", "lora", "ia3", "head")
 FAMILIES = [("gpt2", "prompt"), ("gpt2", "lora"), ("llama", "prefix"), ("t5", "prompt"), ("t5", "lora")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_training_is_bit_for_bit_the_same(kind: str, tmp_path: Path) -> None:
     plain, listened = classify(kind=kind), classify(kind=kind)
@@ -63,6 +64,7 @@ def test_a_row_is_the_gradient_of_the_example_at_its_step(kind: str, tmp_path: P
     np.testing.assert_allclose(part["norm"].to_numpy()[first], expected.norms[rows], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_accumulated_uneven_clipped_and_weighted_steps_add_up(tmp_path: Path) -> None:
     class Weighted(Trainer):
         def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
@@ -79,6 +81,7 @@ def test_accumulated_uneven_clipped_and_weighted_steps_add_up(tmp_path: Path) ->
         assert (live.table["clip"] < 1).all() and live.table["loss"].isna().all() == (name == "weighted")
 
 
+@pytest.mark.slow
 def test_class_weights_are_in_the_gradients(tmp_path: Path) -> None:
     class Weighted(Trainer):
         def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
@@ -101,12 +104,14 @@ def test_bfloat16_training(kind: str, tmp_path: Path) -> None:
     check_steps(live, spy, within=2e-2)
 
 
+@pytest.mark.slow
 def test_evaluation_between_the_steps_leaves_no_rows(tmp_path: Path) -> None:
     live, spy = traced(classify(), tmp_path, evaluate=True, eval_strategy="steps", eval_steps=2)
     assert len(live.table) == 2 * len(TRAIN)
     check_steps(live, spy)
 
 
+@pytest.mark.slow
 def test_recomputed_activations_count_once(tmp_path: Path) -> None:
     options: dict[str, Any] = {"gradient_checkpointing": True, "num_train_epochs": 1}
     classifier = classify("gpt2", "lora")
@@ -119,6 +124,7 @@ def test_recomputed_activations_count_once(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_influence_predicts_what_sgd_does(dtype: Any, tmp_path: Path) -> None:
     classifier = classify(kind="prompt")
@@ -151,6 +157,7 @@ def test_influence_predicts_what_sgd_does(dtype: Any, tmp_path: Path) -> None:
     assert own[uid] == pytest.approx((live.weights[uses.index] * uses["norm"] ** 2).sum())
 
 
+@pytest.mark.slow
 def test_queries_at_checkpoints_meet_the_nearest_steps(tmp_path: Path) -> None:
     classifier = classify()
     trace = TraceCallback(classifier, tmp_path / "run", gradients=True, dtype="float32")
@@ -176,6 +183,7 @@ def test_queries_at_checkpoints_meet_the_nearest_steps(tmp_path: Path) -> None:
         live.influence({0: queries[6], 1: per_example_gradients(classifier, TRAIN)})
 
 
+@pytest.mark.slow
 def test_a_resumed_training_ends_with_the_same_trace(tmp_path: Path) -> None:
     whole, _ = traced(classify(), tmp_path / "whole")
 
@@ -203,6 +211,7 @@ def test_a_resumed_training_ends_with_the_same_trace(tmp_path: Path) -> None:
         run(other.classifier, other, tmp_path, resume=True, **options)
 
 
+@pytest.mark.slow
 def test_many_small_shards_and_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, _ = traced(classify(), tmp_path / "whole")
     monkeypatch.setattr(shards, "SHARD_BYTES", 3 * 4 * sum(block.size for block in whole.layout))

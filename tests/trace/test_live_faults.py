@@ -39,6 +39,7 @@ def test_a_disk_that_fails_stops_with_its_message(tmp_path: Path, monkeypatch: p
     assert threading.active_count() == before
 
 
+@pytest.mark.slow
 def test_another_try_after_an_interruption_takes_the_old_hooks_off(tmp_path: Path) -> None:
     def cut(step: int) -> None:
         if step == 2:
@@ -55,6 +56,7 @@ def test_another_try_after_an_interruption_takes_the_old_hooks_off(tmp_path: Pat
     assert LiveTrace.open(tmp_path / "first").table["step"].max() == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -71,6 +73,7 @@ def test_what_cannot_be_traced_is_refused(options: dict[str, Any], message: str,
     trace.close()
 
 
+@pytest.mark.slow
 def test_rows_beyond_the_named_examples_and_other_folders_are_refused(tmp_path: Path) -> None:
     classifier = classify()
     trace = TraceCallback(classifier, tmp_path / "few", gradients=True, uid=TRAIN.uid[:2])
@@ -84,6 +87,7 @@ def test_rows_beyond_the_named_examples_and_other_folders_are_refused(tmp_path: 
         LiveTrace.open(tmp_path / "nothing")
 
 
+@pytest.mark.slow
 def test_a_resumed_state_of_another_training_is_refused(tmp_path: Path) -> None:
     options: dict[str, Any] = {"save_strategy": "steps", "save_steps": 4}
     plain = TraceCallback(classify(), tmp_path / "plain")

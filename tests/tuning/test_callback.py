@@ -35,6 +35,7 @@ def trainer(
     return kind(classifier.network, args, train_dataset=examples, data_collator=collate, callbacks=[trace])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["lora", "prompt", "head"])
 def test_checkpoints_hold_what_a_trace_needs(kind: Any, train: Labelled, tmp_path: Path) -> None:
     classifier = TextClassifier(tiny("bert"), train.labels, kind=kind, virtual_tokens=2, rank=2, max_length=16)
@@ -76,6 +77,7 @@ def test_another_model_is_refused(train: Labelled, tmp_path: Path) -> None:
         trainer(one, train, CheckpointCallback(other, tmp_path / "mine"), tmp_path).train()
 
 
+@pytest.mark.slow
 def test_a_folder_of_another_training_is_refused(train: Labelled, tmp_path: Path) -> None:
     classifier = TextClassifier(tiny("bert"), train.labels, kind="head", max_length=16)
     trainer(classifier, train, CheckpointCallback(classifier, tmp_path / "mine"), tmp_path).train()
@@ -94,6 +96,7 @@ class Cut(TrainerCallback):
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("every", "cut"), [(2, 7), (3, 7), (4, 7), (1, 4)])
 def test_a_resumed_training_goes_on_with_its_learning_rates(
     every: int, cut: int, train: Labelled, tmp_path: Path

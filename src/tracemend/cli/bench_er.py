@@ -66,7 +66,7 @@ def er(
 
     from tracemend.evaluate import ErTest, compared, er_test
     from tracemend.methods import MethodResult
-    from tracemend.runs import RunDirectory, atomic, fingerprint
+    from tracemend.runs import RunDirectory, atomic, fingerprint, write_csv
     from tracemend.tuning.predictor import Predictor
 
     other = against or []
@@ -90,8 +90,7 @@ def er(
         gap = compared(found[: len(run)], found[len(run) :]) if other else None
         tables = {"rows": rows} if gap is None else {"rows": rows, "compared": gap}
         for name, table in tables.items():
-            with atomic(out / f"{name}.csv", "wb") as file:
-                file.write(table.to_csv(index=False, lineterminator="\n").encode())
+            write_csv(out / f"{name}.csv", table)
         arm = rows[rows["run"].isin([str(p) for p in run])].groupby(["axis", "set", "figure"], sort=False)
         keys = {" / ".join(map(str, place)): of for place, of in arm}
         controls = {

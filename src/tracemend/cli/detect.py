@@ -23,7 +23,7 @@ def detect(
         typer.Option(
             metavar="NAME",
             help="A detector: trace.gbair, trace.loss, ... (tracemend methods); else trace.consensus where --valid is "
-            "given, and trace.out-of-fold-loss, which trusts no label, where it is not.",
+            "given, and trace.out-of-fold-loss, which needs no trusted label, where it is not.",
         ),
     ] = None,
     reply: o.Reply = None,
@@ -53,7 +53,8 @@ def detect(
     """Rank the training labels by suspicion, and change nothing.
 
     Writes suspects.csv, the most suspicious first. With one FILE its training part is ranked; give --valid to rank all
-    of it. With --truth the ranking is measured, beside a random order.
+    of it. Without --valid or --truth no label is trusted: the column probability stays empty, since labels out of the
+    same column cannot say how often it errs. With --truth the ranking is measured, beside a random order.
 
     Example:
 
@@ -86,12 +87,13 @@ def detect(
             out=folder,
             columns={"text": text} if reply is None else {"text": text, "reply": reply},
             name=Path(file).name,
+            trusted=valid is not None or splits.train.has_truth,
             command_line=command_line(),
             progress=progress,
         )
     console = person(json=json)
     suspects = pd.read_parquet(folder / "suspects.parquet").head(SHOWN)
-    print_table(console, suspects.drop(columns=["uid", "evidence"]))
+    print_table(console, suspects.drop(columns=["uid", "evidence"]).dropna(axis=1, how="all"))
     rows = [
         {"figure": n, chosen.name: v, "random order": result["controls"].get(n)} for n, v in result["metrics"].items()
     ]

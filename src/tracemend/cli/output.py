@@ -121,11 +121,10 @@ def write_csv(table: pd.DataFrame, path: Path, *, force: bool, inputs: tuple[str
     Raises:
         RunError: the file is there already (and not ``force``), or is one of the inputs.
     """
-    from tracemend.runs import atomic
+    from tracemend import runs
 
     refuse_to_overwrite(path, force=force, inputs=inputs)
-    with atomic(path, "wb") as file:
-        file.write(table.to_csv(index=False, lineterminator="\n").encode())
+    runs.write_csv(path, table)
 
 
 def refuse_to_overwrite(path: Path, *, force: bool, inputs: tuple[str, ...] = ()) -> None:

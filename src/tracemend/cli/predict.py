@@ -45,6 +45,7 @@ def predict(
         tracemend predict runs/mine new.csv --out predicted.csv
     """
     from tracemend.data import read_unlabelled
+    from tracemend.runs import csv_text
     from tracemend.tuning.predictor import Predictor
 
     if out is not None:
@@ -70,4 +71,4 @@ def predict(
     if json:
         print_json(loads(table.to_json(orient="records", force_ascii=False, date_format="iso")))
     elif out is None:
-        typer.echo(table.to_csv(index=False, lineterminator="\n"), nl=False)
+        typer.echo(csv_text(table), nl=False)

@@ -30,6 +30,14 @@ MaxTrain = Annotated[int, typer.Option("--train-items", min=1, help="Most items 
 MaxTest = Annotated[int, typer.Option("--test-items", min=1, help="Most items to test on.")]
 Layer = Annotated[list[int] | None, typer.Option(help="A layer to probe; give it again for more (default: all).")]
 RandomModels = Annotated[int, typer.Option("--random-models", min=1, help="Untrained networks to compare with.")]
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache",
+        metavar="DIR",
+        help="Folder of representations, for several probes of the same model and data (default: in the run).",
+    ),
+]
 
 
 probe.command("heads")(probe_heads.heads)
@@ -69,7 +77,8 @@ def layers(
     train_items: MaxTrain = 12_000,
     test_items: MaxTest = 7_000,
     mdl: Annotated[bool, typer.Option("--mdl/--no-mdl", help="Take the codelength as well.")] = True,
-    random_models: RandomModels = 1,
+    random_models: RandomModels = 2,
+    cache: Cache = None,
     out: o.Out = None,
     seed: o.Seed = 0,
     json: o.Json = False,
@@ -98,7 +107,7 @@ def layers(
         task=task, hidden=hidden, c=c, pooling=pooling, layers=tuple(layer or ()), train_items=train_items,
         test_items=test_items, mdl=mdl, random_models=random_models, seed=seed,
     )  # fmt: skip
-    probed(method, model, given, data, out, json=json, quiet=quiet)
+    probed(method, model, given, data, out, json=json, quiet=quiet, cache=cache)
 
 
 @probe.command("minimal-pairs")
@@ -151,6 +160,8 @@ def structural(
     layer: Layer = None,
     train_sentences: Annotated[int, typer.Option(min=1, help="Most sentences to train on.")] = 1500,
     test_sentences: Annotated[int, typer.Option(min=1, help="Most sentences to test on.")] = 500,
+    random_models: RandomModels = 2,
+    cache: Cache = None,
     out: o.Out = None,
     seed: o.Seed = 0,
     json: o.Json = False,
@@ -167,9 +178,9 @@ def structural(
 
     method = StructuralProbe(
         ranks=tuple(rank or (64,)), geometry=geometry, epochs=epochs, layers=tuple(layer or ()),
-        train_sentences=train_sentences, test_sentences=test_sentences, seed=seed,
+        train_sentences=train_sentences, test_sentences=test_sentences, random_models=random_models, seed=seed,
     )  # fmt: skip
-    probed(method, model, read_conllu(data), data, out, json=json, quiet=quiet)
+    probed(method, model, read_conllu(data), data, out, json=json, quiet=quiet, cache=cache)
 
 
 @probe.command("edge")
@@ -198,7 +209,8 @@ def edge(
     expected_layer: Annotated[
         bool, typer.Option("--expected-layer", help="Mix layers 0 to l for every l, and say what each adds.")
     ] = False,
-    random_models: RandomModels = 1,
+    random_models: RandomModels = 2,
+    cache: Cache = None,
     out: o.Out = None,
     seed: o.Seed = 0,
     json: o.Json = False,
@@ -217,7 +229,7 @@ def edge(
         task=asked, hidden=hidden, c=c, layers=tuple(layer or ()), train_items=train_items, test_items=test_items,
         mdl=mdl, expected_layer=expected_layer, random_models=random_models, seed=seed,
     )  # fmt: skip
-    probed(method, model, given, data, out, json=json, quiet=quiet)
+    probed(method, model, given, data, out, json=json, quiet=quiet, cache=cache)
 
 
 def _edge_task(data: Path, task: EdgeTask | None, *, entities: bool) -> EdgeTask:
@@ -319,6 +331,8 @@ def coreference(
     layer: Layer = None,
     train_examples: Annotated[int, typer.Option(min=1, help="Most pronouns to train on.")] = 400,
     test_examples: Annotated[int, typer.Option(min=1, help="Most pronouns to test on.")] = 400,
+    random_models: RandomModels = 2,
+    cache: Cache = None,
     out: o.Out = None,
     seed: o.Seed = 0,
     json: o.Json = False,
@@ -333,6 +347,7 @@ def coreference(
     from tracemend.probing import CoreferenceProbe
 
     method = CoreferenceProbe(
-        rank=rank, layers=tuple(layer or ()), train_examples=train_examples, test_examples=test_examples, seed=seed
-    )
-    probed(method, model, pronouns_of(data, train), data, out, json=json, quiet=quiet)
+        rank=rank, layers=tuple(layer or ()), train_examples=train_examples, test_examples=test_examples,
+        random_models=random_models, seed=seed,
+    )  # fmt: skip
+    probed(method, model, pronouns_of(data, train), data, out, json=json, quiet=quiet, cache=cache)

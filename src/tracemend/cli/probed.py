@@ -60,6 +60,7 @@ def probed(
     json: bool,
     quiet: bool,
     masked: bool = False,
+    cache: Path | None = None,
 ) -> ProbeResult:
     """Run a probe on a model of that name, or on a tuned classifier, and show what came out."""
     from tracemend.models import load
@@ -70,7 +71,14 @@ def probed(
         out,
         f"probe-{method.name.partition('.')[2]}-{source.name.split('.')[0]}",
         lambda folder, progress: probe_run(
-            method, loaded, data, out=folder, data_name=source.name, command_line=command_line(), progress=progress
+            method,
+            loaded,
+            data,
+            out=folder,
+            data_name=source.name,
+            cache=cache,
+            command_line=command_line(),
+            progress=progress,
         ),
         json=json,
         quiet=quiet,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
+from unicodedata import category, normalize
 
 import numpy as np
 import pandas as pd
@@ -49,6 +51,28 @@ def label_name(value: Any) -> str | None:
     if isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))
     raise TypeError(value)
+
+
+def alike(names: Iterable[str]) -> list[dict[str, str]]:
+    """Labels that a person takes for one: equal but for case, white space and characters without a sign.
+
+    Returns:
+        For every two or more of them each name with a spelling that tells it from the others.
+
+    Example:
+        >>> alike(["bad", "good", "Bad"])
+        [{'bad': "'bad'", 'Bad': "'Bad'"}]
+    """
+    same: dict[str, list[str]] = {}
+    for name in names:
+        visible = "".join(character for character in normalize("NFC", name) if category(character) != "Cf")
+        same.setdefault(normalize("NFC", " ".join(visible.split()).casefold()), []).append(name)
+    found = []
+    for group in (group for group in same.values() if len(group) > 1):
+        # repr escapes what has no sign; an accent that is a character of its own needs its code point.
+        told_apart = len({normalize("NFC", repr(name)) for name in group}) == len(group)
+        found.append({name: repr(name) if told_apart else ascii(name) for name in group})
+    return found
 
 
 def flag(value: Any) -> bool | None:

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from tracemend.data.completions import Completions
-from tracemend.data.labels import flag, is_missing, label_name
+from tracemend.data.labels import alike, flag, is_missing, label_name
 from tracemend.data.schema import COLUMNS, Labelled
 from tracemend.data.tables import Table, table_from_file, table_from_frame
 from tracemend.errors import DataError, did_you_mean
@@ -54,8 +54,9 @@ def read(
     is dropped, since ids are made from the texts.
 
     Raises:
-        DataError: the source is missing or not what its ending says; a column is missing; labels are missing, unknown
-            or all the same; texts are empty, not text, or all the same. The message names the lines.
+        DataError: the source is missing or not what its ending says; a column is missing; labels are missing, unknown,
+            all the same, or one label in several spellings (case, invisible characters), where ``label_names`` does
+            not say that all are meant; texts are empty, not text, or all the same. The message names the lines.
 
     Example:
         >>> import pandas as pd
@@ -75,6 +76,7 @@ def read(
     truths = None if truth is None else _labels(table, truth, names)
     if names is None:
         names = sorted({*labels, *(truths or ())})
+        _check_spelling(table, names, {label: labels, **({} if truth is None else {truth: truths or []})})
     _check_variety(table, labels, label, [text, *([reply] if reply else [])])
     return Labelled.make(
         frame[text],
@@ -334,6 +336,21 @@ def _labels(table: Table, column: str, valid: list[str] | None) -> list[str]:
             f"{table.at(missing)}. Label these rows or delete them."
         )
     return names
+
+
+def _check_spelling(table: Table, names: list[str], columns: dict[str, list[str]]) -> None:
+    for same in alike(names):
+        told = "; ".join(
+            f"{shown} in {table.at(rows)} (column {column!r})"
+            for column, labels in columns.items()
+            for name, shown in same.items()
+            if (rows := [row for row, label in enumerate(labels) if label == name])
+        )
+        raise DataError(
+            f"{len(same)} labels of {table.name} differ only by case, white space or invisible characters: {told}. "
+            "Write the label in one way throughout; or, where different labels are meant, name them all in Python "
+            "with label_names=..."
+        )
 
 
 def _check_variety(table: Table, labels: list[str], column: str, texts: list[str]) -> None:

@@ -1,6 +1,6 @@
-"""Whether a difference is shown: paired bootstrap intervals over examples and over seeds.
+"""Whether a difference is shown: paired bootstrap intervals over examples; what share of a loss came back, over seeds.
 
-The interval is the percentile interval of Efron (1979): resample the examples with replacement, take the
+The bootstrap interval is the percentile interval of Efron (1979): resample the examples with replacement, take the
 difference of both classifiers on the same resample, and read off the quantiles. Pairing removes what both share,
 so far smaller differences can be shown than from two separate intervals.
 """
@@ -60,6 +60,7 @@ class Share:
         gap_low: lower end of the gap's interval over seeds.
         gap_high: upper end.
         seeds: paired seeds.
+        sets: groups of seeds whose means the intervals go by; 1 where they go by the seeds themselves.
         reason: why the share or its interval is not defined, as a sentence; None where both are.
     """
 
@@ -70,6 +71,7 @@ class Share:
     gap_low: float
     gap_high: float
     seeds: int
+    sets: int = 1
     reason: str | None = None
 
 
@@ -142,23 +144,26 @@ def recovered_share(
     corrupted: npt.ArrayLike,
     repaired: npt.ArrayLike,
     *,
-    n: int = 2000,
+    clusters: Sequence[Hashable] | None = None,
     level: float = 0.95,
-    seed: int = 0,
 ) -> Share:
-    """Share of the lost figure that was recovered, over paired seeds.
+    r"""Share of the lost figure that was recovered, over paired seeds.
 
     ``sum(repaired - corrupted) / sum(clean - corrupted)``: the ratio of sums, because a mean of ratios lets the
-    seed with the smallest gap decide. The interval resamples seeds. It is not defined where the gap itself is
-    within seed noise, that is where the t interval of the paired gaps reaches down to zero: a ratio to nothing.
+    seed with the smallest gap decide. Seeds of several ``clusters`` (sets) are first averaged within each, so that the
+    sets count alike and the intervals are about further sets.
+
+    The interval is Fieller's (1954, "Some problems in interval estimation"): every share :math:`\theta` for which a
+    paired t test of gain :math:`- \theta` gap finds no difference from zero. It needs no large number of seeds, as a
+    percentile bootstrap does. The share is not defined where the gap itself is within seed noise, that is where its t
+    interval reaches down to zero: a ratio to nothing, of which Fieller's interval has no ends either.
 
     Args:
         clean: the figure after tuning on clean labels, one a seed [s].
         corrupted: the same after tuning on corrupted labels [s].
         repaired: the same after repair [s].
-        n: resamples.
+        clusters: the set of each seed [s]; None: all are of one.
         level: of both intervals.
-        seed: of the resampling.
 
     Raises:
         TracemendError: the three do not have one figure a seed.
@@ -174,7 +179,13 @@ def recovered_share(
             "expected one figure a seed in each, the same seeds in the same order."
         )
     gaps, gains = arms[0] - arms[1], arms[2] - arms[1]
-    seeds, gap, nan = len(gaps), float(gaps.mean()), float("nan")
+    seeds, sets, nan = len(gaps), 1, float("nan")
+    if clusters is not None:
+        of = _clusters(clusters, seeds, "seed")
+        sets = int(of.max()) + 1
+        if sets > 1:
+            gaps, gains = (np.bincount(of, weights=values) / np.bincount(of) for values in (gaps, gains))
+    gap = float(gaps.mean())
     if seeds == 1:
         if not gap > 0:
             why = f"the corrupted labels cost nothing here (gap {gap:+.3f}): there is nothing to recover."
@@ -182,27 +193,33 @@ def recovered_share(
         why = "one seed: the share has no interval over seeds."
         share = float(gains[0] / gaps[0])
         return Share(share=share, low=nan, high=nan, gap=gap, gap_low=nan, gap_high=nan, seeds=1, reason=why)
-    half = float(stats.t.ppf((1 + level) / 2, seeds - 1) * gaps.std(ddof=1) / np.sqrt(seeds))
-    gap_low, gap_high = gap - half, gap + half
+    # Of the mean gap and the mean gain: t squared times their variances and covariance.
+    n = len(gaps)
+    spread = float(stats.t.ppf((1 + level) / 2, n - 1)) ** 2 * np.cov(gaps, gains) / n
+    gap_low, gap_high = (gap + sign * float(np.sqrt(spread[0, 0])) for sign in (-1, 1))
     if not gap_low > 0:
+        over = f"{sets} sets" if sets > 1 else f"{seeds} seeds"
         why = (
-            f"the gap between clean and corrupted, {gap:.3f} ({gap_low:.3f} to {gap_high:.3f} over {seeds} seeds), "
+            f"the gap between clean and corrupted, {gap:.3f} ({gap_low:.3f} to {gap_high:.3f} over {over}), "
             "is within seed noise: there is nothing to recover that could be measured."
         )
-        return Share(share=nan, low=nan, high=nan, gap=gap, gap_low=gap_low, gap_high=gap_high, seeds=seeds, reason=why)
-    drawn = np.random.default_rng(seed).integers(seeds, size=(n, seeds))
-    denominators = gaps[drawn].sum(axis=1)
-    # A resample whose gap vanished has no share; with the gap above seed noise it is next to none of them.
-    kept = denominators > 0
-    low, high = _interval(gains[drawn].sum(axis=1)[kept] / denominators[kept], level)
+        return Share(
+            share=nan, low=nan, high=nan, gap=gap, gap_low=gap_low, gap_high=gap_high,
+            seeds=seeds, sets=sets, reason=why,
+        )  # fmt: skip
+    gain = float(gains.mean())
+    # The ends solve (gain - share gap)^2 = variance of that difference, a parabola that opens upwards here.
+    a, b, c = gap**2 - spread[0, 0], gap * gain - spread[0, 1], gain**2 - spread[1, 1]
+    half = float(np.sqrt(max(0.0, b * b - a * c)))
     return Share(
-        share=float(gains.sum() / gaps.sum()),
-        low=low,
-        high=high,
+        share=gain / gap,
+        low=float((b - half) / a),
+        high=float((b + half) / a),
         gap=gap,
         gap_low=gap_low,
         gap_high=gap_high,
         seeds=seeds,
+        sets=sets,
     )
 
 
@@ -227,9 +244,9 @@ def _resamples(examples: int, groups: Sequence[Hashable] | None, n: int, seed: i
         yield counts[:, cluster].astype(np.float64)
 
 
-def _clusters(groups: Sequence[Hashable], examples: int) -> Indices:
+def _clusters(groups: Sequence[Hashable], examples: int, what: str = "example") -> Indices:
     if len(groups) != examples:
-        raise TracemendError(f"there are {len(groups)} groups for {examples} examples; give one an example.")
+        raise TracemendError(f"there are {len(groups)} groups for {examples} {what}s; give one a {what}.")
     index: dict[Any, int] = {}
     # An example without a group is a group of its own.
     keys = [("alone", i) if pd.isna(cast(Any, g)) else ("group", g) for i, g in enumerate(groups)]

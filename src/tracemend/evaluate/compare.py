@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import stdtr, stdtrit
 
-from tracemend.errors import TracemendError
+from tracemend.errors import TracemendError, did_you_mean
 
+Spread = Literal["clusters", "within"]
 Floats = npt.NDArray[np.float64]
 
 
@@ -21,9 +22,10 @@ class Difference:
 
     Attributes:
         difference: mean of the first minus the second; with clusters the mean of the clusters' means.
-        low: lower end of the interval; NaN with a single run, minus infinity where few runs are all alike.
+        low: lower end of the interval; NaN where nothing tells the spread (a single run), minus infinity where few are
+            all alike.
         high: upper end, likewise.
-        p: two-sided, of no difference; NaN with a single run.
+        p: two-sided, of no difference; NaN likewise.
         runs: pairs.
         clusters: groups of pairs; 1 where none were given.
     """
@@ -46,10 +48,8 @@ def paired_difference(
     second: npt.ArrayLike,
     *,
     clusters: Sequence[Hashable] | None = None,
-    resample: Literal["clusters", "within"] = "clusters",
-    n: int = 10_000,
+    spread: Spread = "clusters",
     level: float = 0.95,
-    seed: int = 0,
 ) -> Difference:
     r"""The mean difference of two arms that ran on the same draws, with its interval and p.
 
@@ -62,30 +62,32 @@ def paired_difference(
     however small they are. Where all differences are equal there is no spread to go by; then their signs are counted,
     so that p is :math:`2^{1-n}`, and the interval has no ends under six runs (at 95 %).
 
-    Several ``clusters`` (the set of each run) count alike: the statistic is the mean of the clusters' means, and the
-    interval is the percentile interval over resamples. ``resample="clusters"`` draws clusters and then runs within
-    them, so that the interval speaks of further sets like these; ``"within"`` keeps the clusters and draws runs alone,
-    so that it speaks of further seeds on these very sets. The p-value inverts the interval: twice the smaller share of
-    resamples on either side of zero, where those at zero count on both, and one resample is added on either side so
-    that it is never zero. Few sets and runs make a bootstrap interval too narrow: read it as a hint.
+    Several ``clusters`` (the set of each run) count alike: the statistic is the mean of the clusters' means.
+
+    - ``spread="clusters"``, for a claim about further sets like these: the same t over the k clusters' means, with
+      k - 1 degrees of freedom. Runs on one set share what the set does to both arms, so that they are no independent
+      evidence about sets. A bootstrap that draws four sets anew has p < 0.05 for 17 to 20 % of null differences.
+    - ``spread="within"``, for a claim about further seeds on these very sets: by the variance within each cluster,
+      :math:`\sqrt{\sum_g s_g^2 / n_g} / k`, with the degrees of freedom of Welch and Satterthwaite. A set with a
+      single run, or no spread within any of them, leaves the interval and p NaN.
 
     Args:
         first: the figure of the first arm, one a run [r].
         second: of the second, the same runs in the same order [r].
         clusters: of each run [r]; None: the runs stand alone.
-        resample: what is drawn of several clusters.
-        n: resamples of several clusters.
+        spread: what the interval goes by where there are several clusters.
         level: of the interval.
-        seed: of the resampling.
 
     Raises:
-        TracemendError: the arms do not have one finite figure a run.
+        TracemendError: the arms do not have one finite figure a run, or ``spread`` is neither of the two.
 
     Example:
         >>> found = paired_difference([0.81, 0.84, 0.80], [0.70, 0.71, 0.72])
         >>> round(found.difference, 3), round(found.low, 3), round(found.high, 3)
-        (0.107, 0.045, 0.169)
+        (0.107, 0.044, 0.169)
     """
+    if spread not in get_args(Spread):
+        raise TracemendError(f"spread {spread!r} is {did_you_mean(spread, get_args(Spread))}")
     a, b = (np.asarray(values, dtype=np.float64) for values in (first, second))
     if a.ndim != 1 or a.shape != b.shape or not len(a):
         raise TracemendError(f"the arms have shapes {a.shape} and {b.shape}; expected one figure a run in each.")
@@ -93,19 +95,18 @@ def paired_difference(
     if not np.isfinite(gaps).all():
         raise TracemendError("a figure of an arm is not finite; leave out the runs in which it is not defined.")
     groups = _grouped(gaps, clusters)
-    mean = float(np.mean([group.mean() for group in groups]))
-    if len(gaps) == 1:
-        nan = float("nan")
-        return Difference(difference=mean, low=nan, high=nan, p=nan, runs=1, clusters=1)
+    means = np.array([group.mean() for group in groups])
+    mean, nan = float(means.mean()), float("nan")
     # Rounding must not make a difference of what is none.
     near = 1e-12 * max(1.0, float(np.abs(gaps).max()))
-    if len(groups) == 1:
+    if len(gaps) == 1:
+        low, high, p = nan, nan, nan
+    elif len(groups) == 1:
         low, high, p = _student(groups[0], mean, near, level)
+    elif spread == "clusters":
+        low, high, p = _student(means, mean, near, level)
     else:
-        drawn = _means(groups, n, np.random.default_rng(seed), clusters=resample == "clusters")
-        low, high = (float(end) for end in np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]))
-        below, above = int((drawn <= near).sum()), int((drawn >= -near).sum())
-        p = min(1.0, 2 * (min(below, above) + 1) / (n + 1))
+        low, high, p = _within(groups, mean, near, level)
     return Difference(difference=mean, low=low, high=high, p=p, runs=len(gaps), clusters=len(groups))
 
 
@@ -147,9 +148,7 @@ def _student(gaps: Floats, mean: float, near: float, level: float) -> tuple[floa
             return mean, mean, 1.0
         p = 2.0 ** (1 - runs)
         return (mean, mean, p) if p < 1 - level else (-np.inf, np.inf, p)
-    error = float(gaps.std(ddof=1)) / np.sqrt(runs)
-    half = float(stdtrit(runs - 1, (1 + level) / 2)) * error
-    return mean - half, mean + half, float(2 * stdtr(runs - 1, -abs(mean) / error))
+    return _t(mean, float(gaps.std(ddof=1)) / float(np.sqrt(runs)), runs - 1, level)
 
 
 def _grouped(gaps: Floats, clusters: Sequence[Hashable] | None) -> list[Floats]:
@@ -164,12 +163,18 @@ def _grouped(gaps: Floats, clusters: Sequence[Hashable] | None) -> list[Floats]:
     return [np.sort(np.array(names[name])) for name in sorted(names, key=str)]
 
 
-def _means(groups: list[Floats], n: int, rng: np.random.Generator, *, clusters: bool) -> Floats:
-    """Means of ``n`` resamples [n]."""
-    chosen = rng.integers(len(groups), size=(n, len(groups))) if clusters else np.arange(len(groups))[None].repeat(n, 0)
-    found = np.empty((n, len(groups)))
-    for at, group in enumerate(groups):
-        where = np.nonzero(chosen == at)
-        picked = rng.integers(len(group), size=(len(where[0]), len(group)))
-        found[where] = group[picked].mean(axis=1)
-    return np.asarray(found.mean(axis=1))
+def _within(groups: list[Floats], mean: float, near: float, level: float) -> tuple[float, float, float]:
+    """Ends and p by the variance within clusters; NaN where nothing tells it."""
+    if all(float(np.ptp(group)) <= near for group in groups) and abs(mean) <= near:
+        return mean, mean, 1.0
+    if any(len(group) == 1 for group in groups) or all(float(np.ptp(group)) <= near for group in groups):
+        return float("nan"), float("nan"), float("nan")
+    parts = np.array([group.var(ddof=1) / len(group) for group in groups])
+    freedom = float(parts.sum() ** 2 / sum(part**2 / (len(g) - 1) for part, g in zip(parts, groups, strict=True)))
+    return _t(mean, float(np.sqrt(parts.sum())) / len(groups), freedom, level)
+
+
+def _t(mean: float, error: float, freedom: float, level: float) -> tuple[float, float, float]:
+    """Ends of the t interval and the two-sided p of a mean with this standard error."""
+    half = float(stdtrit(freedom, (1 + level) / 2)) * error
+    return mean - half, mean + half, float(2 * stdtr(freedom, -abs(mean) / error))

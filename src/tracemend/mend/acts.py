@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,13 @@ class ActRules(Protocol):
     def ask(self) -> int: ...
 
 
+class Kinds(NamedTuple):
+    """How many examples a round relabelled and how many it removed, for a control that does the same to others."""
+
+    label: int
+    remove: int
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Chosen:
     """The acts of one round.
@@ -45,11 +52,13 @@ class Chosen:
         rows: who is relabelled or removed, the most suspicious first.
         asked: about whom a person is asked, the most valuable question first.
         gains: of every example; None decides by influence.
+        kinds: what becomes of each of ``rows``, where that is given; None decides it.
     """
 
     rows: list[int]
     asked: list[int]
     gains: Gains | None
+    kinds: list[Literal["label", "remove"]] | None = None
 
 
 def choose_by_gain(
@@ -101,10 +110,15 @@ def choose_by_gain(
     return Chosen(rows=may[acted].tolist(), asked=may[asked].tolist(), gains=everyone)
 
 
-def choose(rules: ActRules, ranking: Ranking, train: Labelled, acted: Collection[str], most: int) -> Chosen:
-    """Whom to act on: the most suspicious who are eligible, or by expected gain where there is a posterior."""
+def choose(rules: ActRules, ranking: Ranking, train: Labelled, acted: Collection[str], most: int | Kinds) -> Chosen:
+    """Whom to act on: the most suspicious who are eligible, or by expected gain where there is a posterior.
+
+    A control is given how many of each :class:`Kinds` and acts on as many, whomever else its rule would let go.
+    """
     uid = train.uid
     free = np.array([one not in acted for one in uid])
+    if isinstance(most, Kinds):
+        return _as_many(ranking, train, free, most)
     if ranking.posterior is not None:
         found = choose_by_gain(
             ranking.posterior, train.y, free, most=most, policy=rules.action, fdr=rules.fdr, questions=rules.ask
@@ -115,6 +129,29 @@ def choose(rules: ActRules, ranking: Ranking, train: Labelled, acted: Collection
     order = np.argsort(-ranking.suspicion, kind="stable")
     rows = [int(i) for i in order if ranking.eligible[i] and free[i]][: max(0, most)]
     return Chosen(rows=rows, asked=[], gains=None)
+
+
+def _as_many(ranking: Ranking, train: Labelled, free: npt.NDArray[np.bool_], kinds: Kinds) -> Chosen:
+    """The most suspicious, as many as were acted on; those of them whose other label is surest are relabelled.
+
+    Nobody where the ranking suspects nobody at all: then its order is none.
+    """
+    rows: list[int] = []
+    left = np.bincount(train.y, minlength=len(train.labels))
+    order = np.argsort(-ranking.suspicion, kind="stable") if ranking.eligible.any() else np.array([], dtype=np.int64)
+    for row in order[free[order]].tolist():
+        # Whom `spare` would let go is passed over, so that the numbers come out.
+        if len(rows) < sum(kinds) and left[train.y[row]] > LEAST:
+            left[train.y[row]] -= 1
+            rows.append(row)
+    surest = np.argsort(-ranking.certainty[rows], kind="stable")[: kinds.label]
+    relabelled = set(surest.tolist())
+    return Chosen(
+        rows=rows,
+        asked=[],
+        gains=None,
+        kinds=["label" if k in relabelled else "remove" for k in range(len(rows))],
+    )
 
 
 def _left(train: Labelled, chosen: Chosen) -> list[int]:
@@ -140,7 +177,10 @@ def act(
     rows = chosen.rows
     if not rows:
         return []
-    if chosen.gains is not None:
+    kinds: list[Any]
+    if chosen.kinds is not None:
+        kinds, labels = list(chosen.kinds), ranking.suggestion[rows]
+    elif chosen.gains is not None:
         kinds = [chosen.gains.kind[row] for row in rows]
         labels = chosen.gains.label[rows]
     else:
@@ -225,17 +265,25 @@ def ask(ranking: Ranking, train: Labelled, chosen: Chosen, number: int) -> list[
     return asked
 
 
-def spare(made: list[dict[str, Any]], train: Labelled) -> list[dict[str, Any]]:
-    """The decisions that leave every label enough examples to be tuned on; a large budget would take them all."""
+def spare(made: list[dict[str, Any]], train: Labelled) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The decisions that leave every label enough examples to be tuned on; a large budget would take them all.
+
+    Returns:
+        The decisions that stand, and those that do not, each as what the ledger says of an example that is kept.
+    """
     left = train.frame["label"].value_counts().to_dict()
-    kept = []
+    kept: list[dict[str, Any]] = []
+    spared: list[dict[str, Any]] = []
     for decision in made:
         if left[decision["old"]] > LEAST:
             left[decision["old"]] -= 1
             if decision["kind"] == "label":
                 left[decision["new"]] = left.get(decision["new"], 0) + 1
             kept.append(decision)
-    return kept
+        else:
+            said = f"{decision['reason']} Kept: it is one of the last {LEAST} labelled {decision['old']}."
+            spared.append({**{name: decision[name] for name in ("uid", "old", "round", "score")}, "reason": said})
+    return kept, spared
 
 
 def _pushed(

@@ -300,7 +300,7 @@ class Amplify(Method[AmplifyResult]):
         notes = []
         for figure, ours in of[KEY].items():
             for arm in (LABELS, RANDOM, OTHERS, ZERO_SHOT):
-                gap = paired_difference(ours, of[arm][figure], seed=self.seed)
+                gap = paired_difference(ours, of[arm][figure])
                 shown = "better" if gap.shown else "worse" if gap.high < 0 else "no effect shown"
                 notes.append(f"{figure} with key words beside {arm}: {gap.difference:+.3f} "
                              f"[{gap.low:+.3f}, {gap.high:+.3f}], {shown}.")  # fmt: skip

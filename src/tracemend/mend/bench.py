@@ -15,6 +15,7 @@ import numpy.typing as npt
 from tracemend.data import Labelled, Splits
 from tracemend.errors import TraceError
 from tracemend.evaluate import threshold
+from tracemend.mend.acts import Kinds
 from tracemend.mend.bounds import NoiseRate, noise_rate
 from tracemend.mend.cross import Crossed, cross_posterior, trusted_posterior
 from tracemend.mend.ranking import (
@@ -32,7 +33,7 @@ from tracemend.mend.verdict import Verdict, verdict
 from tracemend.models import LanguageModel
 from tracemend.progress import Progress
 from tracemend.runs import RunDirectory
-from tracemend.trace import embed, nearest_opposite, noise_estimate, out_of_fold_probabilities
+from tracemend.trace import embed, nearest_opposite, out_of_fold_probabilities
 from tracemend.trace.calibration import LAYERS
 from tracemend.trace.consensus import consensus
 from tracemend.trace.groups import groups_of
@@ -83,18 +84,19 @@ class Bench:
         row = {uid: i for i, uid in enumerate(self.splits.train.uid)}
         return self._embedded[name][[row[uid] for uid in data.uid]]
 
-    def estimate(self) -> float:
-        """Share of wrong labels by the confident joint of out-of-fold probabilities on frozen embeddings."""
-        train = self.splits.train
-        p = out_of_fold_probabilities(self.embedded(train, "train"), train.y, len(train.labels), seed=self.rules.seed)
-        return noise_estimate(train.y, p)
-
     def noise_rate(self) -> NoiseRate:
         """Share of wrong labels by the posterior on frozen embeddings, with its interval and a second estimate."""
         train, validation, seed = self.splits.train, self.splits.validation, self.rules.seed
         features = self.embedded(train, "train")
         if self.rules.validation == "noisy":
-            wrong = self._crossed(train).wrong[: len(train)]
+            crossed = self._crossed(train)
+            if not crossed.told:
+                raise TraceError(
+                    "out of fold, the texts do not tell their labels better than chance does: the labels carry no "
+                    "signal that could tell right from wrong. Have some texts labelled by somebody you trust and "
+                    "give them with --valid, or check that the label column is the right one. Nothing was changed."
+                )
+            wrong = crossed.wrong[: len(train)]
         elif self.rules.rank == "consensus":
             wrong = 1.0 - self.beliefs[np.arange(len(train)), train.y]
         else:
@@ -163,19 +165,20 @@ class Bench:
         return with_posterior(found, train.y, crossed.posterior[:n])
 
     def arm(
-        self, arm: Arm, budget: int | Sequence[int], out: Path, *, at: int | None = None, cap: int | None = None
+        self, arm: Arm, budget: int | Sequence[Kinds], out: Path, *, at: int | None = None, cap: int | None = None
     ) -> ArmResult:
-        """Run one arm with at most ``budget`` candidates a round; a sequence gives each round its own.
+        """Run one arm with at most ``budget`` candidates a round; a sequence gives each round its kinds of act.
 
         Args:
             at: the round to choose, whatever the validation set says: a control is read where the repair is.
             cap: the most examples in all rounds together.
         """
         self.start.classifier.restore(self.state)
-        each = [budget] * self.rules.rounds if isinstance(budget, int) else list(budget)
+        each: list[int | Kinds] = [budget] * self.rules.rounds if isinstance(budget, int) else list(budget)
         if arm == "unchanged" and not self.rules.warm_start:
             each = each[:1]  # afresh on the same labels, only the order of the examples differs: once tells it
-        self.progress.note("arm", arm=arm, candidates=each)
+        counts = [sum(one) if isinstance(one, Kinds) else one for one in each]
+        self.progress.note("arm", arm=arm, candidates=counts)
         # A control asks nobody and keeps to the number it is given: bounds of its own would make it act on others.
         rules = self.rules if arm == "influence" else replace(self.rules, fdr=None, ask=0)
         return repair_arm(

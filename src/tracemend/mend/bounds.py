@@ -43,6 +43,11 @@ class NoiseRate:
         return min(self.n, int(np.floor(self.high * self.n + 1e-9)))
 
     @property
+    def by_joint(self) -> float:
+        """The confident joint's estimate, at most one half, as :func:`tracemend.trace.noise_estimate` gives it."""
+        return min(self.joint, MOST_NOISE)
+
+    @property
     def facts(self) -> dict[str, float]:
         """As JSON values."""
         return asdict(self)
@@ -63,10 +68,26 @@ class NoiseRate:
 
     @property
     def sentence(self) -> str:
-        """The estimate in words."""
+        """The estimate and its bound in words."""
+        return f"{self._estimate}, so at most {self.most} of {self.n} are acted on."
+
+    def sentence_given(self, noise: float, most: int) -> str:
+        """The estimate in words where a person gave another share of wrong labels, and with it the bound.
+
+        Args:
+            noise: the share that was given.
+            most: labels that are acted on at most by it.
+        """
+        return (
+            f"{self._estimate}; the share that was given, {noise:.1%}, holds in its place, so at most {most} of "
+            f"{self.n} are acted on."
+        )
+
+    @property
+    def _estimate(self) -> str:
         return (
             f"{self.rate:.1%} of the training labels are estimated to be wrong ({self.low:.1%} to {self.high:.1%}; by "
-            f"the confident joint {self.joint:.1%}), so at most {self.most} of {self.n} are acted on."
+            f"the confident joint {self.joint:.1%})"
         )
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import mannwhitneyu
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
@@ -32,6 +33,8 @@ Posterior = Callable[[Floats, Floats, Floats], Floats]
 
 # Shares of a label under this are left out of a fit.
 _LEAST_SHARE = 1e-3
+# Texts tell the given labels where chance would do so more seldom than this.
+_CHANCE = 0.01
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -44,6 +47,8 @@ class Crossed:
         given: probability of each *given* label from the text, by the folds the example is not in [n, C].
         matrix: how often each true label (row) was given as each label (column) [C, C].
         strength: of the prior on a group's share of denied labels, in examples; infinite where groups tell nothing.
+        told: whether texts tell the given labels better than chance does, or groups differ. Where they do not, nothing
+            can be said of any label, and all are left as they are.
     """
 
     posterior: Floats
@@ -51,6 +56,7 @@ class Crossed:
     given: Floats
     matrix: Floats
     strength: float
+    told: bool
 
 
 def soft_logistic(features: Floats, shares: Floats, judged: Floats) -> Floats:
@@ -87,11 +93,14 @@ def cross_posterior(
 ) -> Crossed:
     """The posterior of every true label where any label may be wrong, each example judged without its own.
 
-    First the folds say what label a text is given, ``f``; the confident joint of f and the given labels tells the
-    noise T, and :func:`tracemend.trace.noise.from_text` takes it out of f. Then, ``steps`` times: share each example
-    among the true labels by the posterior, and fit again on the other folds' shares. T stays: with no label to trust, a
-    matrix of less noise and a vaguer fit explain the same labels as well, and an estimate that moves along with the fit
-    drifts there. With ``groups``, folds keep a group together, and :func:`by_group` shifts the prior of its members.
+    First the folds say what label a text is given, ``f``, toned down to be as sure as it proves
+    (:func:`tracemend.trace.noise.tempered`). Where f does not tell the given labels at all, and no group is denied
+    more than others, labels stay as they are: a fit that knows nothing denies as many as one that knows better. Else
+    the confident joint of f and the given labels tells the noise T, and :func:`tracemend.trace.noise.from_text` takes
+    it out of f. Then, ``steps`` times: share each example among the true labels by the posterior, and fit again on
+    the other folds' shares. T stays: with no label to trust, a matrix of less noise and a vaguer fit explain the same
+    labels as well, and an estimate that moves along with the fit drifts there. With ``groups``, folds keep a group
+    together, and :func:`by_group` shifts the prior of its members.
 
     Args:
         features: of train and validation together, unit rows [n, D].
@@ -116,6 +125,8 @@ def cross_posterior(
     parts = _folds(given, labels, groups, folds, seed)
     one_hot = np.eye(labels)[given]
     f = _judge(x, one_hot, parts, fit)
+    told = _told(f, given)
+    f = tempered(f, f, one_hot)
     joint = confident_joint(given, f)
     shares = joint.sum(axis=0)[:, None]
     # A label that nothing confidently is: taken as given rightly, which asserts nothing of anybody else.
@@ -128,7 +139,11 @@ def cross_posterior(
     if groups is not None:
         wrong, strength = by_group(wrong, groups)
         posterior = shifted(posterior, given, wrong)
-    return Crossed(posterior=posterior, wrong=wrong, given=f, matrix=matrix, strength=strength)
+    # Groups that differ in how often they are denied tell as well: nobody differs so by chance.
+    if not told and math.isinf(strength):
+        nothing = np.zeros(len(given))
+        return Crossed(posterior=one_hot, wrong=nothing, given=f, matrix=np.eye(labels), strength=strength, told=False)
+    return Crossed(posterior=posterior, wrong=wrong, given=f, matrix=matrix, strength=strength, told=True)
 
 
 def trusted_posterior(
@@ -187,6 +202,16 @@ def _folds(y: Ints, labels: int, groups: Sequence[Hashable] | None, folds: int, 
             return [(a, b) for a, b in cut.split(y, y, unit) if len(b)]
     # One group is no reason to judge nobody: then examples are judged by others of the same group.
     return list(StratifiedKFold(min(folds, least), shuffle=True, random_state=seed).split(y, y))
+
+
+def _told(f: Floats, given: Ints) -> bool:
+    """Whether those with a label are given more of it than those without, for any of the labels (Mann and Whitney)."""
+    found = [
+        mannwhitneyu(f[given == label, label], f[given != label, label], alternative="greater").pvalue
+        for label in np.unique(given)
+        if (given != label).any()
+    ]
+    return bool(found) and min(found) * len(found) < _CHANCE
 
 
 def _judge(x: Floats, shares: Floats, parts: list[tuple[Ints, Ints]], fit: Posterior) -> Floats:

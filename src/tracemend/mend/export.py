@@ -6,7 +6,6 @@ be made again after a decision was taken back.
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import re
@@ -20,7 +19,7 @@ from tracemend.data.export import write
 from tracemend.data.schema import Labelled
 from tracemend.errors import DataError, RunError, did_you_mean
 from tracemend.mend.ledger import ACTS, Decision, Ledger
-from tracemend.runs import atomic, read_json, write_json
+from tracemend.runs import atomic, read_json, write_csv, write_json
 
 FORMATS = ("csv", "jsonl", "parquet")
 _SETTINGS = "export.json"  # formats and column names, so that an undo writes the same files again
@@ -99,9 +98,7 @@ def export(
         write(repaired, path, names=names)
     changes = _changes(data, ledger)
     paths |= {name: folder / name for name in ("changes.csv", "changes.md")}
-    with atomic(paths["changes.csv"], "wb") as file:
-        # All text quoted: a bare carriage return in a text would end the row for some readers.
-        file.write(changes.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC).encode())
+    write_csv(paths["changes.csv"], changes)
     with atomic(paths["changes.md"]) as file:
         file.write(_readable(data, repaired, changes))
     write_json(folder / _SETTINGS, {"formats": list(formats), "names": dict(names or {})})

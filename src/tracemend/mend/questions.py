@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,9 @@ from typing import Any
 import pandas as pd
 
 from tracemend.data import Labelled
+from tracemend.data.tables import table_from_file
 from tracemend.errors import DataError, did_you_mean
-from tracemend.runs import atomic
+from tracemend.runs import write_csv
 
 QUESTIONS = "questions.csv"
 COLUMNS = ("uid", "text", "reply", "label", "suggested", "p_wrong", "round", "answer")
@@ -28,32 +28,28 @@ def write_questions(path: Path, asked: Sequence[Mapping[str, Any]]) -> None:
         RunError: the disk is full or not writable.
     """
     rows = [{**one, "label": one["old"], "answer": ""} for one in asked]
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
-    with atomic(path, "wb") as file:
-        file.write(table.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC).encode())
+    write_csv(path, pd.DataFrame(rows, columns=list(COLUMNS)))
 
 
 def read_answers(path: Path | str, *, labels: Sequence[str] | None = None) -> dict[str, str]:
     """The labels a person gave: uid -> label. Rows without an answer are still open and left out.
 
     Args:
-        path: ``questions.csv`` with answers, or any CSV with the columns ``uid`` and ``answer``.
+        path: ``questions.csv`` with answers, or any CSV with the columns ``uid`` and ``answer``, separated by commas or
+            semicolons.
         labels: the names an answer may have; None checks nothing.
 
     Raises:
-        DataError: no such file, a column is missing, nothing is answered, one question has two answers, or an answer
-            is no label.
+        DataError: no such file, it is no table, a column is missing, nothing is answered, one question has two answers,
+            or an answer is no label.
 
     Example:
         >>> read_answers("runs/mine/questions.csv")  # doctest: +SKIP
         {'4f0c9a7be1d2-0': 'unsafe'}
     """
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist; --answers takes the questions.csv of a run, filled in.") from None
-    except (ValueError, OSError) as error:
-        raise DataError(f"{path} cannot be read as CSV ({error}); save it as CSV in UTF-8 again.") from error
+    if not Path(path).is_file():
+        raise DataError(f"{path} does not exist; --answers takes the questions.csv of a run, filled in.")
+    table = table_from_file(Path(path)).frame.fillna("").astype(str)
     for column in ("uid", "answer"):
         if column not in table:
             raise DataError(

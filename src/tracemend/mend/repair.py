@@ -7,7 +7,6 @@ Every choice of the paper's loop is a field here; the preset ``gbair`` is the lo
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,9 +15,11 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 
 from tracemend.data import Labelled, Splits
+from tracemend.data.splits import LEAST
 from tracemend.errors import DataError, TuningError, did_you_mean
 from tracemend.mend.bench import Bench
 from tracemend.mend.bounds import NoiseRate, refuse_noise
+from tracemend.mend.clock import Clock
 from tracemend.mend.decide import Policy, candidates_per_round
 from tracemend.mend.questions import QUESTIONS, answered
 from tracemend.mend.ranking import Arm, Rank, Validation, check_kernel, check_posterior
@@ -62,8 +63,9 @@ class Repair(Method[RepairResult]):
         ask: questions to a person a round, where an answer gains most; they wait in ``questions.csv``. Above 0 the
             posterior decides.
         answers: labels that a person gave, by uid; they are carried out first.
-        controls: arms that run beside it, acting on as many examples in each round: ``random`` candidates, sentence
-            ``similarity`` in place of influence, and ``unchanged`` labels, which the verdict compares with.
+        controls: arms that run beside it, relabelling and removing as many examples in each round: ``random``
+            candidates, sentence ``similarity`` in place of influence, and ``unchanged`` labels, which the verdict
+            compares with.
 
     Example:
         >>> result = Repair(tuning=Tuning(adapter="prompt")).run(load("minilm"), splits)
@@ -122,7 +124,7 @@ class Repair(Method[RepairResult]):
 
         words = ["kind", "warm", "calm", "glad", "cruel", "harsh", "cold", "grim"]
         rng = np.random.default_rng(0)
-        labels = [i % 2 for i in range(64)]
+        labels = [i % 2 for i in range(128)]
         texts = [f"{' '.join(rng.choice(words[4 * y : 4 * y + 4], 3))} {i}" for i, y in enumerate(labels)]
         data = corrupt(Labelled.make(texts, [("safe", "unsafe")[y] for y in labels]), rate=0.25)
         tuning = Tuning(adapter="prompt", epochs=1, virtual_tokens=2, batch_size=8, precision="fp32", max_length=16)
@@ -179,7 +181,6 @@ class Repair(Method[RepairResult]):
         names: Mapping[str, str] | None,
         progress: Progress,
     ) -> RepairResult:
-        began = time.monotonic()
         check_kernel(self, len(splits.labels))
         check_posterior(self)
         answered(splits.train, self.answers or {})  # refused before any work
@@ -187,22 +188,26 @@ class Repair(Method[RepairResult]):
         run = RunDirectory(out, command=command, config=self.config, fingerprints=prints)
         if run.result is not None:
             return load_result(out, splits)
-        progress = EventLog(out / "events.jsonl", progress)
+        log = out / "events.jsonl"
+        progress = clock = Clock(out / "seconds.json", EventLog(log, progress), begun=log.exists())
         start = tune(model, splits.train, splits.validation, self.tuning, out=out / "tuning", progress=progress)
         first = run.step("start", lambda: measure(start, splits))
+        clock.keep()
         bench = Bench(self, model, splits, start, first, progress, run)
         noise, cap, rate = self._noise(bench, run)
+        clock.keep()
         # With a rate of false discoveries that is what bounds a round; else the estimate does.
         share = noise if rate is None or self.fdr is None else rate.high
         budget = self.candidates or candidates_per_round(share, len(splits.train), self.rounds)
         arms = {"influence": bench.arm("influence", budget, out / "arms" / "influence", cap=cap)}
-        # The controls act on as many examples in each round, and are read at the same round.
+        # The controls relabel and remove as many examples in each round, and are read at the same round.
         spent = acted_each_round(arms["influence"])
         at = arms["influence"].chosen
         arms |= {arm: bench.arm(arm, spent, out / "arms" / arm, at=at) for arm in self.controls}
         clean = None
         if splits.train.has_truth and splits.train.wrong.any():
             clean = run.step("clean", lambda: bench.clean(out / "tuning-clean"))
+            clock.keep()
         final = arms["influence"]
         judged = bench.judge(final, arms.get("unchanged"))
         found = {arm: figures(splits, arms[arm], first, clean) for arm in arms}
@@ -226,7 +231,7 @@ class Repair(Method[RepairResult]):
             },
         }
         bench.save_adapters(out, final if judged.recommended == "repaired" else None)
-        seconds = time.monotonic() - began
+        seconds = clock.seconds
         metrics = {
             **found["influence"],
             **{f"{arm}_recovered_share": found[arm]["recovered_share"] for arm in self.controls},
@@ -241,7 +246,7 @@ class Repair(Method[RepairResult]):
             controls={arm: {k: v for k, v in found[arm].items() if v is not None} for arm in self.controls},
             seconds=seconds,
             verdict=judged.facts,
-            notes=[*splits.notes, *start.notes, *self._notes(rate, final)],
+            notes=[*splits.notes, *start.notes, *self._notes(rate, cap, final, splits.train)],
             command_line=command_line,
             seeds={"seed": self.seed, "tuning": self.tuning.seed},
             **described,
@@ -250,17 +255,28 @@ class Repair(Method[RepairResult]):
 
     def _noise(self, bench: Bench, run: RunDirectory) -> tuple[float, int | None, NoiseRate | None]:
         """Share of wrong labels, the most to act on, and the estimate behind them."""
-        if not self.by_posterior:
-            return run.step("noise", bench.estimate) if self.noise is None else self.noise, None, None
-        # A given share sets how many are acted on; whether the labels can be repaired at all is asked in any case.
+        # A given share sets how many are acted on; whether the labels can be repaired at all is asked in any case, also
+        # where influence decides: the confident joint ends at one half and does not look at the validation labels.
         rate = NoiseRate.of(run.step("noise-rate", lambda: bench.noise_rate().facts))
         refuse_noise(rate, trusted=self.validation == "clean")
+        if not self.by_posterior:
+            return rate.by_joint if self.noise is None else self.noise, None, None
         if self.noise is not None:
             return self.noise, round(self.noise * len(bench.splits.train)), rate
         return rate.rate, rate.most, rate
 
-    def _notes(self, rate: NoiseRate | None, arm: ArmResult) -> list[str]:
-        notes = [] if rate is None else [rate.sentence]
+    def _notes(self, rate: NoiseRate | None, cap: int | None, arm: ArmResult, train: Labelled) -> list[str]:
+        notes = []
+        if rate is not None and cap is not None:
+            notes.append(rate.sentence if self.noise is None else rate.sentence_given(self.noise, cap))
+        bound = len(train) if cap is None else cap
+        if self.candidates is not None and self.candidates * self.rounds > bound:
+            why = f"there are {bound}" if cap is None else f"by the share of wrong labels at most {bound} are acted on"
+            notes.append(
+                f"Up to {self.candidates} examples in each of {self.rounds} rounds were asked for (candidates); {why} "
+                "in all."
+            )
+        notes += self._nearly_gone(arm, train)
         if arm.asked:
             notes.append(
                 f"{len(arm.asked)} questions for a person are in {QUESTIONS}: write a label into its column answer, "
@@ -268,6 +284,21 @@ class Repair(Method[RepairResult]):
             )
         if self.answers:
             notes.append(f"{len(self.answers)} labels were given by a person who was asked.")
+        return notes
+
+    def _nearly_gone(self, arm: ArmResult, train: Labelled) -> list[str]:
+        """What a person must know of a label of which next to nothing is left."""
+        notes = []
+        before, left = (data.frame["label"].value_counts() for data in (train, arm.train))
+        for label in train.labels:
+            kept = sum(d["old"] == label for d in arm.spared)
+            if kept or left.get(label, 0) <= LEAST < before.get(label, 0):
+                more = f"{kept} of them were suspected too and kept, for no label may go altogether. " if kept else ""
+                notes.append(
+                    f"Of {before.get(label, 0)} training examples labelled {label!r} {left.get(label, 0)} are left. "
+                    f"{more}Look in changes.md at what became of the others: if it is right, this data cannot teach "
+                    "the label; if not, act on fewer (candidates, rounds), or check the validation labels."
+                )
         return notes
 
 

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import pandas as pd
 
 from tracemend.data import Labelled, Splits
 from tracemend.evaluate import curve_figure, detection, recovered_share
+from tracemend.mend.acts import Kinds
 from tracemend.mend.export import apply, export
 from tracemend.mend.ledger import Decision, Ledger
 from tracemend.mend.questions import QUESTIONS, write_questions
@@ -157,11 +158,14 @@ def figures(splits: Splits, arm: ArmResult, start: Figures, clean: Figures | Non
     return found
 
 
-def acted_each_round(arm: ArmResult) -> list[int]:
-    """How many examples an arm acted on in each of its rounds."""
-    decisions = arm.decisions
-    rounds = decisions.loc[decisions["actor"] == "repair", "round"] if len(decisions) else pd.Series(dtype=int)
-    return [int((rounds == number).sum()) for number in range(1, int(rounds.max()) + 1)] if len(rounds) else []
+def acted_each_round(arm: ArmResult) -> list[Kinds]:
+    """How many examples an arm relabelled and how many it removed in each of its rounds."""
+    if not len(arm.decisions):
+        return []
+    own = arm.decisions[arm.decisions["actor"] == "repair"]
+    rounds = range(1, int(own["round"].max()) + 1) if len(own) else range(0)
+    each = [own.loc[own["round"] == number, "kind"] for number in rounds]
+    return [Kinds(label=int((kind == "label").sum()), remove=int((kind == "remove").sum())) for kind in each]
 
 
 def keep(
@@ -203,21 +207,24 @@ def keep(
             )
             for d in records
         )
-        ledger.add(
-            Decision(
-                uid=d["uid"],
-                kind="ask",
-                old=d["old"],
-                round=int(d["round"]),
-                score=d["score"],
-                evidence={"reason": d["reason"], "suggested": d["suggested"], "p_wrong": d["p_wrong"]},
-                actor="repair",
-            )
-            for d in arms["influence"].asked
-        )
+        ledger.add(_stays(d, "ask", suggested=d["suggested"], p_wrong=d["p_wrong"]) for d in arms["influence"].asked)
+        ledger.add(_stays(d, "keep") for d in arms["influence"].spared)
         export(splits.train, ledger, out, names=names)
     if arms["influence"].asked:
         write_questions(out / QUESTIONS, arms["influence"].asked)
+
+
+def _stays(d: Mapping[str, Any], kind: Literal["ask", "keep"], **further: Any) -> Decision:
+    """What the ledger says of an example that was suspected and whose label stays."""
+    return Decision(
+        uid=d["uid"],
+        kind=kind,
+        old=d["old"],
+        round=int(d["round"]),
+        score=d["score"],
+        evidence={"reason": d["reason"], **further},
+        actor="repair",
+    )
 
 
 def load_result(out: Path, splits: Splits) -> RepairResult:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +73,8 @@ def suspects_of(run: Path | str, *, top: int | None = None) -> Suspects:
         table = table.assign(
             label=table["old"],
             suggested=table["new"].where(table["kind"] == "label", None).where(table["kind"] != "remove", REMOVE),
+            # Of one meaning in every file: the chance that the label as given is wrong, where the ranking knows one.
+            probability=[json.loads(found).get("p_wrong") for found in table["evidence"]],
             evidence=table["reason"],
         ).sort_values("score", ascending=False, kind="stable")
     return Suspects.of(table if top is None else table.head(top), read_examples(folder).labels, agent)

@@ -266,7 +266,7 @@ class Robustness(Method[MendResult]):
                     f"tau cannot be compared with the arm {arm!r}: {len(both)} copies keep their label in both."
                 )
                 continue
-            gap = paired_difference(both["found"], both[arm], seed=self.seed)
+            gap = paired_difference(both["found"], both[arm])
             shown = "" if gap.shown else ": not shown"
             notes.append(
                 f"tau is {gap.difference:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}] beside the arm {arm!r}, on the "

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tracemend.data import Labelled, Splits
 from tracemend.evaluate import scores
-from tracemend.mend.acts import ActRules, act, ask, choose, spare
+from tracemend.mend.acts import ActRules, Kinds, act, ask, choose, spare
 from tracemend.mend.bounds import refuse_one_label
 from tracemend.mend.questions import answered
 from tracemend.mend.ranking import Ranking, softmax
@@ -53,6 +53,7 @@ class ArmResult:
         chosen: the chosen round; 0 is the start.
         suspicion: of the first round, over the training set as given [n].
         asked: one row a question to a person.
+        spared: one row an example that was suspected and kept, since hardly another of its label is left.
     """
 
     curve: pd.DataFrame
@@ -62,6 +63,7 @@ class ArmResult:
     chosen: int
     suspicion: np.ndarray[Any, Any]
     asked: Sequence[Mapping[str, Any]] = ()
+    spared: Sequence[Mapping[str, Any]] = ()
 
 
 def measure(tuned: Tuned, splits: Splits) -> dict[str, dict[str, float]]:
@@ -83,7 +85,7 @@ def repair_arm(
     start: Tuned,
     tuning: Tuning,
     ranker: Ranker | None,
-    candidates: Sequence[int],
+    candidates: Sequence[int | Kinds],
     *,
     out: Path,
     at: int | None = None,
@@ -98,7 +100,8 @@ def repair_arm(
     Args:
         ranker: gives the ranking of the current training set and the classifier's probabilities; None acts on
             nothing and only tunes on: what more tuning does by itself.
-        candidates: the most examples to act on in each round; as many rounds.
+        candidates: the most examples to act on in each round, or how many to relabel and how many to remove; as many
+            rounds.
         out: folder of the arm; rounds that are there are read, not done again.
         cap: the most examples to act on in all rounds together; None does not bound it.
         answers: uid -> label that a person gave; carried out first of all.
@@ -114,6 +117,7 @@ def repair_arm(
     kept = [start.best]
     acted: dict[str, dict[str, Any]] = {}
     asked: list[dict[str, Any]] = []
+    spared: list[dict[str, Any]] = []
     suspicion = np.zeros(len(given))
     figures = [measured or measure(start, splits)]
     again = replace(tuning, epochs=rules.warm_epochs, patience=0) if rules.warm_start else tuning
@@ -125,14 +129,21 @@ def repair_arm(
                 said = answered(train, answers) if answers and number == 1 else []
                 now, taken = _told(train, said), set(acted) | {d["uid"] for d in said}
                 made, questions, suspected = [], [], [0.0] * len(train)
+                saved: list[dict[str, Any]] = []
                 if ranker is not None:
                     ranking, p_train = ranker(tuned, now, number)
-                    left = most if cap is None else min(most, cap - sum(d["actor"] != "person" for d in history))
+                    left = most
+                    if cap is not None and not isinstance(most, Kinds):
+                        left = min(most, cap - sum(d["actor"] != "person" for d in history))
                     picked = choose(rules, ranking, now, taken, left)
                     made = act(rules, ranking, p_train, now, splits.validation, picked, number, tuned, neighbours)
-                    made, questions = spare(made, now), ask(ranking, now, picked, number)
+                    (made, saved), questions = spare(made, now), ask(ranking, now, picked, number)
                     suspected = ranking.suspicion.tolist()
-                write_json(chosen_now, {"decisions": [*said, *made], "asked": questions, "suspicion": suspected})
+                write_json(
+                    chosen_now,
+                    {"decisions": [*said, *made], "asked": questions, "spared": saved, "suspicion": suspected},
+                )
+                progress.note("decided", arm=arm, round=number, acted=len(said) + len(made))
             facts = read_json(chosen_now)
             if facts["decisions"] or ranker is None:
                 tuned = tune(
@@ -154,6 +165,7 @@ def repair_arm(
         suspicion = np.array(facts["suspicion"]) if number == 1 else suspicion
         history += facts["decisions"]
         asked += facts["asked"]
+        spared += facts.get("spared", [])  # a round of an earlier version has none
         acted |= {d["uid"]: d for d in [*facts["decisions"], *facts["asked"]]}
         train = _apply(given, history)
         figures.append(facts["figures"])
@@ -165,6 +177,9 @@ def repair_arm(
         chosen = max(range(len(figures)), key=lambda r: (figures[r]["validation"]["ap"], -r))
     if at is not None:
         chosen = min(at, len(figures) - 1)
+    done = {d["uid"] for d in history if d["round"] <= chosen}
+    # Whoever was kept in one round may have been acted on in another, and is kept again in most.
+    kept_back = {d["uid"]: d for d in reversed(spared) if d["round"] <= chosen and d["uid"] not in done}
     table = pd.DataFrame(history)
     if len(table):
         table["kept"] = table["round"] <= chosen
@@ -176,6 +191,7 @@ def repair_arm(
         chosen=chosen,
         suspicion=suspicion,
         asked=asked,
+        spared=list(reversed(kept_back.values())),
     )
 
 

@@ -18,7 +18,7 @@ from tracemend.mend.robustness import Robustness
 from tracemend.mend.shortcuts import Shortcuts, ShortcutsResult
 from tracemend.models import LanguageModel
 from tracemend.progress import EventLog, Progress
-from tracemend.runs import RunDirectory, atomic, fingerprint
+from tracemend.runs import RunDirectory, atomic, fingerprint, write_csv
 from tracemend.tuning.checkpoints import save_checkpoint
 from tracemend.tuning.run import predictor_of
 
@@ -79,8 +79,7 @@ def mend_run(
     predictor.save(out)
     result.save(out)
     for table in ("rows", *result.tables):
-        with atomic(out / f"{table}.csv", "wb") as file:
-            file.write(getattr(result, table).to_csv(index=False, lineterminator="\n").encode())
+        write_csv(out / f"{table}.csv", getattr(result, table))
     with atomic(out / "figure.svg", "wb") as file:
         result.figure().savefig(file, format="svg")
     run.finish(

@@ -114,6 +114,12 @@ def align(
     return Alignment(ids, units)
 
 
+def fits(model: LanguageModel, sentences: Sequence[Sequence[str]]) -> bool:
+    """Whether no sentence, given as words, has more tokens than the model's window: what :func:`align` refuses."""
+    texts = [" ".join(words) for words in sentences]
+    return not texts or max(len(ids) for ids in model.tokenizer(texts)["input_ids"]) <= model.window
+
+
 def represent(
     model: LanguageModel,
     sentences: Sequence[Sequence[str]],

@@ -42,9 +42,10 @@ class CoreferenceProbe(Method[ProbeResult]):
     Controls: ``zero_shot``, cosine of the vectors themselves at the same layer, which the naive version of this probe
     measures; ``recency``, the candidate nearest to the pronoun; ``first_mention``, the earliest one, as subjects often
     are; ``places``, a regression on where the candidates stand and on nothing else, see
-    :func:`tracemend.probing.mention_places.by_place`; ``random_weights``, the same network untrained at its best layer;
-    ``layer_0``. Of examples in groups (Winogender's and WinoBias's: gender, for and against the stereotype) metrics and
-    controls have ``accuracy_GROUP`` and, between opposed groups, the bias: ``pro_minus_anti``, ``male_minus_female``.
+    :func:`tracemend.probing.mention_places.by_place`; ``random_weights``, the same network untrained at its best layer,
+    the mean over ``random_models`` of them; ``layer_0``. Of examples in groups (Winogender's and WinoBias's: gender,
+    for and against the stereotype) metrics and controls have ``accuracy_GROUP`` and, between opposed groups, the bias:
+    ``pro_minus_anti``, ``male_minus_female``.
 
     Attributes:
         rank: of F and G.
@@ -53,6 +54,7 @@ class CoreferenceProbe(Method[ProbeResult]):
         weight_decay: of F and G.
         layers: which; all if none are named.
         train_examples, test_examples: at most, at random.
+        random_models: how many untrained networks.
 
     Raises:
         ProbeError: other data, a part without usable examples.
@@ -73,6 +75,7 @@ class CoreferenceProbe(Method[ProbeResult]):
     layers: tuple[int, ...] = ()
     train_examples: int = 400
     test_examples: int = 400
+    random_models: int = 2
 
     def run(self, model: Any, data: Any, *, cache: Path | None = None, progress: Progress = Progress()) -> ProbeResult:
         """Probe.
@@ -87,26 +90,33 @@ class CoreferenceProbe(Method[ProbeResult]):
             raise ProbeError(f"{self.name} takes a LanguageModel, not {type(model).__name__}; load one first.")
         if not isinstance(data, Pronouns):
             raise ProbeError(f"{self.name} takes Pronouns, not {type(data).__name__}; read them with read_pronouns.")
-        if min(self.rank, self.steps, self.train_examples, self.test_examples) < 1:
-            raise ProbeError("rank, steps, train_examples and test_examples must be at least 1.")
+        if min(self.rank, self.steps, self.train_examples, self.test_examples, self.random_models) < 1:
+            raise ProbeError("rank, steps, train_examples, test_examples and random_models must be at least 1.")
         if len(set(self.layers)) < len(self.layers):
             raise ProbeError(f"layers are {list(self.layers)}; name each once.")
         parts, left_out = usable(data, train=self.train_examples, test=self.test_examples, seed=self.seed)
         hits, zero = self._read(model, parts, cache, progress)
-        fresh, _ = self._read(random_weights(model, seed=self.seed + 1), parts, cache, progress)
+        fresh = [
+            self._read(random_weights(model, seed=self.seed + 1 + i), parts, cache, progress)[0]
+            for i in range(self.random_models)
+        ]
         layers = list(self.layers) or list(range(len(hits["test"])))
-        best, its = (int(of["dev"].mean(1).argmax()) for of in (hits, fresh))
+        best = _best(hits)
         test = parts["test"]
         rules = {"recency": by_recency(test), "first_mention": by_first_mention(test),
                  "places": by_place(parts["train"], test)}  # fmt: skip
-        arms: dict[str, Floats] = {"random_weights": fresh["test"][its], "zero_shot": zero[best], **rules}
+        arms: dict[str, Floats] = {
+            "random_weights": np.mean([one["test"][_best(one)] for one in fresh], axis=0),
+            "zero_shot": zero[best],
+            **rules,
+        }
         if 0 in layers:
             arms["layer_0"] = hits["test"][layers.index(0)]
         low, high = mean_interval(hits["test"], seed=self.seed)
         table = pd.DataFrame(
             {"layer": layers, "accuracy": hits["test"].mean(1), "low": low, "high": high,
              "dev_accuracy": hits["dev"].mean(1), "zero_shot": zero.mean(1),
-             "random_weights": fresh["test"].mean(1)}
+             "random_weights": np.mean([one["test"].mean(1) for one in fresh], axis=0)}
         )  # fmt: skip
         said = [
             f"layer {layers[best]}, chosen on dev, picks the right name for {hits['test'][best].mean():.3f} of "
@@ -285,3 +295,8 @@ def _picked(examples: Sequence[Pronoun], cost: Callable[[Pronoun, tuple[int, int
         costs = [cost(example, candidate) for candidate in example.candidates]
         found.append(float(costs.index(min(costs)) in example.right))
     return np.array(found)
+
+
+def _best(hits: dict[str, Floats]) -> int:
+    """The layer that is best on dev, as a place among those that were read."""
+    return int(hits["dev"].mean(1).argmax())

@@ -15,9 +15,10 @@ from torch import Tensor
 from tracemend.data import SpanExamples, Treebank, dependency_spans
 from tracemend.errors import ProbeError
 from tracemend.models import LanguageModel, represent, tiny
+from tracemend.probing.jabberwocky import made_up_beside
 from tracemend.probing.layers import LayerProbe, LayerProbeResult
 from tracemend.probing.made_up import tiny_treebank
-from tracemend.probing.posed import PARTS, Posed, Read
+from tracemend.probing.posed import MADE_UP, PARTS, Posed, Read
 from tracemend.probing.scalar_mix import Mixed, ScalarMix, Spans
 from tracemend.probing.tasks import Indices, Items
 from tracemend.progress import Progress
@@ -79,6 +80,8 @@ class EdgeProbe(LayerProbe):
                 raise ProbeError(f"of a treebank the task is 'dependency', not {self.task!r}; give labelled spans.")
             banks = data.split(seed=self.seed)
             found = {part: _of_spans(dependency_spans(banks[part])) for part in PARTS}
+            if (made_up := made_up_beside(banks["test"], seed=self.seed)) is not None:
+                found[MADE_UP] = _of_spans(dependency_spans(made_up))
         elif isinstance(data, SpanExamples):
             found = {part: _of_spans(of) for part, of in data.split(seed=self.seed).items()}
         else:
@@ -86,11 +89,10 @@ class EdgeProbe(LayerProbe):
                 f"{self.name} takes SpanExamples or a Treebank, not {type(data).__name__}; read them with read_spans "
                 "or read_conllu."
             )
-        most = {"train": self.train_items, "dev": max(1, self.train_items // 10), "test": self.test_items}
-        return {part: found[part].sample(most[part], seed=self.seed) for part in PARTS}
+        return self._sampled(found)
 
     def _read(self, model: LanguageModel, posed: Posed, cache: Path | None, progress: Progress) -> Read:
-        hidden, spans = self._words(model, posed.parts, cache, progress)
+        hidden, spans = self._words(model, posed.texts, cache, progress)
         x = {
             part: torch.cat([_means(hidden, one) for one in (of.first, of.second) if one is not None], dim=2)
             for part, of in spans.items()
@@ -104,20 +106,19 @@ class EdgeProbe(LayerProbe):
             )
             rising.append(float((mixed.predicted == posed.y["test"]).mean()))
         scores = tuple(rising) if self.expected_layer else ()
-        return _Mixing(by_layer.dev, by_layer.test, None, by_layer.bits, by_layer.width, mixed, scores)
+        return _Mixing(**vars(by_layer), mixed=mixed, rising=scores)
 
     def _words(
         self, model: LanguageModel, parts: dict[str, Items], cache: Path | None, progress: Progress
     ) -> tuple[Tensor, dict[str, Spans]]:
         """Vectors of all words [layers, words, d], and the spans of each part among them."""
-        words = [sentence for part in PARTS for sentence in parts[part].words]
+        words = [sentence for of in parts.values() for sentence in of.words]
         vectors = represent(
             model, words, pooling=self.pooling, layers=list(self.layers) or None, cache=cache, progress=progress
         )
         starts = np.searchsorted(vectors.sentence, np.arange(len(words)))
         spans, begin = {}, 0
-        for part in PARTS:
-            of = parts[part]
+        for part, of in parts.items():
             offset = starts[of.sentence + begin][:, None]
             if of.first is None:
                 raise ProbeError(f"the items of {part} are no spans.")

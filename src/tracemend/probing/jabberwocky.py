@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from tracemend.data import Treebank
 from tracemend.errors import ProbeError
+from tracemend.models import LanguageModel
+from tracemend.models.representations import fits
 
 OPEN = ("NOUN", "VERB", "ADJ", "ADV", "PROPN")
 _ONSETS = "b bl br c ch cr d dr f fl fr g gl gr h j k l m n p pl pr qu r s sh sl sn sp st str t th tr v w y z"
@@ -53,6 +56,26 @@ def jabberwocky(bank: Treebank, *, seed: int = 0) -> Treebank:
             words[i] = _capitals(made[key], word)
         sentences.append(replace(sentence, words=tuple(words)))
     return replace(bank, sentences=tuple(sentences), name=f"{bank.name}, made-up words")
+
+
+def made_up_beside(bank: Treebank, *, seed: int = 0) -> Treebank | None:
+    """The sentences with made-up words, see :func:`jabberwocky`; None where no tags say what words are open-class."""
+    if any("upos" not in sentence.tags for sentence in bank.sentences):
+        return None
+    return jabberwocky(bank, seed=seed)
+
+
+def unread(made_up: Sequence[Sequence[str]], model: LanguageModel) -> str | None:
+    """Why these sentences with made-up words are not put before a model; None where all fit into its window.
+
+    Made-up words have more tokens than known ones, so that a sentence can become longer than the window.
+    """
+    if fits(model, made_up):
+        return None
+    return (
+        f"Nothing is said of made-up words: they make a test sentence longer than the window of {model.name} "
+        f"({model.window} tokens)."
+    )
 
 
 def _word(word: str, rng: np.random.Generator, taken: set[str]) -> str:

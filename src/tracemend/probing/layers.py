@@ -20,8 +20,9 @@ from tracemend.models import LanguageModel, random_weights, represent, tiny
 from tracemend.models.representations import Pooling
 from tracemend.probing.codelength import online_codelength
 from tracemend.probing.controls import local_context
+from tracemend.probing.jabberwocky import made_up_beside
 from tracemend.probing.made_up import tiny_treebank
-from tracemend.probing.posed import PARTS, Posed, Read, best_layer, hits_of
+from tracemend.probing.posed import MADE_UP, PARTS, Posed, Read, best_layer, hits_made_up, hits_of
 from tracemend.probing.result import ProbeResult, compared
 from tracemend.probing.solver import Solver
 from tracemend.probing.tasks import Items, frequent_words, items
@@ -69,10 +70,13 @@ class LayerProbe(Method[LayerProbeResult]):
     - ``layer_0``: the embeddings; ``local_context``: those of the word and its two neighbours (Kunz and Kuhlmann 2020);
     - ``word_type``: the label that the word mostly has; ``majority``: the most frequent label;
     - ``shuffled_labels``: training labels in random order;
+    - ``jabberwocky``: the same probe on test sentences whose open-class words are made up (Maudslay and Cotterell
+      2021): what is left when meaning cannot help. It is no bar to beat: a fall says how much hung on known words;
     - the compression of the labels by the online code (Voita and Titov 2020), which needs no choice of probe size.
 
-    Metrics: ``accuracy`` and ``macro_f1`` on test; ``accuracy_unseen``, on words that training lacks; ``selectivity``;
-    ``compression`` (n log2 K bits over the codelength of the training labels).
+    Metrics: ``accuracy`` and ``macro_f1`` on test; ``accuracy_unseen``, on words that training lacks;
+    ``accuracy_replaced``, on those that the made-up ones stand for; ``selectivity``; ``compression`` (n log2 K bits
+    over the codelength of the training labels).
 
     Attributes:
         task: see :func:`tracemend.probing.tasks.items`; labelled texts have the task ``label``.
@@ -107,7 +111,7 @@ class LayerProbe(Method[LayerProbeResult]):
     train_items: int = 12_000
     test_items: int = 7_000
     mdl: bool = True
-    random_models: int = 1
+    random_models: int = 2
 
     def run(
         self, model: Any, data: Any, *, cache: Path | None = None, progress: Progress = Progress()
@@ -128,7 +132,7 @@ class LayerProbe(Method[LayerProbeResult]):
             )
         if len(set(self.layers)) < len(self.layers):
             raise ProbeError(f"layers are {list(self.layers)}; name each once.")
-        posed = Posed.of(self._parts(data), self.seed)
+        posed = Posed.of(self._parts(data), self.seed).before(model)
         trained = self._read(model, posed, cache, progress)
         fresh = [
             self._read(random_weights(model, seed=self.seed + 1 + i), posed, cache, progress)
@@ -146,16 +150,25 @@ class LayerProbe(Method[LayerProbeResult]):
             banks = data.split(seed=self.seed)
             known = frequent_words(banks["train"]) if self.task in ("previous-word", "next-word") else ()
             found = {part: items(banks[part], self.task, known=known, seed=self.seed) for part in PARTS}
+            if (made_up := made_up_beside(banks["test"], seed=self.seed)) is not None:
+                found[MADE_UP] = items(made_up, self.task, known=known, seed=self.seed)
         else:
             raise ProbeError(
                 f"{self.name} takes a Treebank or labelled texts, not {type(data).__name__}; read them with "
                 "tracemend.data."
             )
-        most = {"train": self.train_items, "dev": max(1, self.train_items // 10), "test": self.test_items}
-        return {part: found[part].sample(most[part], seed=self.seed) for part in PARTS}
+        return self._sampled(found)
+
+    def _sampled(self, found: dict[str, Items]) -> dict[str, Items]:
+        """At most so many items of each part; those among made-up words where they are test's, and not others."""
+        if MADE_UP in found and found[MADE_UP].label != found["test"].label:
+            del found[MADE_UP]  # The task asks which words there are.
+        test = self.test_items
+        most = {"train": self.train_items, "dev": max(1, self.train_items // 10), "test": test, MADE_UP: test}
+        return {part: of.sample(most[part], seed=self.seed) for part, of in found.items()}
 
     def _read(self, model: LanguageModel, posed: Posed, cache: Path | None, progress: Progress) -> Read:
-        x, around = self._features(model, posed.parts, cache, progress)
+        x, around = self._features(model, posed.texts, cache, progress)
         return self._fitted(posed, x, around, progress)
 
     def _fitted(self, posed: Posed, x: dict[str, Tensor], around: dict[str, Tensor], progress: Progress) -> Read:
@@ -170,13 +183,14 @@ class LayerProbe(Method[LayerProbeResult]):
         if self.mdl:
             coded = posed.labellings["train"][: 2 if posed.has_control else 1]
             bits = online_codelength(x["train"], coded, posed.classes, solver=solver, seed=self.seed, progress=progress)
-        return Read(predicted["dev"], predicted["test"], local, bits, int(x["train"].shape[2]))
+        made_up = probes.predict(x[MADE_UP])[:, 0] if MADE_UP in x else None
+        return Read(predicted["dev"], predicted["test"], local, bits, int(x["train"].shape[2]), made_up)
 
     def _features(
         self, model: LanguageModel, parts: dict[str, Items], cache: Path | None, progress: Progress
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Vectors of the items of each part [layers, n, d], and of them with their neighbours at layer 0."""
-        words = [sentence for part in PARTS for sentence in parts[part].words]
+        words = [sentence for of in parts.values() for sentence in of.words]
         unit = parts["train"].unit
         layers = list(self.layers) or None
         vectors = represent(
@@ -188,7 +202,7 @@ class LayerProbe(Method[LayerProbeResult]):
         if unit == "word" and 0 in chosen:
             context = local_context(vectors.hidden[chosen.index(0)], vectors.sentence)
         x, around, first = {}, {}, 0
-        for part in PARTS:
+        for part in parts:
             rows = starts[parts[part].sentence + first] + parts[part].word
             x[part] = vectors.hidden[:, rows]
             if context is not None:
@@ -230,6 +244,12 @@ class LayerProbe(Method[LayerProbeResult]):
             )
             if posed.has_control:
                 table["control_compression"] = uniform / trained.bits[:, 1]
+        beside = hits_made_up(trained, posed)
+        if beside is not None:
+            table["jabberwocky"] = beside.mean(1)
+            if posed.replaced.any():
+                table["replaced"] = hits[:, posed.replaced].mean(1)
+                table["jabberwocky_replaced"] = beside[:, posed.replaced].mean(1)
         arms = self._arms(posed, trained, fresh, uniform)
         found = posed.figures(trained, best, uniform)
         controls = {
@@ -269,6 +289,11 @@ class LayerProbe(Method[LayerProbeResult]):
             arms["word_type"] = posed.accuracies(posed.by_type)
         if trained.local is not None:
             arms["local_context"] = posed.accuracies(trained.local)
+        beside = hits_made_up(trained, posed)
+        if beside is not None:
+            arms["jabberwocky"] = {"accuracy": float(beside[best].mean())}
+            if posed.replaced.any():
+                arms["jabberwocky"]["accuracy_replaced"] = float(beside[best, posed.replaced].mean())
         return arms
 
     def _findings(
@@ -306,6 +331,9 @@ class LayerProbe(Method[LayerProbeResult]):
                 f"Selectivity is {row['selectivity']:.3f}: the probe learns random labels of words nearly as well, so "
                 "its accuracy is no evidence of what the layer holds."
             )
+        if "jabberwocky" in row:
+            left = float(row["jabberwocky"])
+            said.append(f"With made-up open-class words {left:.3f} is left ({left - row['accuracy']:+.3f}).")
         n, width = len(posed.parts["train"]), trained.width
         if n < 5 * width:
             said.append(f"{n} training items for {width} dimensions: the probe is under-determined; take more.")

@@ -3,32 +3,46 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import f1_score
 
 from tracemend.errors import ProbeError
+from tracemend.models import LanguageModel
 from tracemend.probing.controls import control_task, type_majority
+from tracemend.probing.jabberwocky import unread
 from tracemend.probing.tasks import Items
 
 Indices = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.floating]
 PARTS = ("train", "dev", "test")
+# The test part once more, its open-class words made up.
+MADE_UP = "made_up"
 # Labels rarer than this in training cannot be learnt, and hardly measured.
 _RARE = 10
 
 
 @dataclass(frozen=True, eq=False)
 class Read:
-    """What probes of one network predict; all arrays are [layers, labellings, n] but the last two."""
+    """What probes of one network predict.
+
+    Attributes:
+        dev: [layers, labellings, n].
+        test: the same of the test items.
+        local: from the neighbours' embeddings [n].
+        bits: codelengths of the training labels [layers, labellings].
+        width: dimensions of a vector.
+        made_up: of the task, on the test items among made-up words [layers, n].
+    """
 
     dev: Indices
     test: Indices
     local: Indices | None
     bits: Floats | None
     width: int
+    made_up: Indices | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,13 +54,20 @@ class Posed:
     labellings: dict[str, Indices]
     by_type: Indices
     notes: list[str]
+    made_up: Items | None = None
 
     @classmethod
     def of(cls, parts: dict[str, Items], seed: int) -> Posed:
         """Drop labels that are too rare, number the others, and draw the labels of the controls.
 
         Labels are rare by their training items; those of test that training lacks altogether stay, as errors.
+
+        Args:
+            parts: train, dev and test; ``made_up``, where there is one, has test's items in test's order.
+            seed: of the labels that are drawn.
         """
+        made_up = parts.get(MADE_UP)
+        parts = {part: parts[part] for part in PARTS}
         counts = Counter(parts["train"].label)
         rare = sorted(label for label in counts if counts[label] < _RARE)
         names = tuple(sorted(label for label in counts if counts[label] >= _RARE))
@@ -71,7 +92,8 @@ class Posed:
             )
         index |= {label: len(names) + i for i, label in enumerate(sorted(foreign))}
         known = {part: list(index) if part == "test" else list(names) for part in PARTS}
-        kept = {part: of.take(np.isin(np.array(of.label, dtype=object), known[part])) for part, of in parts.items()}
+        stays = {part: np.isin(np.array(of.label, dtype=object), known[part]) for part, of in parts.items()}
+        kept = {part: of.take(stays[part]) for part, of in parts.items()}
         y = {part: np.array([index[label] for label in of.label], dtype=np.int64) for part, of in kept.items()}
         rows = {part: [y[part]] for part in PARTS}
         if kept["train"].unit == "word":
@@ -82,7 +104,12 @@ class Posed:
             rows[part].append(np.random.default_rng(seed).permutation(y[part]))
         labellings = {part: np.stack(rows[part]) for part in PARTS}
         by_type = type_majority(kept["train"].form, y["train"], kept["test"].form)
-        return cls(kept, names, labellings, by_type, notes)
+        return cls(kept, names, labellings, by_type, notes, None if made_up is None else made_up.take(stays["test"]))
+
+    def before(self, model: LanguageModel) -> Posed:
+        """What is put before a model: without the made-up words, and with a note, where they do not fit its window."""
+        why = None if self.made_up is None else unread(self.made_up.words, model)
+        return self if why is None else replace(self, made_up=None, notes=[*self.notes, why])
 
     @property
     def classes(self) -> int:
@@ -96,6 +123,18 @@ class Posed:
     @property
     def y(self) -> dict[str, Indices]:
         return {part: labels[0] for part, labels in self.labellings.items()}
+
+    @property
+    def texts(self) -> dict[str, Items]:
+        """All items that a network reads, those among made-up words last."""
+        return self.parts if self.made_up is None else {**self.parts, MADE_UP: self.made_up}
+
+    @property
+    def replaced(self) -> npt.NDArray[np.bool_]:
+        """Which test items are made-up words, or have some; none where nothing is made up."""
+        own = self.parts["test"].form
+        beside = own if self.made_up is None else self.made_up.form
+        return np.array([a != b for a, b in zip(own, beside, strict=True)], dtype=bool)
 
     @property
     def groups(self) -> list[int]:
@@ -119,6 +158,8 @@ class Posed:
 
     def figures(self, read: Read, layer: int, uniform: float) -> dict[str, float]:
         found = self.accuracies(read.test[layer, 0])
+        if read.made_up is not None and self.replaced.any():
+            found["accuracy_replaced"] = float(hits_of(read, self)[layer, self.replaced].mean())
         if self.has_control:
             by_control = float((read.test[layer, 1] == self.labellings["test"][1]).mean())
             found["selectivity"] = found["accuracy"] - by_control
@@ -136,3 +177,8 @@ def hits_of(read: Read, posed: Posed) -> Floats:
     """1 where a layer's probe is right on a test item, else 0 [layers, n]."""
     found: Floats = (read.test[:, 0] == posed.y["test"]).astype(np.float64)
     return found
+
+
+def hits_made_up(read: Read, posed: Posed) -> Floats | None:
+    """The same on the test items among made-up words, where there are any."""
+    return None if read.made_up is None else (read.made_up == posed.y["test"]).astype(np.float64)

@@ -21,6 +21,7 @@ def probe_run(
     *,
     out: Path,
     data_name: str,
+    cache: Path | None = None,
     command_line: str = "",
     progress: Progress = Progress(),
 ) -> ProbeResult:
@@ -30,8 +31,10 @@ def probe_run(
         method: with its configuration.
         model: the model, or a tuned classifier where the method takes one.
         data: what the method takes, with a ``fingerprint``.
-        out: the run directory. Representations lie in ``representations`` in it, so that a stopped run goes on.
+        out: the run directory.
         data_name: what the user called the data.
+        cache: a folder of representations, which several runs may share; those of a run alone lie in
+            ``representations`` in its directory, so that a stopped run goes on.
         command_line: as it was given.
         progress: shown to the user.
 
@@ -39,7 +42,8 @@ def probe_run(
         RunError: the directory belongs to another run.
     """
     name = model.name if isinstance(model, LanguageModel) else f"{model.language_model.name}, tuned"
-    keeps = {"cache": out / "representations"} if "cache" in inspect.signature(method.run).parameters else {}
+    takes = "cache" in inspect.signature(method.run).parameters
+    keeps = {"cache": cache or out / "representations"} if takes else {}
     kept: ProbeResult = run_kept(
         method,
         lambda shown: method.run(model, data, progress=shown, **keeps),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -18,7 +18,7 @@ from tracemend.evaluate import mean_interval
 from tracemend.methods import Method
 from tracemend.models import LanguageModel, random_weights, represent, tiny
 from tracemend.probing.geometry import Geometry, TreeProbe, Trees
-from tracemend.probing.jabberwocky import jabberwocky
+from tracemend.probing.jabberwocky import made_up_beside, unread
 from tracemend.probing.made_up import tiny_treebank
 from tracemend.probing.result import ProbeResult, compared
 from tracemend.probing.tasks import depths
@@ -95,10 +95,10 @@ class StructuralProbe(Method[StructuralResult]):
     - ``dspr``: Spearman correlation of each word's distances, averaged over lengths 5 to 50; ``nspr`` of depths;
     - ``root_accuracy``: how often the least deep word is the root. A rule may beat it: see ``first_verb``.
 
-    Controls, in the same units: ``random_weights``, the same network untrained at its best layer; ``layer_0``;
-    ``chain``, where distance is that in the sentence; ``first_verb`` as the root; ``jabberwocky``, the same probe on
-    test sentences whose open-class words are made up (Maudslay and Cotterell 2021): what is left of the result when
-    meaning cannot help.
+    Controls, in the same units: ``random_weights``, the same network untrained at its best layer, the mean over
+    ``random_models`` of them; ``layer_0``; ``chain``, where distance is that in the sentence; ``first_verb`` as the
+    root; ``jabberwocky``, the same probe on test sentences whose open-class words are made up (Maudslay and Cotterell
+    2021): what is left of the result when meaning cannot help.
 
     Attributes:
         ranks: of B; several give a sweep.
@@ -106,6 +106,7 @@ class StructuralProbe(Method[StructuralResult]):
         epochs: passes over the training sentences.
         layers: which; all if none are named.
         train_sentences, test_sentences: at most, at random; a tenth of the former serves as dev.
+        random_models: how many untrained networks.
 
     Raises:
         ProbeError: data that are no treebank, sentences without trees, or no sentence of two words.
@@ -125,6 +126,7 @@ class StructuralProbe(Method[StructuralResult]):
     layers: tuple[int, ...] = ()
     train_sentences: int = 1500
     test_sentences: int = 500
+    random_models: int = 2
 
     def run(
         self, model: Any, data: Any, *, cache: Path | None = None, progress: Progress = Progress()
@@ -140,25 +142,30 @@ class StructuralProbe(Method[StructuralResult]):
         if not isinstance(model, LanguageModel):
             raise ProbeError(f"{self.name} takes a LanguageModel, not {type(model).__name__}; load one first.")
         parts = self._parts(data)
-        trained = self._read(model, parts, cache, progress)
-        fresh = self._read(random_weights(model, seed=self.seed + 1), parts, cache, progress)
+        banks, notes = self._with_made_up(parts, model)
+        trained = self._read(model, banks, cache, progress)
+        fresh = [
+            self._read(random_weights(model, seed=self.seed + 1 + i), banks, cache, progress)
+            for i in range(self.random_models)
+        ]
         layers = list(self.layers) or list(range(trained[0].uuas.shape[0]))
         rows = pd.concat(
             [
-                pd.DataFrame({"rank": rank, "layer": layers, **one.table(), **other.as_control()})
-                for rank, one, other in zip(self.ranks, trained, fresh, strict=True)
+                pd.DataFrame(
+                    {"rank": rank, "layer": layers, **one.table(), **_averaged([o.as_control() for o in others])}
+                )
+                for rank, one, *others in zip(self.ranks, trained, *fresh, strict=True)
             ],
             ignore_index=True,
         )
         best = max(trained, key=lambda one: one.dev.max())
-        own = int(best.dev.argmax())
-        other = max(fresh, key=lambda one: one.dev.max())
-        its = int(other.dev.argmax())
+        own = best.best
+        untrained = [max(of_ranks, key=lambda one: one.dev.max()) for of_ranks in fresh]
         test = parts["test"].sentences
         chain = [chain_distances(len(s)) for s in test]
         verb = [first_verb(s) for s in test]
         arms = {
-            "random_weights": other.figures(its),
+            "random_weights": _averaged([one.figures(one.best) for one in untrained]),
             "chain": {"uuas": _ratio(_uuas(chain, test)), "dspr": spearman_by_length(_gold(test), chain)},
             "first_verb": {"root_accuracy": float(root_hits(verb, test).mean()),
                            "nspr": spearman_by_length(_gold_depths(test), verb)},
@@ -177,10 +184,11 @@ class StructuralProbe(Method[StructuralResult]):
             "model_fingerprint": model.fingerprint,
             "seconds": round(time.perf_counter() - began, 1),
         }
-        others = {"random weights": other.uuas[its], "the chain": _uuas(chain, test)}
+        of_random = np.mean([one.uuas[one.best] for one in untrained], axis=0)
+        others = {"random weights": of_random, "the chain": _uuas(chain, test)}
         if 0 in layers and layers[own] != 0:
             others["layer 0"] = best.uuas[layers.index(0)]
-        findings = self._findings(best, own, layers, others, arms)
+        findings = self._findings(best, own, layers, others, arms) + notes
         return StructuralResult(
             metrics=best.figures(own), controls=arms, config=self.config, rows=rows, findings=findings, facts=facts
         )
@@ -191,20 +199,25 @@ class StructuralProbe(Method[StructuralResult]):
         bare = next((s for s in data.sentences if s.heads is None), None)
         if bare is not None:
             raise ProbeError(f"sentence {bare.id} has no tree (heads); a structural probe needs a dependency treebank.")
-        sizes = (*self.ranks, self.epochs, self.train_sentences, self.test_sentences)
+        sizes = (*self.ranks, self.epochs, self.train_sentences, self.test_sentences, self.random_models)
         if not self.ranks or min(sizes) < 1:
-            raise ProbeError("ranks, epochs, train_sentences and test_sentences must be at least 1.")
+            raise ProbeError("ranks, epochs, train_sentences, test_sentences and random_models must be at least 1.")
         banks = data.split(seed=self.seed)
         most = {"train": self.train_sentences, "dev": max(1, self.train_sentences // 10), "test": self.test_sentences}
         rng = np.random.default_rng(self.seed)
         return {part: bank.take(sorted(rng.permutation(len(bank))[: most[part]])) for part, bank in banks.items()}
 
+    def _with_made_up(self, parts: dict[str, Treebank], model: LanguageModel) -> tuple[dict[str, Treebank], list[str]]:
+        """The parts, and the test part with made-up words where there is one that the model can read; else why not."""
+        made_up = made_up_beside(parts["test"], seed=self.seed)
+        if made_up is None:
+            return parts, []
+        why = unread(made_up.words, model)
+        return (parts | {"made_up": made_up}, []) if why is None else (parts, [why])
+
     def _read(
-        self, model: LanguageModel, parts: dict[str, Treebank], cache: Path | None, progress: Progress
+        self, model: LanguageModel, banks: dict[str, Treebank], cache: Path | None, progress: Progress
     ) -> list[_Read]:
-        banks = dict(parts)
-        if all("upos" in sentence.tags for sentence in parts["test"].sentences):
-            banks["made_up"] = jabberwocky(parts["test"], seed=self.seed)
         trees = {}
         for part, bank in banks.items():
             vectors = represent(model, bank.words, layers=list(self.layers) or None, cache=cache, progress=progress)
@@ -232,7 +245,7 @@ class StructuralProbe(Method[StructuralResult]):
         best: _Read,
         own: int,
         layers: list[int],
-        others: dict[str, npt.NDArray[np.int64]],
+        others: dict[str, npt.NDArray[Any]],
         arms: dict[str, dict[str, float]],
     ) -> list[str]:
         what = f"layer {layers[own]}"
@@ -309,6 +322,11 @@ class _Read:
         found = {"random_weights": self.uuas_of_layers}
         return found | ({} if self.made_up is None else {"random_jabberwocky": self.made_up.uuas_of_layers})
 
+    @property
+    def best(self) -> int:
+        """The layer that is best on dev, as a place among those that were read."""
+        return int(self.dev.argmax())
+
     def figures(self, layer: int) -> dict[str, float]:
         return {
             "uuas": float(self.uuas_of_layers[layer]),
@@ -331,6 +349,11 @@ class _Read:
                 }
             )
         return found
+
+
+def _averaged(of_models: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The mean of each figure, or column, over untrained networks."""
+    return {name: np.mean([one[name] for one in of_models], axis=0) for name in of_models[0]}
 
 
 def _gold(sentences: Sequence[Sentence]) -> list[Floats]:

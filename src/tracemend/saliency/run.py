@@ -11,7 +11,7 @@ from tracemend.errors import TraceError, did_you_mean
 from tracemend.method_runs import methods_of
 from tracemend.models import LanguageModel
 from tracemend.progress import Progress
-from tracemend.runs import atomic, fingerprint
+from tracemend.runs import fingerprint, write_csv
 from tracemend.saliency.method import Saliency
 from tracemend.saliency.result import SaliencyResult
 from tracemend.tuning.adapted import Pair
@@ -79,8 +79,7 @@ def saliency_run(
     result = method.run(predictor, pairs, progress=progress)
     short = method.name.partition(".")[2]
     folder = result.save(run / FAMILY / f"{short}-{fingerprint(method.config, list(pairs))}")
-    with atomic(folder / "words.csv", "wb") as file:
-        file.write(result.table().to_csv(index=False, lineterminator="\n").encode())
+    write_csv(folder / "words.csv", result.table())
     return result, folder
 
 

@@ -12,9 +12,11 @@ import numpy.typing as npt
 from tracemend.data import Labelled
 from tracemend.models import LanguageModel
 from tracemend.progress import Progress
-from tracemend.trace.em import Floats, check_labels, settled, true_labels
-from tracemend.trace.fold_tuned import Judged, fold_tuned, pooled
+from tracemend.trace.apart import judged_apart
+from tracemend.trace.em import Floats, check_labels, folds_of, settled, true_labels
+from tracemend.trace.fold_tuned import fold_tuned
 from tracemend.trace.groups import by_group, groups_of, shifted
+from tracemend.trace.pool import Judged, pooled
 from tracemend.tuning import Tuning
 
 Doubles = npt.NDArray[np.float64]
@@ -57,8 +59,9 @@ def consensus(
     1. A prediction from frozen states by expectation and maximisation (:func:`tracemend.trace.true_labels`).
     2. A prediction by models tuned on the other folds, on the labels believed after 1
        (:func:`tracemend.trace.fold_tuned.fold_tuned`).
-    3. Both in a logarithmic opinion pool, its weights learnt on trusted examples that the last fit left out, so that it
-       is about as sure as it has a right to be (the labels that this fit learns were believed with their help).
+    3. Both in a logarithmic opinion pool, its weights learnt on what is said of trusted examples by models that learnt
+       neither their labels nor beliefs come to with their help (:func:`tracemend.trace.apart.judged_apart`), so that it
+       is as sure as it has a right to be.
     4. The noise matrix under which the given labels are likeliest (:func:`tracemend.trace.noise.noise_matrix`), and
        Bayes' rule: :math:`P(t \mid x, y) \propto P(t \mid x) \, P(y \mid t)`.
     5. Where examples have groups: a group whose labels are denied again and again is believed less, unless the models
@@ -71,7 +74,7 @@ def consensus(
         features: states of the untuned model for both [n, D] and [m, D].
         tuning: of the folds' models; None leaves step 2 out, and with it nearly all of the time.
         folds: of the frozen states, at most.
-        tuned_folds: of the tuned models, at most; each costs a tuning.
+        tuned_folds: of the trusted examples and of the tuned models, at most; each costs a tuning.
         seed: of the folds.
         out: folder of the tuned models' checkpoints, with which a stopped tuning goes on; None keeps none.
 
@@ -86,16 +89,13 @@ def consensus(
     """
     check_labels(train, trusted)
     known = groups_of(trusted)
-    frozen = true_labels(
-        features[0], train.y, features[1], trusted.y, len(train.labels), folds=folds, seed=seed, trusted_groups=known
-    )
-    sources = [Judged(frozen.predicted, frozen.trusted)]
+    given = (features[0], train.y, features[1], trusted.y, len(train.labels))
+    frozen = true_labels(*given, folds=folds, seed=seed)
+    most = min(len(folds_of(of.y, tuned_folds, seed)) for of in (train, trusted))
+    apart = judged_apart(*given, folds=most, seed=seed, groups=known)
+    sources = [Judged(frozen.predicted, apart.trusted)]
     if tuning is not None:
-        believed = frozen.posterior
-        tuned = fold_tuned(
-            model, train, trusted, believed, tuning, folds=tuned_folds, seed=seed, out=out, progress=progress
-        )
-        sources.append(tuned)
+        sources.append(fold_tuned(model, train, trusted, apart, tuning, seed=seed, out=out, progress=progress))
     both, weights = pooled(sources, trusted.y)
     posterior, transition = settled(both.train, train.y)
     strength = float("inf")

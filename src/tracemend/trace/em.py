@@ -31,13 +31,11 @@ class TrueLabels:
     Attributes:
         posterior: probability of each true label given text and given label [n, C].
         predicted: the same given the text alone, by models that did not see the example [n, C].
-        trusted: the same of the trusted examples, by models that did not see them either [m, C].
         transition: probability of a given label (column) where another is true (row) [C, C].
     """
 
     posterior: Doubles
     predicted: Doubles
-    trusted: Doubles
     transition: Doubles
 
     def wrong(self, y: Indices) -> Doubles:
@@ -58,7 +56,6 @@ def true_labels(
     weight: float = 3.0,
     strength: float = 10.0,
     seed: int = 0,
-    trusted_groups: Sequence[Hashable] | None = None,
 ) -> TrueLabels:
     r"""Posterior of the true labels by expectation and maximisation, beginning with what is trusted.
 
@@ -82,7 +79,6 @@ def true_labels(
         weight: of a trusted example beside one in question.
         strength: scikit-learn's C.
         seed: of the folds.
-        trusted_groups: of each trusted example, see :func:`folds_of`; it concerns ``trusted`` of the result alone.
 
     Raises:
         TraceError: the trusted set has one label only, or shapes differ.
@@ -100,7 +96,7 @@ def true_labels(
     if len(np.unique(trusted_y)) < 2:
         raise TraceError("the validation set has one label only; it needs two at least to judge labels by.")
     sure = np.eye(labels)[trusted_y]
-    predicted = _fit(trusted_features, sure, np.ones(len(trusted_y)), strength, features)
+    predicted = soft_fit(trusted_features, sure, np.ones(len(trusted_y)), strength, features)
     believed, transition = settled(predicted, y)
     for number in range(rounds):
         predicted = np.zeros((len(y), labels))
@@ -108,17 +104,9 @@ def true_labels(
             x = np.concatenate([features[learn], trusted_features])
             weights = np.concatenate([np.ones(len(learn)), np.full(len(trusted_y), weight)])
             soft = np.concatenate([believed[learn], sure])
-            predicted[judge] = _fit(x, soft, weights, strength, features[judge])
+            predicted[judge] = soft_fit(x, soft, weights, strength, features[judge])
         believed, transition = settled(predicted, y)
-    trusted = np.zeros((len(trusted_y), labels))
-    for learn, judge in folds_of(trusted_y, folds, seed, trusted_groups):
-        x, weights, soft = trusted_features[learn], np.full(len(learn), weight), sure[learn]
-        if rounds:
-            x = np.concatenate([x, features])
-            weights = np.concatenate([weights, np.ones(len(y))])
-            soft = np.concatenate([soft, believed])
-        trusted[judge] = _fit(x, soft, weights, strength, trusted_features[judge])
-    return TrueLabels(believed, predicted, trusted, transition)
+    return TrueLabels(believed, predicted, transition)
 
 
 def check_labels(train: Labelled, trusted: Labelled) -> None:
@@ -141,8 +129,19 @@ def settled(predicted: Doubles, y: Indices) -> tuple[Doubles, Doubles]:
     return given_the_label(predicted, y, transition), transition
 
 
-def _fit(x: Floats, soft: Doubles, weights: Doubles, strength: float, asked: Floats) -> Doubles:
-    """Logistic regression on soft labels: each example counts under each label by its share."""
+def soft_fit(x: Floats, soft: Doubles, weights: Doubles, strength: float, asked: Floats) -> Doubles:
+    """Logistic regression on soft labels: each example counts under each label by its share.
+
+    Args:
+        x: features [n, D].
+        soft: shares of the labels [n, C].
+        weights: of the examples [n].
+        strength: scikit-learn's C.
+        asked: features of what is judged [k, D].
+
+    Returns:
+        Probabilities [k, C].
+    """
     row, label = np.nonzero(soft * weights[:, None] > _NEGLIGIBLE)
     found = np.zeros((len(asked), soft.shape[1]))
     if len(np.unique(label)) < 2:  # a fold without the other labels has nothing to tell apart

@@ -18,8 +18,8 @@ from tracemend.errors import TraceError, did_you_mean
 from tracemend.methods import MethodResult, registry
 from tracemend.models import LanguageModel
 from tracemend.progress import EventLog, Progress
-from tracemend.runs import RunDirectory, atomic, fingerprint, write_parquet
-from tracemend.trace.detectors import Detector
+from tracemend.runs import RunDirectory, fingerprint, write_csv, write_parquet
+from tracemend.trace.detectors import Detector, Subject
 from tracemend.trace.influence import Influence
 from tracemend.trace.tracin import TracIn
 from tracemend.tuning import Checkpoint, Tuning, checkpoints, tune
@@ -55,6 +55,7 @@ def detect_run(
     out: Path,
     columns: Mapping[str, str] | None = None,
     name: str = "data",
+    trusted: bool = True,
     command_line: str = "",
     progress: Progress = Progress(),
 ) -> dict[str, Any]:
@@ -62,6 +63,8 @@ def detect_run(
 
     Args:
         out: run directory; the same job there goes on, or is read back where it is finished.
+        trusted: whether the validation labels were checked. Where they come out of the column in question, the
+            probabilities stay empty, and a note says so.
 
     Returns:
         What result.json holds; the controls are the figures of a random order.
@@ -79,12 +82,13 @@ def detect_run(
     write_examples(splits, out)
     progress = EventLog(out / "events.jsonl", progress)
     tuned = tune(model, splits.train, splits.validation, tuning, out=out, progress=progress)
-    found = detector.run(tuned, splits, progress=progress)
+    subject = Subject(tuned.classifier, tuned.until_best(), splits, trusted=trusted)
+    found = detector.run(subject, splits, progress=progress)
     table = found.table()
     rows = splits.train.frame.set_index("uid").loc[list(table["uid"])]
     table.insert(3, "reply", list(rows["reply"]))
     table["truth"] = list(rows["truth"])
-    _write_both(table.dropna(axis=1, how="all"), out / "suspects")
+    _write_both(table.drop(columns=[c for c in ("reply", "truth") if table[c].isna().all()]), out / "suspects")
     predictor_of(tuned, splits.validation, columns=columns, progress=progress).save(out)
     return run.finish(
         metrics=found.metrics,
@@ -145,7 +149,7 @@ def trace_run(
         config={"query": query, "reply": reply, "label": label, "top": top, "adapter": predictor.adapter},
         rows=rows,
     )
-    write_csv(rows, result.save(trace_folder(run, query, reply, label)) / "rows.csv")
+    write_csv(result.save(trace_folder(run, query, reply, label)) / "rows.csv", rows)
     return result
 
 
@@ -212,10 +216,4 @@ def _rows(found: Influence, top: int) -> pd.DataFrame:
 
 def _write_both(table: pd.DataFrame, stem: Path) -> None:
     write_parquet(stem.with_suffix(".parquet"), table)
-    write_csv(table, stem.with_suffix(".csv"))
-
-
-def write_csv(table: pd.DataFrame, path: Path) -> None:
-    """Write a table as CSV, atomically."""
-    with atomic(path, "wb") as file:
-        file.write(table.to_csv(index=False, lineterminator="\n").encode())
+    write_csv(stem.with_suffix(".csv"), table)

@@ -264,8 +264,9 @@ def fit(
             step += 1
             last_loss = float(found.detach())
         metrics = dict(validate())
-        progress.note("epoch", epoch=epoch + 1, loss=last_loss, **{f"validation_{n}": v for n, v in metrics.items()})
         done.append(_checkpoint(out, model, optimizer, epoch, step, lr_sum, metrics))
+        # After the checkpoint: what was noted is never done again.
+        progress.note("epoch", epoch=epoch + 1, loss=last_loss, **{f"validation_{n}": v for n, v in metrics.items()})
     if not done:
         raise TuningError("nothing was tuned: --epochs must be at least 1.")
     best = max(done, key=lambda c: (merit(c), c.step)) if tuning.patience else done[-1]

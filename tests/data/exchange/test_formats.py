@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tracemend.data.exchange import REMOVE, Answer, Suspects, read_answers, write_suspects
@@ -66,6 +66,21 @@ def choice(label, user, *, comment=None, cancelled=False, updated="2026-03-09T21
     }  # fmt: skip
 
 
+def record(responses) -> str:
+    """A file of one Argilla record, which may be damaged."""
+    return json.dumps([{"id": "a-0", "fields": {"text": "x"}, "responses": responses}])
+
+
+def task(annotations) -> str:
+    """A file of one Label Studio task, which may be damaged."""
+    return json.dumps([{"id": 7, "data": {"uid": "a-0"}, "annotations": annotations}])
+
+
+def part(**changes) -> dict[str, object]:
+    """An annotation whose one result lacks its value, or has what is given."""
+    return {"completed_by": 1, "result": [{"type": "choices", "from_name": "label", "to_name": "text", **changes}]}
+
+
 def test_argilla_records_have_the_documented_parts():
     first, second, third = json.loads(json.dumps(to_argilla(suspects())))
     assert first == {
@@ -117,7 +132,7 @@ def test_label_studio_tasks_have_the_documented_parts():
             ],
         }
     ]  # fmt: skip
-    assert third["predictions"][0]["score"] == -1.0  # no probability: the detector's own score
+    assert "score" not in third["predictions"][0]  # no probability; the detector's own score is none
     ids = {task["predictions"][0]["result"][0]["id"] for task in (first, second, third)}
     assert len(ids) == 3
 
@@ -179,6 +194,31 @@ def test_a_file_goes_out_and_comes_back(tmp_path, target):
     assert read_answers(path) == [Answer(uid="aaaaaaaaaaaa-0", value="unsafe", reviewer="Ada", comment="rude")]
 
 
+@pytest.mark.slow
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.lists(
+        st.text(
+            st.characters(exclude_categories=["Cs"], exclude_characters="\0") | st.sampled_from('\r\n",;'), min_size=1
+        ),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_any_text_survives_the_table_that_a_person_fills_in(tmp_path_factory, texts):
+    path = tmp_path_factory.mktemp("table") / "review.csv"
+    uids = [f"{i:012x}-0" for i in range(len(texts))]
+    table = pd.DataFrame(
+        {"uid": uids, "text": texts, "label": ["safe"] * len(texts), "suggested": ["unsafe"] * len(texts)}
+    )
+    write_suspects(Suspects.of(table, ("safe", "unsafe"), "agent"), path, "csv")
+    given = pd.read_csv(path, dtype=str, keep_default_na=False)
+    assert given["uid"].tolist() == uids and given["text"].tolist() == texts
+    path.write_bytes(path.read_bytes().replace(b'"","",""', b'"unsafe","Ada",""'))
+    assert read_answers(path) == [Answer(uid=uid, value="unsafe", reviewer="Ada") for uid in uids]
+
+
+@pytest.mark.slow
 @given(
     st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), min_size=1, max_size=5),
     st.data(),
@@ -215,6 +255,17 @@ def test_any_text_and_label_survives_both_tools(texts, data):
         ('[{"id": "a-0", "fields": {}, "responses": {"label": [{"value": ["x", "y"]}]}}]', "no single label"),
         ('[{"data": {"text": "x"}, "annotations": [{"result": []}]}]', "no uid in its data"),
         ('[{"data": {"uid": "a-0"}, "annotations": "none"}]', "no Label Studio tasks"),
+        (record({"label": None}), "responses to 'label' of record 0 of reviewed.json.*not null.*write it again"),
+        (record({"label": ["x"]}), "responses to 'label' of record 0 of reviewed.json.*write it again"),
+        (record({"label": [], "comment": {"value": 1}}), "responses to 'comment' of record 0 of reviewed.json"),
+        (record(["x"]), "responses of record 0 of reviewed.json.*write it again"),
+        (task(["x"]), "annotations of task 7 of reviewed.json.*export the project as JSON again"),
+        (task([{"result": None}]), "result of an annotation of task 7 of reviewed.json.*not null.*export the project"),
+        (task([{"result": ["x"]}]), "result of an annotation of task 7 of reviewed.json.*export the project"),
+        (task([part()]), "value of its choices.*list of texts under 'choices'.*null.*export the project"),
+        (task([part(value="x")]), "value of its choices"),
+        (task([part(value={"choices": [1]})]), "value of its choices"),
+        (task([part(type="textarea", from_name="comment", value={})]), "value of its textarea.*under 'text'"),
     ],
 )
 def test_files_that_are_none_of_these(tmp_path, content, said):
@@ -235,8 +286,22 @@ def test_a_missing_file_and_a_table_without_answers(tmp_path):
         read_answers(tmp_path / "none.json")
     path = tmp_path / "table.csv"
     path.write_text("uid,text\na-0,x\n")
-    with pytest.raises(DataError, match="lacks the columns answer"):
+    with pytest.raises(DataError, match="lacks the columns answer, it has: uid, text"):
         read_answers(path)
+    path.write_text("uid|answer\na-0|safe\n")
+    with pytest.raises(DataError, match=r"it has: uid\|answer.*commas or semicolons"):
+        read_answers(path)
+    path.write_text("uid,answer\na-0,safe\n,unsafe\n")
+    with pytest.raises(DataError, match="line 3 answers 'unsafe' and has no uid"):
+        read_answers(path)
+
+
+def test_a_table_that_a_spreadsheet_saved_with_semicolons_and_a_mark_is_read(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_bytes(
+        'uid;text;answer;reviewer\r\na-0;"no; go, ""away""";safe;Ada\r\nb-0;x, y;;\r\n'.encode("utf-8-sig")
+    )
+    assert read_answers(path) == [Answer(uid="a-0", value="safe", reviewer="Ada")]
 
 
 @pytest.mark.parametrize(

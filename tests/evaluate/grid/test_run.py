@@ -167,6 +167,7 @@ def test_a_job_goes_through_a_pipe(tmp_path):
         read_job(stream)
 
 
+@pytest.mark.slow
 def test_units_run_side_by_side_and_tell_how_long_it_takes(results, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     notes = Notes()
@@ -179,6 +180,7 @@ def test_units_run_side_by_side_and_tell_how_long_it_takes(results, monkeypatch)
     assert notes.all[-1][1]["left"] == 0 and notes.all[-1][1]["minutes_left"] == 0
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_costs_the_cell_it_was_at(results):
     found = side_by_side(grid("p", "dies", "q", seeds=1), results)
     assert (found.done, found.failed) == (2, 1)
@@ -186,6 +188,7 @@ def test_a_process_that_dies_costs_the_cell_it_was_at(results):
     assert failure.cell.arm == "dies" and "status 7" in failure.error and "out of luck" in failure.details
 
 
+@pytest.mark.slow
 def test_workers_that_never_start_end_the_run(results):
     with pytest.raises(TracemendError, match="3 processes one after another"):
         side_by_side(grid("p", seeds=20), results, "broken")
@@ -202,6 +205,7 @@ def test_no_worker_is_an_error(results):
         side_by_side(grid("p"), results, workers=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_the_workers_end_with_the_run_and_what_is_finished_stays(tmp_path, how):
     script = (

@@ -11,6 +11,8 @@ from tracemend.data import available
 from tracemend.mend.proof import Job, planned, prove, results_of, tables
 from tracemend.mend.proof.plan import ARMS, CEILING
 
+pytestmark = pytest.mark.slow
+
 CHOSEN = ["trace.random", "trace.loss", "trace.out-of-fold-loss", CEILING]
 
 

@@ -48,11 +48,12 @@ def test_detection_names_means_differences_and_chance():
     assert "**symmetric, 30 %** (a, b; 2 seeds each)" in text
     assert cells(text, "trace.consensus")[1:4] == ["0.810", "0.610", "0.710"]
     mine = cells(text, "trace.loss")
-    assert mine[3] == "0.510" and mine[4].startswith("+0.200 (+0.1") and "not shown" not in mine[4]
+    assert (
+        mine[3] == "0.510" and mine[4].startswith("+0.200 (+0.1") and "not shown" not in mine[4]
+    )  # by the sets' means
     assert "not shown" in cells(text, "trace.em")[4]
     assert text.splitlines()[-1].startswith("Chance: AP and precision 0.300")
-    assert "bootstrap interval, sets drawn first" in text and "cannot be below" in text
-    assert "over the 2 comparisons" in text  # the ceiling knows the truth and is no rival
+    assert "95 % t interval over the means of the 2 sets" in text and "resample" not in text
     order = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ")]
     assert order[-1] == "ceiling"
 
@@ -63,7 +64,9 @@ def test_holm_makes_p_larger_with_more_rivals():
         "trace_consensus": (0.8 + rng.normal(0, 0.02, 8)).tolist(),
         "trace_loss": (0.77 + rng.normal(0, 0.02, 8)).tolist(),
     }
-    few = float(cells(tables(detection(**base), "detection"), "trace.loss")[5].replace("<", ""))
+    text = tables(detection(**base, ceiling=[0.9] * 8), "detection")
+    assert "over the 1 comparison of this table" in text  # the ceiling knows the truth and is no rival
+    few = float(cells(text, "trace.loss")[5].replace("<", ""))
     more = {f"trace_x{i}": (0.77 + rng.normal(0, 0.02, 8)).tolist() for i in range(6)}
     many = float(cells(tables(detection(**base, **more), "detection"), "trace.loss")[5].replace("<", ""))
     assert many >= few
@@ -72,7 +75,23 @@ def test_holm_makes_p_larger_with_more_rivals():
 def test_few_draws_have_an_interval_and_no_p():
     text = tables(detection(trace_consensus=[0.8, 0.9, 0.8, 0.85], trace_loss=[0.7, 0.8, 0.71, 0.7]), "detection")
     assert "to" in cells(text, "trace.loss")[4] and not cells(text, "trace.loss")[5]
-    assert "from six draws on" in text and "over draws, whichever their set" not in text
+    assert "No p: no comparison has six draws." in text and "Holm" not in text and "below" not in text
+
+
+def test_only_comparisons_with_a_p_are_counted():
+    rows = detection(trace_consensus=[0.8, 0.9] * 4, trace_loss=[0.7, 0.6] * 4, trace_em=[0.7, 0.8] * 4)
+    rows = rows[(rows["arm"] != "trace.em") | (rows["seed"] < 2)]  # four draws, too few for a p
+    text = tables(rows, "detection")
+    assert "Holm-adjusted over the 1 comparison of this table" in text
+    assert not cells(text, "trace.em")[5] and cells(text, "trace.loss")[5]
+
+
+def test_intervals_over_sets_go_by_the_means_of_the_sets():
+    rng = np.random.default_rng(0)
+    rows = detection(trace_consensus=(0.8 + rng.normal(0, 0.001, 20)).tolist(), trace_loss=[0.6] * 10 + [0.7] * 10)
+    assert cells(tables(rows, "detection"), "trace.loss")[4].endswith("not shown")  # +0.2 and +0.1: two sets are few
+    one = rows[rows["dataset"] == "a"]
+    assert "not shown" not in cells(tables(one, "detection"), "trace.loss")[2]
 
 
 def test_every_figure_counts_sets_alike():
@@ -104,17 +123,25 @@ def test_what_lacks_a_set_has_no_mean_among_those_that_do_not():
 
 
 def test_repair_names_share_touched_and_the_cost_of_the_loop():
-    rows = repair(default=[0.85, 0.86, 0.87], nothing=[0.7, 0.7, 0.7], random=[0.68, 0.7, 0.69], oracle=[0.9, 0.9, 0.9],
-                  best_other=[0.85, 0.84, 0.83])  # fmt: skip
+    arms = {
+        "default": [0.85, 0.86, 0.87],
+        "nothing": [0.7, 0.7, 0.7],
+        "random": [0.68, 0.7, 0.69],
+        "oracle": [0.9, 0.9, 0.9],
+        "best_other": [0.85, 0.84, 0.83],
+    }
+    rows = repair(**arms)
     text = tables(rows, "repair")
     default = cells(text, "default")
     assert default[1] == "0.860" and default[4].startswith("0.80 (") and default[5] == "2.0 %" and default[-1] == "2.5"
     assert cells(text, "nothing")[4].startswith("0.00")
     assert "best-other (trace.em)" in text
     assert "AP after tuning on clean labels 0.901, on these 0.700; 30.0 % of the labels are wrong" in text
-    assert "Change of AP by default: +0.160" in text
-    assert "over the 3 comparisons" in text  # not the oracle
-    assert "95 % t interval over its draws" in text and "resamples" not in text  # one set
+    assert "Change of AP by default: +0.160" in text and "Fieller's interval over draws" in text
+    assert "No p" in text  # of three draws
+    six = tables(repair(**{arm: ap * 2 for arm, ap in arms.items()}), "repair")
+    assert "over the 3 comparisons" in six  # not the oracle
+    assert "95 % t interval over its draws" in text  # one set
     assert cells(text, "nothing")[2] == "+0.160 (+0.135 to +0.185)"
 
 

@@ -60,6 +60,7 @@ def _hold(folder: Path) -> None:
         time.sleep(60)
 
 
+@pytest.mark.slow
 def test_a_dead_process_holds_nothing(tmp_path: Path) -> None:
     process = warm.Process(target=_hold, args=(tmp_path,))
     process.start()

@@ -53,6 +53,7 @@ def from_nothing(path: Path, data: Labelled) -> GradientStore:
     return GradientStore.build(path, made, data, job.checkpoints(made), dtype="float32", shard_rows=job.SHARD_ROWS)
 
 
+@pytest.mark.slow
 def test_only_what_changed_is_computed(parent, changed, tmp_path: Path) -> None:
     before = job.files(parent.path)
     child = edited(parent, tmp_path / "child", changed)
@@ -76,6 +77,7 @@ def test_losses_and_labels_come_along(parent, changed, tmp_path: Path) -> None:
         np.testing.assert_allclose(part.losses, own, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_child_may_be_edited_again(parent, changed, tmp_path: Path) -> None:
     child = edited(parent, tmp_path / "child", changed)
     # Back to the old label of one, which the parent's parent still holds, and a second child's own change.
@@ -135,6 +137,7 @@ def test_a_moved_family_stays_together_and_a_lost_parent_is_named(parent, change
     assert torch.equal(matrix(GradientStore.open(tmp_path / "b" / "child"), 0), expected)
 
 
+@pytest.mark.slow
 def test_another_store_in_the_parents_place_is_refused(parent, changed, tmp_path: Path) -> None:
     shutil.copytree(parent.path, tmp_path / "parent")
     edited(GradientStore.open(tmp_path / "parent"), tmp_path / "child", changed)

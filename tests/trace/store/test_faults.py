@@ -15,6 +15,7 @@ from tracemend.errors import RunError, TraceError
 from tracemend.trace.store import GradientStore, build, verify
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2, 4, 11])
 def test_a_full_disk_loses_nothing(tmp_path: Path, hashes, monkeypatch, count) -> None:
     path, fsync, seen = tmp_path / "store", os.fsync, []

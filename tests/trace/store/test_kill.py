@@ -34,6 +34,7 @@ def half_written(path):
     return [*path.rglob(".*.tmp"), *path.glob(".claims/*")]
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments(tmp_path: Path, hashes) -> None:
     path, chance = tmp_path / "store", random.Random(0)
     hits, kept = 0, 0
@@ -66,6 +67,7 @@ def test_killed_between_a_shard_and_its_claim(tmp_path: Path, hashes) -> None:
     assert job.files(path) == hashes
 
 
+@pytest.mark.slow
 def test_ctrl_c(tmp_path: Path, hashes) -> None:
     path = tmp_path / "store"
     process = job.start(path)
@@ -79,6 +81,7 @@ def test_ctrl_c(tmp_path: Path, hashes) -> None:
     assert job.files(path) == hashes
 
 
+@pytest.mark.slow
 def test_two_processes_make_the_bytes_of_one(tmp_path: Path, hashes) -> None:
     path = tmp_path / "store"
     both = [job.start(path, number, 2, tmp_path / "meet") for number in (0, 1)]
@@ -88,6 +91,7 @@ def test_two_processes_make_the_bytes_of_one(tmp_path: Path, hashes) -> None:
     assert job.files(path) == hashes
 
 
+@pytest.mark.slow
 def test_a_killed_process_costs_its_shard_alone(tmp_path: Path, hashes) -> None:
     path = tmp_path / "store"
     second = job.start(path, 1, 2)
@@ -104,6 +108,7 @@ def test_a_killed_process_costs_its_shard_alone(tmp_path: Path, hashes) -> None:
     assert done == {file: file.stat().st_mtime_ns for file in done}, "finished shards were computed again"
 
 
+@pytest.mark.slow
 def test_one_of_two_takes_over_while_both_began(tmp_path: Path, hashes) -> None:
     path = tmp_path / "store"
     both = [job.start(path, number, 2) for number in (0, 1)]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from tracemend.errors import DataError, did_you_mean
 
@@ -49,6 +50,22 @@ class Settled:
     reviewers: tuple[str, ...]
     answers: int
     comment: str = ""
+
+
+def objects(found: Any, what: str, remedy: str) -> list[Mapping[str, Any]]:
+    """The objects of a list in a reviewed file.
+
+    Args:
+        found: the JSON value that is there.
+        what: names it in messages, with the record and the file.
+        remedy: what to do about a damaged file.
+
+    Raises:
+        DataError: it is no list of objects.
+    """
+    if not isinstance(found, list) or not all(isinstance(one, Mapping) for one in found):
+        raise DataError(f"{what}: a list of objects is expected, not {json.dumps(found)[:80]}; {remedy}")
+    return found
 
 
 def settle(

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tracemend.data.exchange.answers import Answer
+from tracemend.data.exchange.answers import Answer, objects
 from tracemend.data.exchange.suspects import Suspects, number, share
 from tracemend.errors import DataError
 
 QUESTION = "label"
 COMMENT = "comment"
 _SUBMITTED = (None, "submitted")
+_REMEDY = "write it again with dataset.records(with_responses=True).to_json(...), and give the file unchanged."
 
 
 def to_argilla(suspects: Suspects) -> list[dict[str, Any]]:
@@ -45,7 +46,7 @@ def from_argilla(records: Any, *, where: str = "the file") -> list[Answer]:
         where: names the file in messages.
 
     Raises:
-        DataError: it is no list of records, or a record has no id.
+        DataError: it is no list of records, a record has no id, or its responses are damaged.
     """
     if not isinstance(records, list) or not all(isinstance(r, Mapping) and "fields" in r for r in records):
         raise DataError(
@@ -78,9 +79,15 @@ def _answers(record: Mapping[str, Any], where: str) -> list[Answer]:
     if not isinstance(uid, str) or not uid:
         raise DataError(f"{where} has no id; the id is the example's uid and must be kept.")
     responses = record.get("responses") or {}
-    said = {_user(one): str(one.get("value") or "") for one in responses.get(COMMENT, [])}
+    if not isinstance(responses, Mapping):
+        raise DataError(f"the responses of {where} are {responses!r}, not lists of responses by question; {_REMEDY}")
+    given = {
+        question: objects(responses.get(question, []), f"the responses to {question!r} of {where}", _REMEDY)
+        for question in (QUESTION, COMMENT)
+    }
+    said = {_user(one): str(one.get("value") or "") for one in given[COMMENT]}
     found = []
-    for one in responses.get(QUESTION, []):
+    for one in given[QUESTION]:
         if one.get("status") not in _SUBMITTED or one.get("value") is None:
             continue
         if not isinstance(one["value"], str):

@@ -6,14 +6,13 @@ import json
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import pandas as pd
-
 from tracemend.data.exchange.answers import Answer
 from tracemend.data.exchange.argilla import from_argilla, to_argilla
 from tracemend.data.exchange.label_studio import configuration, from_label_studio, to_label_studio
 from tracemend.data.exchange.suspects import Suspects
+from tracemend.data.tables import table_from_file
 from tracemend.errors import DataError, did_you_mean
-from tracemend.runs import atomic, write_json
+from tracemend.runs import atomic, write_csv, write_json
 
 Target = Literal["argilla", "label-studio", "csv"]
 TARGETS: tuple[Target, ...] = get_args(Target)
@@ -42,8 +41,7 @@ def write_suspects(suspects: Suspects, path: Path | str, target: Target) -> dict
         raise DataError(f"--out {path}: for {target} name a file that ends in {ending}.")
     if target == "csv":
         table = suspects.frame.assign(**{ANSWER: "", REVIEWER: "", COMMENT: ""})
-        with atomic(path, "wb") as file:
-            file.write(table.dropna(axis=1, how="all").to_csv(index=False, lineterminator="\n").encode())
+        write_csv(path, table.dropna(axis=1, how="all"))
         return {"suspects": path}
     if target == "argilla":
         write_json(path, to_argilla(suspects))
@@ -84,20 +82,23 @@ def read_answers(path: Path | str) -> list[Answer]:
 
 
 def _from_table(path: Path) -> list[Answer]:
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (ValueError, OSError) as error:
-        raise DataError(f"{path} is not a CSV table in UTF-8 ({error}).") from error
-    missing = [name for name in ("uid", ANSWER) if name not in table]
+    table = table_from_file(path)
+    names = [str(name) for name in table.frame]
+    missing = [name for name in ("uid", ANSWER) if name not in names]
     if missing:
-        raise DataError(f"{path} lacks the columns {', '.join(missing)}; fill in the file that tracemend exported.")
-    filled = table[table[ANSWER].str.strip() != ""]
-    return [
-        Answer(
-            uid=row["uid"],
-            value=row[ANSWER].strip(),
-            reviewer=str(row.get(REVIEWER, "")).strip(),
-            comment=str(row.get(COMMENT, "")).strip(),
+        raise DataError(
+            f"{path} lacks the columns {', '.join(missing)}, it has: {', '.join(names)}. Fill in the file that "
+            "tracemend exported, and save it with commas or semicolons between the cells."
         )
-        for row in filled.to_dict("records")
-    ]
+    found = []
+    for at, row in enumerate(table.frame.to_dict("records")):
+        said = {name: str(row.get(name) or "").strip() for name in ("uid", ANSWER, REVIEWER, COMMENT)}
+        if said[ANSWER] and not said["uid"]:
+            raise DataError(
+                f"{path}: {table.at([at])} answers {said[ANSWER]!r} and has no uid; fill in the file that tracemend "
+                "exported, and leave its column uid as it is."
+            )
+        if said[ANSWER]:
+            answer = Answer(uid=said["uid"], value=said[ANSWER], reviewer=said[REVIEWER], comment=said[COMMENT])
+            found.append(answer)
+    return found

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
-from tracemend.data.exchange.answers import Answer
-from tracemend.data.exchange.suspects import Suspects, number, share
+from tracemend.data.exchange.answers import Answer, objects
+from tracemend.data.exchange.suspects import Suspects, share
 from tracemend.errors import DataError
 
 CHOICE, TEXT, COMMENT = "label", "text", "comment"
+_REMEDY = "export the project as JSON again, and give the file unchanged."
 
 
 def to_label_studio(suspects: Suspects) -> list[dict[str, Any]]:
     """One task an example, to be imported into a project with the labelling configuration :func:`configuration`.
 
     ``data`` carries uid, texts, the given label and the evidence. The prediction chooses the suggested label; its score
-    is the probability that the given one is wrong where there is one, else the detector's own score; its model
-    version is the detector.
+    is the probability that the given one is wrong, and left out where there is none; its model version is the
+    detector.
 
     Example:
         >>> to_label_studio(suspects)[0]["predictions"][0]["result"][0]["value"]
@@ -57,7 +59,8 @@ def from_label_studio(tasks: Any, *, where: str = "the file") -> list[Answer]:
         where: names the file in messages.
 
     Raises:
-        DataError: it is no list of annotated tasks, a task has no uid, or an annotation chooses several labels.
+        DataError: it is no list of annotated tasks, a task has no uid, an annotation is damaged or chooses several
+            labels.
     """
     fits = isinstance(tasks, list) and all(
         isinstance(t, Mapping) and isinstance(t.get("data"), Mapping) and isinstance(t.get("annotations", []), list)
@@ -82,7 +85,7 @@ def _task(row: Mapping[str, Any], rank: int, suspects: Suspects) -> dict[str, An
             "value": {"choices": [row["suggested"]]},
         }  # fmt: skip
         prediction: dict[str, Any] = {"model_version": suspects.agent, "result": [chosen]}
-        score = share(row["probability"]) if row["probability"] is not None else number(row["score"])
+        score = share(row["probability"])
         task["predictions"] = [prediction if score is None else {**prediction, "score": score}]
     return task
 
@@ -91,10 +94,11 @@ def _answers(task: Mapping[str, Any], where: str) -> list[Answer]:
     uid = task["data"].get("uid")
     if not isinstance(uid, str) or not uid:
         raise DataError(f"{where} has no uid in its data; import the file that tracemend exported, unchanged.")
-    annotations = [a for a in task.get("annotations", []) if not a.get("was_cancelled")]
+    annotations = objects(task.get("annotations", []), f"the annotations of {where}", _REMEDY)
+    annotations = [a for a in annotations if not a.get("was_cancelled")]
     found = []
     for annotation in sorted(annotations, key=lambda a: str(a.get("updated_at") or "")):
-        choices, comment = _result(annotation)
+        choices, comment = _result(annotation, where)
         if len(choices) > 1:
             raise DataError(f"an annotation of {where} chooses {len(choices)} labels; one is expected.")
         if choices:
@@ -102,16 +106,28 @@ def _answers(task: Mapping[str, Any], where: str) -> list[Answer]:
     return found
 
 
-def _result(annotation: Mapping[str, Any]) -> tuple[list[str], str]:
+def _result(annotation: Mapping[str, Any], where: str) -> tuple[list[str], str]:
     choices: list[str] = []
     comment = ""
-    for part in annotation.get("result", []):
+    for part in objects(annotation.get("result", []), f"the result of an annotation of {where}", _REMEDY):
         if part.get("type") == "choices" and part.get("from_name") == CHOICE:
-            choices += part["value"]["choices"]
+            choices += _texts(part, "choices", where)
         elif part.get("type") == "textarea" and part.get("from_name") == COMMENT:
-            text = part["value"]["text"]
-            comment = " ".join(text) if isinstance(text, list) else str(text)
+            comment = " ".join(_texts(part, "text", where))
     return choices, comment
+
+
+def _texts(part: Mapping[str, Any], name: str, where: str) -> list[str]:
+    """The texts of a result, which stand under its type's name; one alone may stand without a list."""
+    value = part.get("value")
+    found = value.get(name) if isinstance(value, Mapping) else None
+    found = [found] if isinstance(found, str) else found
+    if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
+        raise DataError(
+            f"the result of an annotation of {where}: the value of its {part['type']} must hold a list of texts under "
+            f"{name!r}, and is {json.dumps(value)[:80]}; {_REMEDY}"
+        )
+    return found
 
 
 def _user(annotation: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +19,10 @@ from tracemend.mend.proof.unit import Shared
 from tracemend.models import LanguageModel, load
 from tracemend.progress import Progress
 from tracemend.runs import fingerprint
+from tracemend.trace.store.claims import Claims
+
+# Seconds between two looks at a unit that another command is at.
+_LOOK = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +56,9 @@ class Job:
 class Proof:
     """Measures a cell; what the cells of a unit share is done once.
 
+    Both parts, and two commands, share a unit's folder and with it the tunings. So a cell is measured while its unit
+    is claimed: who finds it claimed waits, and then reads what the other one has left.
+
     Args:
         out: folder of the units' runs: checkpoints, repairs. Large, and not needed once the rows are there.
     """
@@ -63,13 +71,25 @@ class Proof:
     def __call__(self, cell: Cell) -> pd.DataFrame:
         """The rows of a cell."""
         settings = {k: v for k, v in cell.settings.items() if k != "part"}
-        shared = self._of(cell.unit, settings)
+        common = {k: v for k, v in settings.items() if k != "detector"}
+        folder = self.out / "units" / f"{cell.unit.name}-{fingerprint(common)[:8]}"
+        told = False
+        with Claims(folder.parent / ".claims") as claims:
+            while True:
+                with claims.held(folder.name) as mine:
+                    if mine:
+                        return self._measured(cell, settings, folder)
+                if not told:
+                    self.progress.note("waiting for another command", unit=cell.unit.name, arm=cell.arm)
+                    told = True
+                time.sleep(_LOOK)
+
+    def _measured(self, cell: Cell, settings: dict[str, Any], folder: Path) -> pd.DataFrame:
+        shared = self._of(cell.unit, settings, folder)
         shared.settings = settings
         return detected(shared, cell.arm) if cell.settings["part"] == "detection" else repaired(shared, cell.arm)
 
-    def _of(self, unit: Unit, settings: dict[str, Any]) -> Shared:
-        common = {k: v for k, v in settings.items() if k != "detector"}
-        folder = self.out / "units" / f"{unit.name}-{fingerprint(common)[:8]}"
+    def _of(self, unit: Unit, settings: dict[str, Any], folder: Path) -> Shared:
         if self._shared is None or self._shared[0] != str(folder):
             name = settings["model"]
             model = self._models.setdefault(name, self._models.get(name) or load(name))

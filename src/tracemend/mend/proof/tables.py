@@ -17,12 +17,15 @@ DEFAULT_ARM = "default"
 FEWEST, FEWEST_P = 3, 6
 # What a person must know to read an interval; printed under every table.
 RULE = (
-    "Difference: {default} minus the row, over the same draws; 95 % {how}. p: two-sided, from six draws on, "
-    "Holm-adjusted over the {m} comparisons of this table{floor}. 'not shown': the interval's lower end is not above "
-    "0. Other figures: means over the draws of a set, then over sets."
+    "Difference: {default} minus the row, over the same draws; 95 % {how}. {tested} 'not shown': the interval's lower "
+    "end is not above 0. Other figures: means over the draws of a set, then over sets."
 )
 _ONE_SET = "t interval over its draws"
-_SETS = "bootstrap interval, sets drawn first, then seeds within them; of few sets and draws it is too narrow"
+_SETS = "t interval over the means of the {sets} sets, so of further sets like these (of one set alone: over its draws)"
+_TESTED = (
+    "p: two-sided, of the same t, from six draws on, Holm-adjusted over the {m} comparison{s} of this table with one."
+)
+_UNTESTED = "No p: no comparison has six draws."
 
 
 def tables(rows: pd.DataFrame, part: str, *, default: str | None = None) -> str:
@@ -82,7 +85,8 @@ def _detection(block: pd.DataFrame, default: str) -> str:
     arms += [CEILING] if CEILING in mean else []
     head = ["detector", *(sets if len(sets) > 1 else []), "mean AP", "difference", "p", "AUROC", "precision", "seconds"]
     lines = []
-    for row in _compared(block, arms, default, apart=(CEILING,)):
+    compared = _compared(block, arms, default, apart=(CEILING,))
+    for row in compared:
         own = block[block["arm"] == row.arm]
         each = [_mean(own[own["dataset"] == name]["ap"]) for name in sets] if len(sets) > 1 else []
         name = f"**{row.arm}**" if row.arm == default else row.arm
@@ -92,7 +96,7 @@ def _detection(block: pd.DataFrame, default: str) -> str:
             figures = ["", figures[1], *[""] * (len(figures) - 2)]
         lines.append([name, *each, *figures])
     chance = f"Chance: AP and precision {block['chance'].mean():.3f}, AUROC 0.5. "
-    return "\n\n".join([_markdown(head, lines), chance + _rule(block, arms, default, apart=(CEILING,))])
+    return "\n\n".join([_markdown(head, lines), chance + _rule(block, compared, default)])
 
 
 def _repair(block: pd.DataFrame, default: str) -> str:
@@ -101,7 +105,8 @@ def _repair(block: pd.DataFrame, default: str) -> str:
     head = ["arm", *(sets if len(sets) > 1 else []), "mean AP", "difference", "p", "share recovered", "touched",
             "right", "wrong after", "loop AP", "loop / first tuning"]  # fmt: skip
     lines = []
-    for row in _compared(block, arms, default, apart=("oracle",)):
+    compared = _compared(block, arms, default, apart=("oracle",))
+    for row in compared:
         own = block[block["arm"] == row.arm]
         each = [_mean(own[own["dataset"] == name]["ap"]) for name in sets] if len(sets) > 1 else []
         if "loop_seconds" in own:
@@ -126,9 +131,9 @@ def _repair(block: pd.DataFrame, default: str) -> str:
     facts = (
         f"AP after tuning on clean labels {clean:.3f}, on these {corrupted:.3f}; "
         f"{100 * first['wrong_before'].mean():.1f} % of the labels are wrong. {harm}"
-        "The interval of the share recovered is over draws, whichever their set. "
+        f"Share recovered: of sums, with Fieller's interval over {'sets' if len(sets) > 1 else 'draws'}. "
     )
-    return "\n\n".join([_markdown(head, lines), facts + _rule(block, arms, default, apart=("oracle",))])
+    return "\n\n".join([_markdown(head, lines), facts + _rule(block, compared, default)])
 
 
 def _compared(block: pd.DataFrame, arms: Sequence[str], default: str, *, apart: tuple[str, ...]) -> list[_Row]:
@@ -160,7 +165,7 @@ def _paired(first: np.ndarray, second: np.ndarray, sets: Iterable[str]) -> Diffe
 
 
 def _share(own: pd.DataFrame) -> str:
-    share = recovered_share(own["ap_clean"], own["ap_corrupted"], own["ap"])
+    share = recovered_share(own["ap_clean"], own["ap_corrupted"], own["ap"], clusters=list(own["dataset"]))
     if np.isnan(share.share):
         return "gap within seed noise"
     return f"{share.share:.2f}" + ("" if np.isnan(share.low) else f" ({share.low:.2f} to {share.high:.2f})")
@@ -180,13 +185,13 @@ def _mean(values: pd.Series) -> str:
     return f"{values.mean():.3f}" if values.notna().any() else ""
 
 
-def _rule(block: pd.DataFrame, arms: Sequence[str], default: str, *, apart: tuple[str, ...]) -> str:
-    if default not in arms:
+def _rule(block: pd.DataFrame, compared: Sequence[_Row], default: str) -> str:
+    if all(row.arm != default for row in compared):
         return f"No row of {default} is there yet, so nothing is compared."
     sets = block["dataset"].nunique()
-    m = sum(arm != default and arm not in apart for arm in arms)
-    floor = f", of 10,000 resamples, so that it cannot be below {min(1.0, 2 * m / 10_001):.3f}" if sets > 1 else ""
-    return RULE.format(default=default, how=_SETS if sets > 1 else _ONE_SET, m=m, floor=floor)
+    m = sum(not np.isnan(row.adjusted) for row in compared)
+    tested = _TESTED.format(m=m, s="" if m == 1 else "s") if m else _UNTESTED
+    return RULE.format(default=default, how=_SETS.format(sets=sets) if sets > 1 else _ONE_SET, tested=tested)
 
 
 def _draws(block: pd.DataFrame) -> str:

@@ -141,7 +141,10 @@ class Shared:
         return self.repaired("default", self.repair("default"))
 
     def repaired(self, name: str, method: Repair) -> tuple[RepairResult, float]:
-        """Run a repair in a folder of its own, from the tunings that are there already."""
+        """Run a repair in a folder of its own, from the tunings that are there already; and its seconds.
+
+        They are NaN where a part of it was done before its time was kept.
+        """
         folder = self.out / "repairs" / name
         prints = {"model": self.model.fingerprint, **self.splits.fingerprints}
         run = RunDirectory(folder, command="repair", config=method.config, fingerprints=prints)
@@ -156,7 +159,8 @@ class Shared:
             half.rename(folder / "tuning")
         result = method.run(self.model, self.splits, out=folder, progress=self.progress)
         shutil.rmtree(folder / "tuning", ignore_errors=True)
-        return result, float(result.metrics["seconds"])
+        seconds = result.metrics.get("seconds")
+        return result, float("nan") if seconds is None else float(seconds)
 
     def figures_on(self, train: Labelled) -> Figures:
         """Figures on the test part after the first tuning's configuration on another training set.

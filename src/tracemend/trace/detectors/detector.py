@@ -44,6 +44,7 @@ class Subject:
         checkpoints: of its tuning, earliest first; none where only the classifier is known.
         splits: ``train`` holds the labels in question, ``validation`` those that are trusted.
         precision: of passes through the classifier; ``bf16`` is about three times faster where the processor has it.
+        trusted: whether the validation labels were checked; False where they come out of the column in question.
 
     Example:
         >>> subject = Subject(tuned.classifier, tuned.until_best(), splits)
@@ -54,6 +55,7 @@ class Subject:
     checkpoints: Sequence[Checkpoint]
     splits: Splits
     precision: Precision = "fp32"
+    trusted: bool = True
     _kept: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
     def embedded(
@@ -85,16 +87,21 @@ class Subject:
         """Of each training example on each validation example, over the checkpoints."""
         train, validation, used = self.splits.train, self.splits.validation, self.checkpoints
         how = replace(tracin, precision=self.precision)
-        return self._once(
+        found = self._once(
             ("influence", how),
             lambda: how.influence(self.classifier, train, validation, checkpoints=used, progress=progress),
         )
+        if not how.parts and how.project is None and how.optimizer == "sgd":
+            # Whole gradients' own products are those of own_influence, whatever normalises the others.
+            self._once("own influence", lambda: found.self_influence)
+        return found
 
     def own_influence(self, progress: Progress = Progress()) -> Floats:
-        """Of each training example on itself, over the checkpoints [n]; what an influence found on the way is taken."""
-        for found in self._kept.values():
-            if isinstance(found, Influence):
-                return found.self_influence
+        """Of each training example on itself, over the checkpoints and all parameters [n].
+
+        What an influence by whole gradients found on the way is taken; one of some parts, projected, or in the metric
+        of an optimizer says something else.
+        """
         return self._once(
             "own influence",
             lambda: self_influence(
@@ -148,13 +155,13 @@ class Detector(Method[MethodResult]):
     """Base of the detectors: a subclass says how suspicious each training label is.
 
     The result's table has one row a training example, the most suspicious first: rank, uid, text, label, suggested,
-    score, probability (that the label is wrong; NaN where the validation set cannot tell), evidence. Equal scores stand
-    in the order of the data. Its metrics:
+    score, probability (that the label is wrong; NaN where the validation set cannot tell, or is not trusted),
+    evidence. Equal scores stand in the order of the data. Its metrics:
 
     - ``denied``: share of the top ``share`` whose label the classifier does not predict;
     - ``detection_ap``, ``detection_auroc``, ``precision_at_k``, where the truth is known
       (see :func:`tracemend.evaluate.detection`);
-    - ``brier``, likewise: mean squared error of the probability.
+    - ``brier``, likewise, where there is a probability: its mean squared error.
 
     The controls are the same figures for a random order; of ``brier``, for the true share of wrong labels given as the
     probability of every example.
@@ -188,7 +195,7 @@ class Detector(Method[MethodResult]):
         train = subject.splits.train
         logits = subject.logits(progress)
         found = self._checked(self.suspicion(subject, progress), train)
-        wrong = calibrated(found.scores, subject.wrong(progress)) if found.wrong is None else found.wrong
+        wrong = self._wrong(found, subject, progress)
         order = np.argsort(-found.scores, kind="stable")
         judged = (logits if found.probabilities is None else found.probabilities).astype(np.float64)
         judged[np.arange(len(train)), train.y] = -np.inf
@@ -212,9 +219,10 @@ class Detector(Method[MethodResult]):
         if train.has_truth:
             known = detection(found.scores, train.wrong)
             metrics, controls = metrics | known.metrics, controls | known.controls
-            metrics["brier"] = float(np.mean((wrong - train.wrong) ** 2))
-            controls["brier"] = float(train.wrong.mean() * (1 - train.wrong.mean()))
-        findings = []
+            if subject.trusted:
+                metrics["brier"] = float(np.mean((wrong - train.wrong) ** 2))
+                controls["brier"] = float(train.wrong.mean() * (1 - train.wrong.mean()))
+        findings = [] if subject.trusted else self._on_trust()
         if wrong.mean() > _MOST:
             findings.append(
                 f"{wrong.mean():.0%} of the labels are thought wrong: they contradict the validation labels. Check "
@@ -222,6 +230,26 @@ class Detector(Method[MethodResult]):
                 "wrong; tracemend repair refuses such data."
             )
         return MethodResult(metrics=metrics, controls=controls, config=self.config, rows=table, findings=findings)
+
+    def _wrong(self, found: Suspicion, subject: Subject, progress: Progress) -> Floats:
+        """Probability that each label is wrong; NaN where nothing that is trusted says so."""
+        if not subject.trusted:
+            return np.full(len(found.scores), np.nan)
+        return calibrated(found.scores, subject.wrong(progress)) if found.wrong is None else found.wrong
+
+    def _on_trust(self) -> list[str]:
+        said = [
+            "No probability is given: the validation labels come out of the same column as those in question, and one "
+            "that takes them to be right comes out too low. Give checked examples with --valid FILE; the order of the "
+            "suspects holds without."
+        ]
+        if "validation" in self.capabilities:
+            said = [
+                f"{self.name} takes the validation labels to be right, and here they come out of the same column as "
+                "those in question: its order is worse for it, and no probability is given. Give checked examples with "
+                "--valid FILE, or take a detector that needs none, such as trace.out-of-fold-loss."
+            ]
+        return said
 
     def _subject(self, model: Any, data: Any) -> Subject:
         if not isinstance(data, Splits):

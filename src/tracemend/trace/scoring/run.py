@@ -13,8 +13,8 @@ from tracemend.errors import TraceError, did_you_mean
 from tracemend.methods import MethodResult
 from tracemend.models import LanguageModel
 from tracemend.progress import Progress
-from tracemend.runs import write_parquet
-from tracemend.trace.run import queries_of, trace_folder, tuned_on, write_csv
+from tracemend.runs import write_csv, write_parquet
+from tracemend.trace.run import queries_of, trace_folder, tuned_on
 from tracemend.trace.scoring.datainf import DataInf
 from tracemend.trace.scoring.dot import TracInScore
 from tracemend.trace.scoring.ekfac import EkFac
@@ -96,10 +96,10 @@ def score_run(
         rows=rows,
     )
     result.save(folder)
-    write_csv(rows, folder / "rows.csv")
+    write_csv(folder / "rows.csv", rows)
     each = found.per_train().merge(train.frame[["uid", "text", "reply"]], on="uid")
     write_parquet(folder / "per_train.parquet", each)
-    write_csv(each, folder / "per_train.csv")
+    write_csv(folder / "per_train.csv", each)
     return result
 
 
