@@ -1,6 +1,7 @@
 """Whether the bounds on decisions hold: false discoveries, the noise estimate, and labels that nobody vouches for.
 
     python benchmarks/decisions.py --seeds 5
+    python benchmarks/decisions.py --evidence   # what every detector's probability rests on
 
 No tuning: the posteriors rest on frozen minilm embeddings, 500 training and 200 validation examples. Labels are flipped
 at known rates; with ``trolls`` half the authors of 10 texts each flip four labels of five, in both parts. Settings
@@ -28,7 +29,11 @@ from tracemend.mend.bounds import fdr_prefix, noise_rate
 from tracemend.mend.cross import cross_posterior, trusted_posterior
 from tracemend.mend.gain import by_gain
 from tracemend.models import load
-from tracemend.trace import embed, out_of_fold_probabilities
+from tracemend.trace import embed, out_of_fold_probabilities, true_labels
+from tracemend.trace.apart import judged_apart
+from tracemend.trace.calibration import LAYERS
+from tracemend.trace.em import settled
+from tracemend.trace.pool import Judged, pooled
 
 TRAIN, VALIDATION, AUTHOR = 500, 200, 10
 RATES = (0.1, 0.3)
@@ -51,6 +56,8 @@ def examples(name: str, folder: Path) -> Labelled:
         parts = [(folder / name / f"{part}.tsv").read_text("utf-8") for part in ("train", "dev", "test")]
         rows = [line.split("\t") for part in parts for line in part.split("\n") if line]
         return Labelled.make([row[1] for row in rows], [row[2] for row in rows])
+    if name in ("hatemoji", "sst2"):
+        return reference(name)
     if name == "diasafety":
         frame = reference(name).frame.drop_duplicates("text")
         return Labelled.make(frame["text"], frame["category"])
@@ -106,6 +113,35 @@ def measured(x: Any, y: Any, labels: int, seed: int, steps: int) -> Iterator[dic
         yield row
 
 
+def evidence(x: Any, y: Any, labels: int, seed: int) -> Iterator[dict[str, Any]]:
+    """Brier score of P(wrong), and right labels denied, by beliefs as they come and by those that are toned down."""
+    rng = np.random.default_rng(seed)
+    drawn = rng.permutation(len(y))[: TRAIN + VALIDATION]
+    x, truth = x[drawn], y[drawn]
+    trusted = (x[TRAIN:], truth[TRAIN:], labels)
+    for rate in (0.0, *RATES):
+        wrong = rng.permutation(TRAIN) < round(rate * TRAIN)
+        given = flipped(truth[:TRAIN], wrong, labels, rng)
+        raw = true_labels(x[:TRAIN], given, *trusted, seed=seed)
+        apart = judged_apart(x[:TRAIN], given, *trusted, seed=seed)
+        both, _ = pooled([Judged(raw.predicted, apart.trusted)], truth[TRAIN:])
+        posterior, _ = settled(both.train, given)
+        row: dict[str, Any] = {"flipped": rate}
+        for name, p in (("as it is", raw.wrong(given)), ("toned", 1.0 - posterior[np.arange(TRAIN), given])):
+            row |= {f"brier {name}": np.mean((p - wrong) ** 2), f"denied {name}": np.mean(p[~wrong] > 0.5)}
+        yield row
+
+
+def print_evidence(name: str, rows: list[dict[str, Any]]) -> None:
+    """Means over seeds; the control of a Brier score gives every label the true share of wrong ones."""
+    for rate, part in pd.DataFrame(rows).groupby("flipped"):
+        m = part.mean()
+        share = float(m["flipped"])
+        cells = [name, f"{rate:.0%}", f"{share * (1 - share):.3f}"]
+        cells += [f"{m[f'brier {of}']:.3f}, {m[f'denied {of}']:.1%}" for of in ("as it is", "toned")]
+        print("| " + " | ".join(cells) + " |", flush=True)
+
+
 def main() -> None:
     """Print one row a set and case: means over seeds; of the bounds, labels acted on and the share that was right."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -113,17 +149,28 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=sets)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=3, help="Of the alternation, where validation is noisy.")
+    parser.add_argument("--evidence", action="store_true")
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("TRACEMEND_DATA", "../shared/data")))
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     model = load("minilm")
+    if given.evidence:
+        print("| set | flipped | Brier control | as it is: Brier, right labels denied | toned down |\n|" + " --- |" * 5)
     heads = [f"fdr {f}: acted (right)" for f in FDRS]
-    print("| set | case | wrong | estimate (low to high) | by the joint | AP (chance) | " + " | ".join(heads) + " |")
-    print("|" + " --- |" * (6 + len(FDRS)))
+    if not given.evidence:
+        print(
+            "| set | case | wrong | estimate (low to high) | by the joint | AP (chance) | " + " | ".join(heads) + " |"
+        )
+        print("|" + " --- |" * (6 + len(FDRS)))
     for name in given.sets:
         data = examples(name, given.data)
         data = data.take(np.random.default_rng(0).permutation(len(data))[:2000])
-        x = embed(model, data.pairs, max_length=64).astype(float)
+        layers = LAYERS if given.evidence else 1
+        x = embed(model, data.pairs, max_length=64, layers=layers).astype(float)
+        if given.evidence:
+            rows = [row for seed in range(given.seeds) for row in evidence(x, data.y, len(data.labels), seed)]
+            print_evidence(name, rows)
+            continue
         rows = [row for seed in range(given.seeds) for row in measured(x, data.y, len(data.labels), seed, given.steps)]
         for (case, _), part in pd.DataFrame(rows).groupby(["case", "flipped"], sort=False):
             m = part.mean(numeric_only=True)

@@ -15,6 +15,7 @@ from tracemend.progress import Progress
 from tracemend.trace import calibrated
 from tracemend.trace.calibration import trusted_wrong
 from tracemend.trace.detectors import Subject
+from tracemend.trace.em import true_labels
 from tracemend.tuning import TextClassifier
 
 numbers = st.floats(-1e6, 1e6, allow_nan=False)
@@ -108,3 +109,16 @@ def test_the_reference_is_higher_where_the_label_is_wrong() -> None:
     model = tiny("bert")
     found = trusted_wrong(Subject(TextClassifier(model, splits.labels, kind="head", max_length=24), (), splits))
     assert found[splits.train.wrong].mean() > found[~splits.train.wrong].mean()
+
+
+def test_texts_that_say_nothing_deny_next_to_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("a", "b")
+    rng = np.random.default_rng(3)
+    labels = {part: rng.integers(2, size=n) for part, n in (("train", 300), ("validation", 200))}
+    of = subject(*([names[i] for i in labels[part]] for part in ("train", "validation")), names=names)
+    noise = {part: rng.normal(size=(len(y), 60)) for part, y in labels.items()}
+    vectors = {part: x / np.linalg.norm(x, axis=1, keepdims=True) for part, x in noise.items()}
+    monkeypatch.setattr(Subject, "embedded", lambda _, part, *__, **___: vectors[part])
+    raw = true_labels(vectors["train"], labels["train"], vectors["validation"], labels["validation"], 2)
+    assert (raw.wrong(labels["train"]) > 0.5).mean() > 0.1
+    assert (trusted_wrong(of) > 0.5).mean() <= 0.02

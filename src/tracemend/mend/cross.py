@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import mannwhitneyu
-from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from tracemend.errors import TraceError
 from tracemend.trace import trusted_probabilities
 from tracemend.trace.confident import confident_joint
+from tracemend.trace.em import soft_fit
 from tracemend.trace.groups import by_group, members, shifted
 from tracemend.trace.noise import from_text, given_the_label, noise_matrix, tempered
 
@@ -31,8 +31,8 @@ Ints = npt.NDArray[np.int64]
 # (features [m, D], shares of each label [m, C], features to judge [k, D]) -> probabilities [k, C].
 Posterior = Callable[[Floats, Floats, Floats], Floats]
 
-# Shares of a label under this are left out of a fit.
-_LEAST_SHARE = 1e-3
+# scikit-learn's C of the default fit.
+_STRENGTH = 10.0
 # Texts tell the given labels where chance would do so more seldom than this.
 _CHANCE = 0.01
 
@@ -70,14 +70,7 @@ def soft_logistic(features: Floats, shares: Floats, judged: Floats) -> Floats:
     Returns:
         Probabilities [k, C]; zero for a label without any share.
     """
-    row, label = np.nonzero(shares > _LEAST_SHARE)
-    found = np.zeros((len(judged), shares.shape[1]))
-    if len(np.unique(label)) == 1:
-        found[:, label[0]] = 1.0
-        return found
-    fit = LogisticRegression(C=10.0, max_iter=2000).fit(features[row], label, sample_weight=shares[row, label])
-    found[:, fit.classes_] = fit.predict_proba(judged)
-    return found
+    return soft_fit(features, shares, np.ones(len(shares)), _STRENGTH, judged)
 
 
 def cross_posterior(

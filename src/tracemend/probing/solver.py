@@ -32,15 +32,16 @@ class Solver:
         hidden: units of the hidden layer; 0 for a linear probe.
         epochs: passes over the training set (more where it is small: at least 200 steps).
         batch_size: examples of a step.
-        lr: the first step's size.
+        lr: the first step's size; None takes 0.02 for a linear probe and 0.01 with a hidden layer, which ended nearest
+            to the least objective on the training sets of UD EWT in equal time.
         seed: of initial weights and batches.
     """
 
     c: float = 0.1
     hidden: int = 0
     epochs: int = 8
-    batch_size: int = 512
-    lr: float = 0.01
+    batch_size: int = 256
+    lr: float | None = None
     seed: int = 0
 
     def fit(self, x: Tensor, y: npt.NDArray[np.int64], classes: int) -> Probes:
@@ -79,7 +80,8 @@ class Solver:
             for of in order.split(self.batch_size)
         ]
         steps = max(self.epochs * len(batches), _FEWEST_STEPS)
-        optimizer = torch.optim.Adam(network.parameters(), lr=self.lr, fused=True)
+        lr = (0.01 if self.hidden else 0.02) if self.lr is None else self.lr
+        optimizer = torch.optim.Adam(network.parameters(), lr=lr, fused=True)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
         weights = [p for name, p in network.named_parameters() if name.startswith("weight")]
         turn: list[int] = []

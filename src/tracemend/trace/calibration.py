@@ -10,7 +10,10 @@ from sklearn.isotonic import IsotonicRegression
 
 from tracemend.errors import TraceError
 from tracemend.progress import Progress
-from tracemend.trace.em import true_labels
+from tracemend.trace.apart import judged_apart
+from tracemend.trace.em import settled, true_labels
+from tracemend.trace.groups import groups_of
+from tracemend.trace.pool import Judged, pooled
 
 if TYPE_CHECKING:
     from tracemend.trace.detectors.detector import Subject
@@ -63,7 +66,9 @@ def calibrated(scores: npt.ArrayLike, wrong: npt.ArrayLike) -> npt.NDArray[np.fl
 def trusted_wrong(subject: Subject, progress: Progress = Progress()) -> npt.NDArray[np.float64]:
     """What the validation labels say of each training label: the probability that it is wrong [n].
 
-    By the posterior of the true label on embeddings of the untuned model (see :func:`tracemend.trace.true_labels`).
+    By the posterior of the true label on embeddings of the untuned model (see :func:`tracemend.trace.true_labels`), as
+    sure as it proves on validation examples that it did not learn (:func:`tracemend.trace.apart.judged_apart`): where
+    texts say little of their labels, little is denied.
 
     Returns:
         NaN for a label that the validation set lacks, and throughout where it has fewer than two labels.
@@ -74,5 +79,8 @@ def trusted_wrong(subject: Subject, progress: Progress = Progress()) -> npt.NDAr
         progress.note("no calibrated probability", reason=f"the validation set has {len(present)} labels, not two")
         return np.full(len(train), np.nan)
     ours, theirs = (subject.embedded(part, progress, layers=LAYERS) for part in ("train", "validation"))
-    found = true_labels(ours, train.y, theirs, validation.y, len(train.labels))
-    return np.where(np.isin(train.y, present), found.wrong(train.y), np.nan)
+    given = (ours, train.y, theirs, validation.y, len(train.labels))
+    apart = judged_apart(*given, groups=groups_of(validation))
+    both, _ = pooled([Judged(true_labels(*given).predicted, apart.trusted)], validation.y)
+    posterior, _ = settled(both.train, train.y)
+    return np.where(np.isin(train.y, present), 1.0 - posterior[np.arange(len(train)), train.y], np.nan)
