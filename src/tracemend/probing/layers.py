@@ -37,7 +37,7 @@ class LayerProbeResult(ProbeResult):
     """Figures of the layer that was best on dev; the table has a row a layer."""
 
     def figure(self) -> Any:
-        """Accuracy by layer with its interval, beside random weights, the control task and what needs no layers."""
+        """Accuracy by layer with its interval, beside made-up words, random weights, the control task and what needs none."""
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(7, 4), layout="constrained")
@@ -48,11 +48,13 @@ class LayerProbeResult(ProbeResult):
         for column, style in (("random_weights", "--"), ("control_task", ":"), ("shuffled_labels", "-.")):
             if column in rows:
                 axes.plot(rows["layer"], rows[column], style, color="#8a8a8a", label=column.replace("_", " "))
+        if "jabberwocky" in rows:
+            axes.plot(rows["layer"], rows["jabberwocky"], color="#b5483a", marker=".", label="made-up words")
         for arm, colour in (("word_type", "#b07d2b"), ("local_context", "#7d4f9e"), ("majority", "#c9c9c9")):
             if arm in self.controls:
                 axes.axhline(self.controls[arm]["accuracy"], color=colour, lw=1, label=arm.replace("_", " "))
         axes.set(xlabel="layer (0: embeddings)", ylabel="accuracy", title=str(self.config.get("task", "")))
-        axes.legend(fontsize="small")
+        figure.legend(fontsize="small", loc="outside right center")
         return figure
 
 
