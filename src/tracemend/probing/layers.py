@@ -37,7 +37,7 @@ class LayerProbeResult(ProbeResult):
     """Figures of the layer that was best on dev; the table has a row a layer."""
 
     def figure(self) -> Any:
-        """Accuracy by layer with its interval, beside made-up words, random weights, the control task, and no layers."""
+        """Accuracy by layer with its interval, beside made-up words, random weights, a control task and no layers."""
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(7, 4), layout="constrained")
