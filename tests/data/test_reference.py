@@ -9,6 +9,7 @@ FACTS = {
     "openai-moderation": (1680, "flagged", 522),
     "sst2": (9613, "positive", None),
     "diasafety": (11206, "Unsafe", None),
+    "diasafety-category": (11206, "Offending User", 1521),
     "hatemoji": (5912, "hateful", None),
     "convabuse": (4185, "abusive", 339 + 110 + 128),
     "uci_sentiment_sentences": (3000, "positive", 1500),

@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,9 @@ import pandas as pd
 from tracemend.data.readers import read
 from tracemend.data.schema import Labelled
 from tracemend.errors import DataError, did_you_mean
+
+# Sets that lie in another's folder.
+_FOLDERS = {"diasafety-category": "diasafety"}
 
 
 def reference(name: str) -> Labelled:
@@ -25,7 +29,8 @@ def reference(name: str) -> Labelled:
 
     Args:
         name: surge-toxicity, hate_stormfront, openai-moderation (positive: any flag), sst2, diasafety (context and
-            response, group: context), hatemoji (group: an entry and its contrast twins), convabuse (agent and user
+            response, group: context), diasafety-category (the same texts, five labels: what is unsafe about a reply or
+            would be), hatemoji (group: an entry and its contrast twins), convabuse (agent and user
             turn; label: majority; columns annotator_1 to annotator_8 hold the votes; group: conversation),
             uci_sentiment_sentences, or hatecheck (columns annotator_1 to annotator_10 hold the votes; group: template).
 
@@ -62,7 +67,8 @@ def available_folder(name: str) -> Path | None:
     named = os.environ.get("TRACEMEND_DATA")
     # Without the variable: beside a checkout, seen from the working directory or from this file.
     places = [Path(named)] if named else [Path("../shared/data"), Path(__file__).parents[4] / "shared" / "data"]
-    return next((place / name for place in places if (place / name).is_dir()), None)
+    folder = _FOLDERS.get(name, name)
+    return next((place / folder for place in places if (place / folder).is_dir()), None)
 
 
 def _surge_toxicity(folder: Path) -> Labelled:
@@ -93,7 +99,7 @@ def _sst2(folder: Path) -> Labelled:
     return read(frame, text="text", label="label", positive="positive")
 
 
-def _diasafety(folder: Path) -> Labelled:
+def _diasafety(folder: Path, label: str = "label", positive: str | None = "Unsafe") -> Labelled:
     frames = [
         pd.DataFrame(json.loads((folder / file).read_text(encoding="utf-8"))).assign(part=part)
         for part, file in {"train": "train.json", "validation": "val.json", "test": "test.json"}.items()
@@ -101,7 +107,7 @@ def _diasafety(folder: Path) -> Labelled:
     frame = pd.concat(frames, ignore_index=True)
     frame["group"] = frame["context"]
     return read(
-        frame, text="context", reply="response", label="label", group="group", positive="Unsafe", drop_empty=True
+        frame, text="context", reply="response", label=label, group="group", positive=positive, drop_empty=True
     )
 
 
@@ -197,6 +203,7 @@ REFERENCES: dict[str, Callable[[Path], Labelled]] = {
     "openai-moderation": _openai_moderation,
     "sst2": _sst2,
     "diasafety": _diasafety,
+    "diasafety-category": partial(_diasafety, label="category", positive=None),
     "hatemoji": _hatemoji,
     "convabuse": _convabuse,
     "uci_sentiment_sentences": _uci_sentiment_sentences,
