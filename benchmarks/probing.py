@@ -104,6 +104,7 @@ BENCHES: dict[str, tuple[Callable[[argparse.Namespace, int], measures.Figures], 
     "neighbour": (measures.neighbour, lines.NEIGHBOUR, "ud_ewt"),
     "sentences": (measures.sentences, lines.SENTENCES, "ud_ewt"),
     "structural": (measures.structural, lines.STRUCTURAL, "ud_ewt"),
+    "poincare": (measures.poincare, lines.POINCARE, "ud_ewt"),
     "blimp": (measures.blimp, lines.BLIMP, "blimp"),
     "marvin": (measures.marvin, lines.MARVIN, "marvin_linzen"),
     "dependency": (of_spans.dependency, lines.DEPENDENCY, "ud_ewt"),
@@ -132,8 +133,8 @@ BENCHES: dict[str, tuple[Callable[[argparse.Namespace, int], measures.Figures], 
 # Timings, which no seed changes.
 ONCE = ("extraction",)
 # Those that read layers, of the model that is named.
-OF_LAYERS = ("upos", "mlp", "neighbour", "sentences", "structural", "dependency", "entities", "tasks", "edges", "gap",
-             "pronouns")  # fmt: skip
+OF_LAYERS = ("upos", "mlp", "neighbour", "sentences", "structural", "poincare", "dependency", "entities", "tasks",
+             "edges", "gap", "pronouns")  # fmt: skip
 # The options that a benchmark's figures hang on.
 SIZES = {
     "blimp": ("pairs",), "marvin": ("pairs",), "facts": ("patterns",), "pruning": ("pruned", "sentences"),

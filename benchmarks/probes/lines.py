@@ -71,9 +71,12 @@ STRUCTURAL = [
     Line("chain - layer 6", ".117", 0.0), Line("root accuracy layer 3", ".594"), Line("first verb is root", ".646"),
     Line("nspr layer 3", ".768"), Line("jabberwocky layer 3", ".568"), Line("jabberwocky drop", ".092", 0.05, 0.15),
     Line("jabberwocky drop, random weights", "-.001", None, 0.02),
-    Line("jabberwocky - chain", ".140", 0.08), Line("Poincare layer 3", ".693"),
-    Line("Poincare - Euclidean", ".033", -0.01), Line("Poincare random weights", ".449"),
-    Line("seconds", "", None, 120),
+    Line("jabberwocky - chain", ".140", 0.08), Line("seconds a layer", "5-8", None, 16),
+]  # fmt: skip
+POINCARE = [
+    Line("Poincare layer 3", ".693"), Line("Poincare - Euclidean", ".033", -0.01),
+    Line("Poincare random weights", ".449"), Line("its gain", ".024"), Line("DSpr", ".773"),
+    Line("its gain, DSpr", ".021"), Line("jabberwocky", "not measured"),
 ]  # fmt: skip
 BLIMP = [
     Line("accuracy", ".739", 0.68, 0.80), Line("accuracy per token", ""), Line("random weights", ".485", 0.4, 0.6),

@@ -57,7 +57,9 @@ class _Map(nn.Module):
     def __init__(self, layers: int, width: int, rank: int, geometry: Geometry, generator: torch.Generator) -> None:
         super().__init__()
         self.geometry = geometry
-        self.into = nn.Parameter(torch.empty(layers, width, rank).uniform_(-0.05, 0.05, generator=generator))
+        # In the ball most points would start at the rim with 0.05, and stay there, for tanh is flat.
+        most = 0.05 if geometry == "euclidean" else 0.005
+        self.into = nn.Parameter(torch.empty(layers, width, rank).uniform_(-most, most, generator=generator))
         if geometry == "poincare":
             turn = torch.empty(layers, rank, rank).uniform_(-0.05, 0.05, generator=generator)
             self.turn = nn.Parameter(turn + torch.eye(rank))
