@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
-from benchmarks.probes import lines, measures, of_attention, of_codes, of_prompts, of_spans
+from benchmarks.probes import lines, measures, of_attention, of_codes, of_prompts, of_spans, page
 from tracemend.data import available_folder
 from tracemend.runs import read_json, versions, write_json
 
@@ -34,6 +34,10 @@ from tracemend.runs import read_json, versions, write_json
 def main() -> None:
     """Measure what is asked for, and print it beside the prototype."""
     given = _arguments()
+    if given.page:
+        command = "python benchmarks/probing.py --rows benchmarks/results/probing --page docs/probing-figures.md"
+        given.page.write_text(page.page(given.rows, BENCHES, ("minilm", "smollm2"), command), encoding="utf-8")
+        return
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
     for name in given.only or BENCHES:
         measure, wanted, data = BENCHES[name]
@@ -91,8 +95,7 @@ def _print(line: lines.Line, values: list[float]) -> None:
     mean = statistics.mean(values)
     low = "" if line.low is None else f"{line.low:.3g}"
     high = "" if line.high is None else f"{line.high:.3g}"
-    holds = (line.low is None or min(values) >= line.low) and (line.high is None or max(values) <= line.high)
-    verdict = "" if not (low or high) else "yes" if holds else "NO"
+    verdict = "" if not (low or high) else "yes" if line.holds(values) else "NO"
     spread = f" ({min(values):.3f}-{max(values):.3f})" if len(values) > 1 else ""
     print(f"  {line.name:<38}{line.sheet:>12}{mean:>9.3f}{low:>9}{high:>9}  {verdict}{spread}")
 
@@ -156,6 +159,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--facts", type=int, default=18, help="facts of a relation that prompts are searched for")
     parser.add_argument("--patterns", type=int, default=1, help="patterns of each relation")
     parser.add_argument("--cache", type=Path, help="folder of representations")
+    parser.add_argument("--page", type=Path, help="measure nothing: write all figures of --rows to this Markdown file")
     parser.add_argument("--rows", type=Path, help="folder of figures, a file a benchmark and seed")
     return parser.parse_args()
 

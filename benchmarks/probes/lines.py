@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -13,6 +14,11 @@ class Line:
     sheet: str
     low: float | None = None
     high: float | None = None
+
+    def holds(self, values: Sequence[float]) -> bool:
+        """Whether every value lies between the bounds."""
+        low, high = self.low, self.high
+        return (low is None or min(values) >= low) and (high is None or max(values) <= high)
 
 
 UPOS = [
