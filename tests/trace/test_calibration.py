@@ -115,7 +115,8 @@ def test_texts_that_say_nothing_deny_next_to_nothing(monkeypatch: pytest.MonkeyP
     names = ("a", "b")
     rng = np.random.default_rng(3)
     labels = {part: rng.integers(2, size=n) for part, n in (("train", 300), ("validation", 200))}
-    of = subject(*([names[i] for i in labels[part]] for part in ("train", "validation")), names=names)
+    train, validation = ([names[i] for i in labels[part]] for part in ("train", "validation"))
+    of = subject(train, validation, names)
     noise = {part: rng.normal(size=(len(y), 60)) for part, y in labels.items()}
     vectors = {part: x / np.linalg.norm(x, axis=1, keepdims=True) for part, x in noise.items()}
     monkeypatch.setattr(Subject, "embedded", lambda _, part, *__, **___: vectors[part])
