@@ -70,6 +70,8 @@ def test_trees_of_other_sentences_are_refused(save):
         with_constituents(bank("The cat sleeps ."), trees)
     with pytest.raises(DataError, match="same sentences in their order"):
         with_constituents(bank("( x )", "The cat sleeps ."), trees)
+    with pytest.raises(DataError, match="same sentences in their order"):
+        with_constituents(bank("The dog barks .", "( x )"), trees)
 
 
 def test_trees_beside_a_treebank_are_read_with_it(tmp_path):

@@ -76,3 +76,9 @@ def test_one_candidate_spans_outside_and_nothing_are_refused():
         Pronoun(words=words, pronoun=(2, 4), candidates=((0, 1), (1, 2)), right=(0,))
     with pytest.raises(DataError, match="no pronoun"):
         Pronouns(examples=())
+
+
+def test_a_document_changes_what_it_is():
+    one = Pronoun(words=("a", "b", "it"), pronoun=(2, 3), candidates=((0, 1), (1, 2)), right=(0,), document="x")
+    prints = {Pronouns(examples=(replace(one, document=name),)).fingerprint for name in ("x", "y")}
+    assert len(prints) == 2

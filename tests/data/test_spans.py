@@ -32,6 +32,10 @@ def test_one_and_two_spans_are_read(save):
         (line({"span1": [0, 1], "label": "x"}, {"span1": [0, 1], "span2": [1, 2], "label": "x"}), "needs both"),
         (line({"span1": [0, 1]}), "line 1"),
         (line({"span1": [0, 1], "label": 3}), "not a string"),
+        (line({"span1": [0.9, 2.7], "label": "x"}), "whole numbers"),
+        (line({"span1": [0, 1], "label": "x"}, part="devtest"), "part 'devtest'"),
+        (json.dumps({"words": "the cat", "targets": []}), "list of strings"),
+        (b'{"text": "caf\xe9", "targets": []}', "not UTF-8"),
         ("[1]", "cannot be read"),
         ("", "no labelled span"),
     ],
@@ -124,3 +128,17 @@ def test_mentions_as_gum_writes_them():
             gum_entities(Treebank(sentences=(Sentence(words=("a",), tags={"misc": (wrong,)}, id="s"),)))
     with pytest.raises(DataError, match="no labelled span"):
         gum_entities(Treebank(sentences=(Sentence(words=("a",), id="s"),)))
+
+
+def test_parts_have_their_usual_names_and_a_file_is_of_one(save, tmp_path):
+    target = {"span1": [0, 1], "label": "x"}
+    rows = [line(target, part=part) for part in ("train", " Test", "validation", "val")]
+    assert read_spans(save("a.jsonl", "\n".join(rows))).part == ("train", "test", "dev", "dev")
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    for name in ("train", "validation", "devtest", "test"):
+        (folder / f"{name}.jsonl").write_text(line(target, text=f"{name} text") + "\n", "utf-8")
+    found = read_spans(folder)
+    assert {words[0]: part for words, part in zip(found.words, found.part, strict=True)} == {
+        "train": "train", "validation": "dev", "test": "test"
+    }  # fmt: skip

@@ -158,3 +158,29 @@ def test_bio(save):
     assert read_treebank(save("b.bio", "a O\n")).sentences[0].tags == {"ner": ("O",)}
     with pytest.raises(DataError, match="line 2"):
         read_bio(save("c.bio", "a O\nb LOC\n"))
+
+
+def test_the_word_of_a_tagged_line_is_its_first_column_whatever_lies_between(save):
+    conll = "-DOCSTART- -X- -X- O\n\nEU NNP B-NP B-ORG\n1996 CD I-NP O\n\n-DOCSTART- -X- -X- O\n\n5 CD B-NP O\n"
+    first, second = read_bio(save("a.conll", conll)).sentences
+    assert (first.words, first.tags["ner"]) == (("EU", "1996"), ("B-ORG", "O"))
+    assert second.words == ("5",) and first.document != second.document
+    numbered = read_bio(save("b.iob2", "1\tEU\tB-ORG\n2\tsays\tO\n\n1\tNo\tO\n"))
+    assert numbered.words == [("EU", "says"), ("No",)]
+    assert read_bio(save("c.bio", "1 O\n2 O\n")).words == [("1", "2")]
+
+
+def test_a_document_without_a_name_is_one(save):
+    rows = ["# newdoc\n" + row(1, "a"), row(1, "b"), "# newdoc\n" + row(1, "c")]
+    one, two, three = (s.document for s in read_conllu(save("a.conllu", "\n\n".join(rows))).sentences)
+    assert one == two != three
+    assert read_conllu(save("b.conllu", "\n\n".join(rows[1:2] * 3))).by_sentence
+    assert not read_conllu(save("a.conllu", "\n\n".join(rows))).by_sentence
+    tagged = read_bio(save("a.bio", "# newdoc\na O\n\nb O\n\n# newdoc\nc O\n")).sentences
+    assert tagged[0].document == tagged[1].document != tagged[2].document
+
+
+def test_a_validation_file_is_dev(tmp_path):
+    for name in ("train", "val", "test"):
+        (tmp_path / f"{name}.conllu").write_text(f"# newdoc id = {name}\n{row(1, name)}\n", "utf-8")
+    assert {s.words[0]: s.part for s in read_conllu(tmp_path).sentences}["val"] == "dev"

@@ -182,9 +182,11 @@ def test_the_cache_of_another_model_or_other_sentences_is_not_taken(models, tmp_
 def test_a_damaged_shard_is_named(models, tmp_path):
     represent(models["bert"], SENTENCES, cache=tmp_path)
     (shard,) = tmp_path.glob("*/shard-*")
-    shard.write_bytes(shard.read_bytes()[:-5])
-    with pytest.raises(ModelError, match=r"damaged.*delete it"):
-        represent(models["bert"], SENTENCES, cache=tmp_path)
+    whole = shard.read_bytes()
+    for damaged in (whole[:-5], whole[:-2] + bytes(255 - b for b in whole[-2:])):
+        shard.write_bytes(damaged)
+        with pytest.raises(ModelError, match=r"damaged.*delete it"):
+            represent(models["bert"], SENTENCES, cache=tmp_path)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

@@ -8,6 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer, decoders
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
+from tokenizers.trainers import BpeTrainer
+from transformers import PreTrainedTokenizerFast
 
 from tests.models.test_likelihood import masked_bert
 from tracemend.data import Fact, Facts, available_folder, read_facts
@@ -16,7 +21,7 @@ from tracemend.models import load, tiny
 from tracemend.models.likelihood import likelihoods
 from tracemend.probing import ClozeProbe
 from tracemend.probing.cloze import negated
-from tracemend.probing.gap_scores import collisions, gap_scores
+from tracemend.probing.gap_scores import _row, collisions, gap_scores, tokens_of
 
 
 def test_a_decoders_score_is_that_of_the_continuation():
@@ -43,6 +48,21 @@ def test_a_masked_models_gap_has_as_many_masks_as_the_candidate_has_tokens():
             said = model.network(**batch).logits[0, 2 : 2 + n].log_softmax(-1)
         tokens = model.tokenizer(candidate, add_special_tokens=False).input_ids
         assert scores[0, k] == pytest.approx(sum(said[i, t].item() for i, t in enumerate(tokens)), abs=1e-4)
+
+
+def test_a_byte_level_vocabulary_is_asked_for_the_word_behind_its_space():
+    trained = Tokenizer(BPE())
+    trained.pre_tokenizer, trained.decoder = ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    special = ["<s>", "</s>", "<pad>", "<mask>"]
+    trained.train_from_iterator(
+        ["she lives in Paris now"] * 9, BpeTrainer(special_tokens=special, initial_alphabet=ByteLevel.alphabet())
+    )
+    names = dict(zip(("bos_token", "eos_token", "pad_token", "mask_token"), special, strict=True))
+    model = replace(masked_bert(), tokenizer=PreTrainedTokenizerFast(tokenizer_object=trained, **names))
+    words = trained.encode("she lives in Paris now").ids
+    assert tokens_of(model, "Paris") == [words[3]]
+    ids, places = _row(model, "she lives in [Y] now", [words[3]])
+    assert ids == [*words[:3], model.tokenizer.mask_token_id, words[4]] and places == [3]
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from tracemend.errors import ProbeError
 from tracemend.models import load, tiny
 from tracemend.probing import CoreferenceProbe
 from tracemend.probing.by_group import biases, by_group
-from tracemend.probing.coreference import _distance, _picked, _place
+from tracemend.probing.coreference import _distance, _picked, _place, usable
 
 WORDS = tuple("abcdefghij")
 
@@ -68,6 +68,18 @@ def test_more_candidates_than_two_and_no_dev_part():
              for i, e in enumerate(data.examples)]  # fmt: skip
     found = CoreferenceProbe(rank=4, steps=5).run(model, replace(data, examples=tuple(third)))
     assert np.isfinite(found.metrics["accuracy"])
+
+
+def test_a_dev_part_that_is_made_shares_no_document_with_train():
+    _, _, data = CoreferenceProbe.tiny()
+    known = [replace(e, part="train", document=f"d{i // 4}") for i, e in enumerate(data.examples)]
+    made = Pronouns(examples=(*known, *(replace(e, part="test", document="t") for e in data.examples[:4])))
+    parts, _ = usable(made, train=50, test=10, seed=0)
+    train, dev = ({e.document for e in parts[part]} for part in ("train", "dev"))
+    assert train and dev and not train & dev
+    assert len(parts["train"]) + len(parts["dev"]) == 50 and 10 <= len(parts["dev"]) < 14
+    alone = Pronouns(examples=tuple(replace(e, document="x") if e.part == "train" else e for e in made.examples))
+    assert len(usable(alone, train=50, test=10, seed=0)[0]["dev"]) == 10
 
 
 def test_figures_of_groups_and_the_bias_between_them():

@@ -159,9 +159,19 @@ def test_layers_that_are_named_twice_are_refused():
         LayerProbe(layers=(2, 0, 2)).run(tiny("bert"), tiny_treebank())
 
 
+def test_texts_that_are_too_long_are_left_out_and_few_give_no_codelength():
+    texts = [f"{('good', 'bad')[i % 2]} movie {i}" + " so" * (40 if i % 10 == 3 else 0) for i in range(120)]
+    labelled = Labelled.make(texts, [("a", "b")[i % 2] for i in range(120)])
+    found = LayerProbe(task="label", random_models=1).run(replace(tiny("bert"), window=30), labelled)
+    assert any("texts have more tokens than the window of" in said for said in found.findings)
+    assert any("No codelength was taken" in said for said in found.findings)
+    assert "compression" not in found.metrics and found.facts["n_train"] < 90
+
+
 def test_what_a_comparison_says():
     assert compared("layer 2", "random weights", 0.2, 0.1, 0.3).startswith("layer 2 beats")
-    assert "does as well" in compared("layer 2", "random weights", 0.01, -0.1, 0.1)
+    assert compared("layer 2", "random weights", 0.01, -0.01, 0.03).endswith("random weights does as well.")
+    assert compared("layer 2", "random weights", 0.3, -0.1, 0.7).endswith("these data do not tell them apart.")
     assert "worse" in compared("layer 2", "random weights", -0.2, -0.3, -0.1)
 
 

@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tracemend.data.spans import Span, SpanExamples, spans_of
-from tracemend.data.treebanks import Treebank, files_of
+from tracemend.data.treebanks import Treebank, files_of, text_of
 from tracemend.errors import DataError
 
 _PIECE = re.compile(r"\(|\)|[^\s()]+")
-_BRACKETS = {"-LRB-": "(", "-RRB-": ")", "-LSB-": "[", "-RSB-": "]", "-LCB-": "{", "-RCB-": "}"}
+# What the Penn Treebank writes otherwise.
+_ESCAPED = {"-LRB-": "(", "-RRB-": ")", "-LSB-": "[", "-RSB-": "]", "-LCB-": "{", "-RCB-": "}", "``": '"', "''": '"',
+            "\\/": "/", "\\*": "*"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def read_trees(source: Path | str) -> list[Constituent]:
         raise DataError(f"there is no file {path}; give bracketed trees (.ptb, .mrg).")
     found: list[Constituent] = []
     open_nodes: list[tuple[str, list[Constituent], list[str]]] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
+    for number, line in enumerate(text_of(path).split("\n"), start=1):
         if line.startswith(";"):
             continue
         fresh = False
@@ -139,8 +141,8 @@ def with_constituents(bank: Treebank, trees: Sequence[Constituent]) -> Treebank:
     made = []
     for sentence, tree in zip(bank.sentences, trees, strict=True):
         leaves = list(tree.leaves())
-        words = tuple(_BRACKETS.get(word, word) for word, _ in leaves)
-        if len(words) != len(sentence) or words[0] != sentence.words[0]:
+        words = tuple(_plain(word) for word, _ in leaves)
+        if words != tuple(map(_plain, sentence.words)):
             raise DataError(
                 f"the tree of sentence {sentence.id} is over {' '.join(words[:6])!r} ({len(words)} words), the "
                 f"sentence is {' '.join(sentence.words[:6])!r} ({len(sentence)} words); give trees of the same "
@@ -149,6 +151,12 @@ def with_constituents(bank: Treebank, trees: Sequence[Constituent]) -> Treebank:
         tags = {**sentence.tags, "phrase": tuple(label for _, label in leaves), "top": (tree.top,) * len(sentence)}
         made.append(replace(sentence, tags=tags))
     return replace(bank, sentences=tuple(made))
+
+
+def _plain(word: str) -> str:
+    for escaped, plain in _ESCAPED.items():
+        word = word.replace(escaped, plain)
+    return word
 
 
 def _node(label: str, children: list[Constituent], words: list[str], place: str) -> Constituent | None:

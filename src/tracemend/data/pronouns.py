@@ -78,9 +78,8 @@ class Pronouns:
     def fingerprint(self) -> str:
         """Sha256 (16 hex digits) over all of it."""
         return fingerprint(
-            *[[e.words, e.pronoun, e.candidates, e.right, e.part, *([e.groups, e.document] if e.groups else [])]
-              for e in self.examples]
-        )  # fmt: skip
+            *[[e.words, e.pronoun, e.candidates, e.right, e.part, e.groups, e.document] for e in self.examples]
+        )
 
     def of(self, part: str) -> list[Pronoun]:
         """The examples of one part."""

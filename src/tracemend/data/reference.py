@@ -106,9 +106,7 @@ def _diasafety(folder: Path, label: str = "label", positive: str | None = "Unsaf
     ]
     frame = pd.concat(frames, ignore_index=True)
     frame["group"] = frame["context"]
-    return read(
-        frame, text="context", reply="response", label=label, group="group", positive=positive, drop_empty=True
-    )
+    return read(frame, text="context", reply="response", label=label, group="group", positive=positive, drop_empty=True)
 
 
 def _hatemoji(folder: Path) -> Labelled:

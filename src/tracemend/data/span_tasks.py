@@ -12,7 +12,7 @@ import numpy as np
 
 from tracemend.data.facts import Fact, Facts
 from tracemend.data.spans import Span, SpanExamples, gum_mentions, spans_of
-from tracemend.data.treebanks import PARTS, Sentence, Treebank
+from tracemend.data.treebanks import PARTS, Sentence, Treebank, text_of
 from tracemend.errors import DataError
 
 T = TypeVar("T")
@@ -207,7 +207,7 @@ def read_evidence(source: Path | str, *, documents: int = 100, longest: int = 10
     path = Path(source)
     if not path.is_file():
         raise DataError(f"there is no file {source}; name a JSONL file of documents with rationale_token_spans.")
-    lines = [line for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
+    lines = [line for line in text_of(path).split("\n") if line.strip()]
     if len(lines) < len(PARTS):
         raise DataError(f"{source} has {len(lines)} documents; train, dev and test need one each.")
     rng = np.random.default_rng(seed)

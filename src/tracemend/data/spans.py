@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from tracemend.data.treebanks import PARTS, Treebank
+from tracemend.data.treebanks import PARTS, Treebank, files_of, part_of, text_of
 from tracemend.errors import DataError
 from tracemend.runs import fingerprint
 
@@ -128,7 +128,8 @@ def read_spans(source: Path | str) -> SpanExamples:
     """Read spans from JSONL, a sentence a line, in the form of jiant's edge probing.
 
     ``{"text": "words with spaces", "targets": [{"span1": [0, 2], "span2": [3, 4], "label": "agent"}]}``; ``words`` (a
-    list) may stand for ``text``, and ``part`` and ``document`` beside them. Spans count words from 0, the end excluded.
+    list) may stand for ``text``, and ``part`` (train, dev or validation, test) and ``document`` beside them. Spans
+    count words from 0, the end excluded.
 
     Args:
         source: a file, or a folder with train, dev and test.
@@ -137,18 +138,15 @@ def read_spans(source: Path | str) -> SpanExamples:
         DataError: no such file, a line that is not of this form, or a span outside its sentence.
     """
     path = Path(source)
-    if path.is_dir():
-        files = [(p, part) for part in PARTS for p in sorted(path.glob(f"*{part}*.jsonl"))]
-    else:
-        files = [(path, "")]
-    if not files or not files[0][0].is_file():
+    if not path.exists():
         raise DataError(f"there is no JSONL file of spans at {source}; name one, or a folder of train, dev and test.")
+    files = files_of(path, ".jsonl")
     words: list[tuple[str, ...]] = []
     parts: list[str] = []
     documents: list[str] = []
     rows: list[tuple[int, Span, Span | None, str]] = []
     for file, part in files:
-        for number, line in enumerate(file.read_text(encoding="utf-8-sig").split("\n"), start=1):
+        for number, line in enumerate(text_of(file).split("\n"), start=1):
             if not line.strip():
                 continue
             sentence, targets, own, document = _line(line, f"line {number} of {file}")
@@ -313,6 +311,8 @@ def _line(line: str, place: str) -> tuple[tuple[str, ...], list[tuple[Span, Span
     try:
         facts: Any = json.loads(line)
         words = facts["words"] if "words" in facts else facts["text"].split()
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            raise TypeError(f"words are {words!r}, not a list of strings")
         targets = []
         for target in facts["targets"]:
             second = target.get("span2")
@@ -320,8 +320,11 @@ def _line(line: str, place: str) -> tuple[tuple[str, ...], list[tuple[Span, Span
             if not isinstance(label, str):
                 raise TypeError(f"label {label!r} is not a string")
             targets.append((_span(target["span1"]), None if second is None else _span(second), label))
-        own, document = str(facts.get("part", "")), str(facts.get("document", ""))
-        return tuple(str(word) for word in words), targets, own, document
+        named, document = str(facts.get("part") or ""), str(facts.get("document") or "")
+        own = part_of(named)
+        if named.strip() and not own:
+            raise ValueError(f"part {named!r} is none of {', '.join(PARTS)}")
+        return tuple(words), targets, own, document
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f'{place} cannot be read ({type(error).__name__}: {error}); expected {{"text": ..., "targets": '
@@ -331,4 +334,6 @@ def _line(line: str, place: str) -> tuple[tuple[str, ...], list[tuple[Span, Span
 
 def _span(value: Any) -> Span:
     begin, end = value
-    return int(begin), int(end)
+    if type(begin) is not int or type(end) is not int:
+        raise TypeError(f"span {value!r} is not of whole numbers")
+    return begin, end

@@ -15,6 +15,7 @@ from tracemend.errors import DataError
 from tracemend.runs import fingerprint
 
 PARTS = ("train", "dev", "test")
+_DEV = ("dev", "val", "valid", "validation")
 # Columns of CoNLL-U that are tags of a word.
 _TAGS = ("lemma", "upos", "xpos", "feats", "deprel", "misc")
 _SHOWN = 3
@@ -97,6 +98,11 @@ class Treebank:
         """Sha256 (16 hex digits) over words, tags, trees and parts."""
         return fingerprint(*[[s.words, dict(s.tags), s.heads, s.document, s.part] for s in self.sentences])
 
+    @property
+    def by_sentence(self) -> bool:
+        """Whether nothing says what is of one document or part, so that a split can only divide sentences."""
+        return len({s.document for s in self.sentences}) == len(self) and not any(s.part for s in self.sentences)
+
     def take(self, where: Iterable[int]) -> Self:
         """The sentences at these places."""
         return replace(self, sentences=tuple(self.sentences[i] for i in where))
@@ -152,6 +158,8 @@ def read_conllu(source: Path | str) -> Treebank:
     for path, part in files_of(Path(source), ".conllu"):
         document = ""
         for number, parsed in enumerate(_parsed(path), start=1):
+            if "newdoc" in parsed.metadata:  # without an id
+                document = f"{path.name} document {number}"
             document = parsed.metadata.get("newdoc id", document) or document
             name = parsed.metadata.get("sent_id") or f"{path.name} sentence {number}"
             found.append(_sentence(parsed, str(name), document, part))
@@ -161,8 +169,9 @@ def read_conllu(source: Path | str) -> Treebank:
 def read_bio(source: Path | str, *, tag: str = "ner") -> Treebank:
     """Read tagged words: a word and its tag a line, tabs or spaces between, an empty line after each sentence.
 
-    A first column of running numbers is left out; of more columns the last is the tag. ``# newdoc id`` and
-    ``# sent_id`` are read as in CoNLL-U.
+    The first column is the word, or the second where the first numbers a sentence's words from 1; the last is the tag,
+    those between (part of speech, chunk) are left out. ``# newdoc id`` and ``# sent_id`` are read as in CoNLL-U,
+    ``-DOCSTART-`` as in CoNLL 2003.
 
     Args:
         source: a file, or a folder with parts, see :func:`read_conllu` (endings .iob2, .bio, .iob, .conll).
@@ -173,23 +182,28 @@ def read_bio(source: Path | str, *, tag: str = "ner") -> Treebank:
     """
     found: list[Sentence] = []
     for path, part in files_of(Path(source), ".iob2", ".bio", ".iob", ".conll"):
-        document, name, rows = "", "", []
-        for number, line in enumerate([*_text(path).split("\n"), ""], start=1):
+        document, name, rows = "", "", list[list[str]]()
+        for number, line in enumerate([*text_of(path).split("\n"), ""], start=1):
             cells = line.rstrip("\r").split("\t") if "\t" in line else line.split()
             if line.startswith("#") and not _tagged(cells):
                 key, _, value = line[1:].partition("=")
-                document = value.strip() if key.strip() == "newdoc id" else document
+                if key.strip() in ("newdoc", "newdoc id"):
+                    document = value.strip() or f"{path.name} line {number}"
                 name = value.strip() if key.strip() == "sent_id" else name
+            elif cells and cells[0] == "-DOCSTART-":
+                document = f"{path.name} line {number}"
             elif cells and any(cells):
                 if len(cells) < 2 or not _is_bio(cells[-1]):
                     raise DataError(
                         f"line {number} of {path} is {line!r}; expected a word and a tag O, B-TYPE or I-TYPE."
                     )
-                rows.append((cells[-2] if len(cells) == 2 or not cells[0].isdigit() else cells[1], cells[-1]))
+                rows.append(cells)
             elif rows:
-                words, tags = zip(*rows, strict=True)
+                numbered = all(len(row) > 2 and row[0] == str(i) for i, row in enumerate(rows, start=1))
+                words = tuple(row[numbered] for row in rows)
+                tags = {tag: tuple(row[-1] for row in rows)}
                 name = name or f"{path.name} line {number}"
-                found.append(Sentence(words=words, tags={tag: tags}, id=name, document=document, part=part))
+                found.append(Sentence(words=words, tags=tags, id=name, document=document, part=part))
                 name, rows = "", []
     return Treebank(sentences=tuple(_with_documents(found)), name=str(source))
 
@@ -237,10 +251,21 @@ def files_of(source: Path, *endings: str) -> list[tuple[Path, str]]:
 
 def _part(path: Path) -> str:
     pieces = path.stem.lower().replace("_", "-").replace(".", "-").split("-")
-    return next((part for part in PARTS if part in pieces or (part == "dev" and "validation" in pieces)), "")
+    return next((found for piece in pieces if (found := part_of(piece))), "")
 
 
-def _text(path: Path) -> str:
+def part_of(name: str) -> str:
+    """``train``, ``dev`` or ``test`` by one of its usual names; empty for another."""
+    plain = name.strip().lower()
+    return "dev" if plain in _DEV else plain if plain in PARTS else ""
+
+
+def text_of(path: Path) -> str:
+    """The text of a UTF-8 file.
+
+    Raises:
+        DataError: it is in another encoding.
+    """
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -252,7 +277,7 @@ def _parsed(path: Path) -> Iterator[Any]:
     as_is: dict[str, Callable[[list[str], int], Any]] = {
         name: lambda line, i: "" if line[i] == "_" else line[i] for name in ("feats", "deps", "misc", "xpos")
     }
-    for number, block in enumerate(_text(path).replace("\r\n", "\n").strip("\n").split("\n\n"), start=1):
+    for number, block in enumerate(text_of(path).replace("\r\n", "\n").strip("\n").split("\n\n"), start=1):
         if not block.strip():
             continue
         try:

@@ -16,7 +16,7 @@ from torch import Tensor
 from tracemend.errors import ModelError
 from tracemend.models.hooks import capture, edit
 from tracemend.models.language_model import LanguageModel
-from tracemend.models.shards import ShardFile, write_shard
+from tracemend.models.shards import ShardFile, digest, write_shard
 from tracemend.progress import Progress
 from tracemend.runs import fingerprint, read_json, write_json
 
@@ -116,8 +116,14 @@ def align(
 
 def fits(model: LanguageModel, sentences: Sequence[Sequence[str]]) -> bool:
     """Whether no sentence, given as words, has more tokens than the model's window: what :func:`align` refuses."""
+    return not too_long(model, sentences).any()
+
+
+def too_long(model: LanguageModel, sentences: Sequence[Sequence[str]]) -> npt.NDArray[np.bool_]:
+    """Which sentences, given as words, have more tokens than the model's window [s]."""
     texts = [" ".join(words) for words in sentences]
-    return not texts or max(len(ids) for ids in model.tokenizer(texts)["input_ids"]) <= model.window
+    counts = [len(ids) for ids in model.tokenizer(texts)["input_ids"]] if texts else []
+    return np.array(counts, dtype=np.int64) > model.window
 
 
 def represent(
@@ -310,7 +316,11 @@ def _read(folder: Path, number: int, rows: Indices) -> Tensor | None:
     with ShardFile(path) as file:
         if file.facts.get("store") != folder.name or not np.array_equal(file.tensor("row").numpy(), rows):
             raise ModelError(f"{path} is of other representations; delete {folder}, it is made again.")
-        return file.tensor("hidden")
+        found = {name: file.tensor(name) for name in ("hidden", "row")}
+        written = {name: value for name, value in file.facts.items() if name != "sha256"}
+        if digest(found, written) != file.facts["sha256"]:
+            raise ModelError(f"{path} is damaged (its contents have changed); delete it, it is made again.")
+        return found["hidden"]
 
 
 def _shown(text: str, most: int = 40) -> str:

@@ -220,7 +220,7 @@ class ClozeProbe(Method[ProbeResult]):
         by_fact = own.groupby("fact", sort=False)["hit"].mean()
         low, high = mean_interval(by_fact.to_numpy(), seed=self.seed)
         said = [
-            f"{by_fact.mean():.3f} of {len(by_fact)} facts are completed right among the objects of their relation "
+            f"{by_fact.mean():.3f} of {len(by_fact)} facts are completed right among the objects of the facts asked "
             f"({low:.3f} to {high:.3f}); {own['first'].mean():.3f} with the whole vocabulary to choose from."
         ]
         others = {arm: arms[arm].groupby("fact", sort=False)["hit"].mean() for arm in ("nonsense", "random_weights")}

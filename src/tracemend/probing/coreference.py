@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,7 +113,8 @@ class CoreferenceProbe(Method[ProbeResult]):
         }
         if 0 in layers:
             arms["layer_0"] = hits["test"][layers.index(0)]
-        low, high = mean_interval(hits["test"], seed=self.seed)
+        groups = documents(test)
+        low, high = mean_interval(hits["test"], groups, seed=self.seed)
         table = pd.DataFrame(
             {"layer": layers, "accuracy": hits["test"].mean(1), "low": low, "high": high,
              "dev_accuracy": hits["dev"].mean(1), "zero_shot": zero.mean(1),
@@ -126,7 +128,7 @@ class CoreferenceProbe(Method[ProbeResult]):
         said += biases("the vectors' own cosine", zero[best], test, seed=self.seed)
         for arm, values in arms.items():
             gap = hits["test"][best] - values
-            ends = mean_interval(gap, seed=self.seed)
+            ends = mean_interval(gap, groups, seed=self.seed)
             said.append(
                 compared(
                     f"layer {layers[best]}", arm.replace("_", " "), float(gap.mean()), float(ends[0]), float(ends[1])
@@ -232,7 +234,8 @@ def usable(data: Pronouns, *, train: int, test: int, seed: int) -> tuple[dict[st
     """Examples with exactly one right candidate, and one that stands before the pronoun.
 
     Args:
-        data: with parts train and test; without a dev part a fifth of train is it, without any part all are made.
+        data: with parts train and test; without a dev part a fifth of train is it, in whole
+            documents; without any part all are made.
         train: of train at most, at random.
         test: of dev and of test at most, at random.
         seed: of the draw.
@@ -258,8 +261,7 @@ def usable(data: Pronouns, *, train: int, test: int, seed: int) -> tuple[dict[st
     most = {"train": train, "dev": test, "test": test}
     found = {part: [of[i] for i in rng.permutation(len(of))[: most[part]]] for part, of in fit.items()}
     if not found["dev"] and len(found["train"]) > 4:
-        cut = len(found["train"]) // 5
-        found["dev"], found["train"] = found["train"][:cut], found["train"][cut:]
+        found["dev"], found["train"] = _aside(found["train"])
     for part, of in found.items():
         if not of:
             raise ProbeError(
@@ -267,6 +269,30 @@ def usable(data: Pronouns, *, train: int, test: int, seed: int) -> tuple[dict[st
                 "before the pronoun)."
             )
     return found, left_out
+
+
+def documents(examples: Sequence[Pronoun]) -> list[str]:
+    """What each example is part of: its document, or itself; intervals resample these as wholes."""
+    return [e.document or f"{i} {e.id}" for i, e in enumerate(examples)]
+
+
+def _aside(examples: list[Pronoun]) -> tuple[list[Pronoun], list[Pronoun]]:
+    """A fifth of the examples, and the others; in whole documents where there are two, whose pronouns tell of each
+    other."""
+    own = documents(examples)
+    counts = Counter(own)
+    if len(counts) < 2:
+        cut = len(examples) // 5
+        return examples[:cut], examples[cut:]
+    taken: set[str] = set()
+    for name in list(counts)[:-1]:
+        if sum(counts[of] for of in taken) * 5 >= len(examples):
+            break
+        taken.add(name)
+    parts: tuple[list[Pronoun], list[Pronoun]] = [], []
+    for example, name in zip(examples, own, strict=True):
+        parts[name not in taken].append(example)
+    return parts
 
 
 def by_recency(examples: Sequence[Pronoun]) -> Floats:

@@ -72,7 +72,7 @@ class EdgeProbe(LayerProbe):
     mdl: bool = False
     expected_layer: bool = False
 
-    def _parts(self, data: Any) -> dict[str, Items]:
+    def _parts(self, data: Any, model: LanguageModel) -> dict[str, Items]:
         if self.expected_layer and list(self.layers) != sorted(self.layers):
             raise ProbeError(f"layers are {list(self.layers)}; name them from below for the expected layer.")
         if isinstance(data, Treebank):
@@ -80,7 +80,7 @@ class EdgeProbe(LayerProbe):
                 raise ProbeError(f"of a treebank the task is 'dependency', not {self.task!r}; give labelled spans.")
             banks = data.split(seed=self.seed)
             found = {part: _of_spans(dependency_spans(banks[part])) for part in PARTS}
-            if (made_up := made_up_beside(banks["test"], seed=self.seed)) is not None:
+            if (made_up := made_up_beside(banks, model, seed=self.seed)) is not None:
                 found[MADE_UP] = _of_spans(dependency_spans(made_up))
         elif isinstance(data, SpanExamples):
             found = {part: _of_spans(of) for part, of in data.split(seed=self.seed).items()}

@@ -27,8 +27,7 @@ def tokens_of(model: LanguageModel, text: str) -> list[int]:
     Raises:
         ProbeError: the tokenizer cannot make it.
     """
-    before = "" if model.family == "encoder" else " "
-    found: list[int] = model.tokenizer(before + text, add_special_tokens=False).input_ids
+    found: list[int] = model.tokenizer(f" {text}", add_special_tokens=False).input_ids
     # Byte-level vocabularies know every text, and name some other token as their unknown one.
     unknown = {model.tokenizer.unk_token_id} - {model.tokenizer.eos_token_id, None}
     if not found or unknown & set(found):
@@ -91,7 +90,8 @@ def _row(model: LanguageModel, text: str, candidate: Sequence[int]) -> tuple[lis
         # The logits at a place are about the token that follows.
         places = list(range(len(prefix) - 1, len(prefix) - 1 + len(candidate)))
     else:
-        ids = tokenizer(before + tokenizer.mask_token * len(candidate) + after).input_ids
+        # A byte-level vocabulary would make a token of the space, which the candidate's first token holds.
+        ids = tokenizer(before.rstrip() + tokenizer.mask_token * len(candidate) + after).input_ids
         places = [i for i, token in enumerate(ids) if token == tokenizer.mask_token_id]
     if len(ids) > model.window:
         raise ProbeError(f"{text[:40]!r} has {len(ids)} tokens and the window of {model.name} is {model.window}.")

@@ -17,7 +17,7 @@ from tracemend.errors import ProbeError
 from tracemend.evaluate import mean_interval
 from tracemend.methods import Method
 from tracemend.models import LanguageModel, random_weights
-from tracemend.probing.coreference import CoreferenceProbe, by_first_mention, by_recency, usable
+from tracemend.probing.coreference import CoreferenceProbe, by_first_mention, by_recency, documents, usable
 from tracemend.probing.head_maps import head_name, word_attention
 from tracemend.probing.mention_places import by_place
 from tracemend.probing.result import ProbeResult, compared
@@ -101,7 +101,8 @@ class HeadCoreference(Method[ProbeResult]):
              "choosing_accuracy": own[0].mean(1), "accuracy": own[1].mean(1),
              "random_weights": fresh[1].mean(1)}
         )  # fmt: skip
-        low, high = mean_interval(hits, seed=self.seed)
+        groups = documents(test)
+        low, high = mean_interval(hits, groups, seed=self.seed)
         name = f"head {head_name(best % number, heads)} ({_WAYS[best // number]})"
         said = [
             f"{name}, chosen on {len(choosing)} other pronouns, picks the right name for {hits.mean():.3f} of "
@@ -109,7 +110,7 @@ class HeadCoreference(Method[ProbeResult]):
         ]
         for arm, values in arms.items():
             gap = hits - values
-            ends = mean_interval(gap, seed=self.seed)
+            ends = mean_interval(gap, groups, seed=self.seed)
             said.append(compared(name, arm.replace("_", " "), float(gap.mean()), float(ends[0]), float(ends[1])))
         medians = {"best_head": float(hits.mean()), "median_head": float(np.median(own[1].mean(1)))}
         controls = {arm: {"best_head": float(values.mean())} for arm, values in arms.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -20,16 +20,18 @@ _CODAS = "b ck d ff g l ll m mp n nd nk p r rk rm s sh st t th v x"
 _SUFFIXES = "ically ously ation ingly ness ment able ible ing ies est ous ful ive ed ly er es al ic s y"
 
 
-def jabberwocky(bank: Treebank, *, seed: int = 0) -> Treebank:
+def jabberwocky(bank: Treebank, *, seed: int = 0, known: Iterable[str] = ()) -> Treebank:
     """Replace nouns, verbs, adjectives, adverbs and names by made-up words (Maudslay and Cotterell 2021, arXiv
     2106.02559).
 
     A made-up word keeps capitals and the suffix that shows the inflection; the same word with the same tag gets the
-    same one throughout; none is a word of the treebank. A probe that still finds the trees read them off the syntax.
+    same one throughout; none is a word of the treebank, or known. A probe that still finds the trees read them off the
+    syntax.
 
     Args:
         bank: with ``upos`` tags.
         seed: of the words.
+        known: words that none may be, such as those of other parts.
 
     Raises:
         ProbeError: the sentences have no ``upos`` tags.
@@ -41,7 +43,7 @@ def jabberwocky(bank: Treebank, *, seed: int = 0) -> Treebank:
     if any("upos" not in sentence.tags for sentence in bank.sentences):
         raise ProbeError(f"{bank.name} has no part-of-speech tags (upos), which say what words are open-class.")
     rng = np.random.default_rng(seed)
-    taken = {word.lower() for sentence in bank.sentences for word in sentence.words}
+    taken = {word.lower() for sentence in bank.sentences for word in sentence.words} | {w.lower() for w in known}
     made: dict[tuple[str, str], str] = {}
     sentences = []
     for sentence in bank.sentences:
@@ -58,11 +60,20 @@ def jabberwocky(bank: Treebank, *, seed: int = 0) -> Treebank:
     return replace(bank, sentences=tuple(sentences), name=f"{bank.name}, made-up words")
 
 
-def made_up_beside(bank: Treebank, *, seed: int = 0) -> Treebank | None:
-    """The sentences with made-up words, see :func:`jabberwocky`; None where no tags say what words are open-class."""
-    if any("upos" not in sentence.tags for sentence in bank.sentences):
+def made_up_beside(parts: Mapping[str, Treebank], model: LanguageModel, *, seed: int = 0) -> Treebank | None:
+    """The test sentences with made-up words; None where no tags say what words are open-class.
+
+    See :func:`jabberwocky`. None of the words is one of any part, or of the model's vocabulary.
+    """
+    if any("upos" not in sentence.tags for sentence in parts["test"].sentences):
         return None
-    return jabberwocky(bank, seed=seed)
+    known = {word for bank in parts.values() for sentence in bank.sentences for word in sentence.words}
+    return jabberwocky(parts["test"], seed=seed, known=known | _whole_words(model))
+
+
+def _whole_words(model: LanguageModel) -> set[str]:
+    """What the tokenizer has one token for that can begin a word, without its mark of a space."""
+    return {token.lstrip("Ġ▁") for token in model.tokenizer.get_vocab() if not token.startswith("##")}
 
 
 def unread(made_up: Sequence[Sequence[str]], model: LanguageModel) -> str | None:

@@ -18,11 +18,11 @@ from tracemend.evaluate import mean_interval
 from tracemend.methods import Method
 from tracemend.models import LanguageModel, random_weights, represent, tiny
 from tracemend.models.representations import Pooling
-from tracemend.probing.codelength import online_codelength
+from tracemend.probing.codelength import FEWEST, online_codelength
 from tracemend.probing.controls import local_context
 from tracemend.probing.jabberwocky import made_up_beside
 from tracemend.probing.made_up import tiny_treebank
-from tracemend.probing.posed import MADE_UP, PARTS, Posed, Read, best_layer, hits_made_up, hits_of
+from tracemend.probing.posed import MADE_UP, PARTS, Posed, Read, best_layer, hits_made_up, hits_of, within
 from tracemend.probing.result import ProbeResult, compared
 from tracemend.probing.solver import Solver
 from tracemend.probing.tasks import Items, frequent_words, items
@@ -134,7 +134,13 @@ class LayerProbe(Method[LayerProbeResult]):
             )
         if len(set(self.layers)) < len(self.layers):
             raise ProbeError(f"layers are {list(self.layers)}; name each once.")
-        posed = Posed.of(self._parts(data), self.seed).before(model)
+        parts, notes = within(self._parts(data, model), model)
+        if self.mdl and len(parts["train"]) < FEWEST:
+            notes.append(f"No codelength was taken: it says nothing of fewer than {FEWEST} training items.")
+        if isinstance(data, Treebank) and data.by_sentence:
+            notes.append("Nothing says which sentences are of one document, so train, dev and test divide sentences.")
+        posed = Posed.of(parts, self.seed).before(model)
+        posed.notes.extend(notes)
         trained = self._read(model, posed, cache, progress)
         fresh = [
             self._read(random_weights(model, seed=self.seed + 1 + i), posed, cache, progress)
@@ -142,7 +148,7 @@ class LayerProbe(Method[LayerProbeResult]):
         ]
         return self._result(model, posed, trained, fresh, time.perf_counter() - began)
 
-    def _parts(self, data: Any) -> dict[str, Items]:
+    def _parts(self, data: Any, model: LanguageModel) -> dict[str, Items]:
         if isinstance(data, Labelled):
             data = make_splits(data, seed=self.seed)
         if isinstance(data, Splits):
@@ -152,7 +158,7 @@ class LayerProbe(Method[LayerProbeResult]):
             banks = data.split(seed=self.seed)
             known = frequent_words(banks["train"]) if self.task in ("previous-word", "next-word") else ()
             found = {part: items(banks[part], self.task, known=known, seed=self.seed) for part in PARTS}
-            if (made_up := made_up_beside(banks["test"], seed=self.seed)) is not None:
+            if (made_up := made_up_beside(banks, model, seed=self.seed)) is not None:
                 found[MADE_UP] = items(made_up, self.task, known=known, seed=self.seed)
         else:
             raise ProbeError(
@@ -182,7 +188,7 @@ class LayerProbe(Method[LayerProbeResult]):
             beside = solver.fit(around["train"], posed.labellings["train"][:1], posed.classes)
             local = beside.predict(around["test"])[0, 0]
         bits = None
-        if self.mdl:
+        if self.mdl and len(posed.parts["train"]) >= FEWEST:
             coded = posed.labellings["train"][: 2 if posed.has_control else 1]
             bits = online_codelength(x["train"], coded, posed.classes, solver=solver, seed=self.seed, progress=progress)
         made_up = probes.predict(x[MADE_UP])[:, 0] if MADE_UP in x else None

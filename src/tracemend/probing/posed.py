@@ -11,6 +11,7 @@ from sklearn.metrics import f1_score
 
 from tracemend.errors import ProbeError
 from tracemend.models import LanguageModel
+from tracemend.models.representations import too_long
 from tracemend.probing.controls import control_task, type_majority
 from tracemend.probing.jabberwocky import unread
 from tracemend.probing.tasks import Items
@@ -43,6 +44,27 @@ class Read:
     bits: Floats | None
     width: int
     made_up: Indices | None = None
+
+
+def within(parts: dict[str, Items], model: LanguageModel) -> tuple[dict[str, Items], list[str]]:
+    """The items of sentences that fit the model's window, and a note that says how many do not.
+
+    Args:
+        parts: train, dev and test; those among made-up words go with test's.
+        model: whose window.
+    """
+    long = {part: too_long(model, parts[part].words) for part in PARTS}
+    lost = sum(int(of.sum()) for of in long.values())
+    if not lost:
+        return parts, []
+    left = {part: ~long[part][parts[part].sentence] for part in PARTS}
+    left[MADE_UP] = left["test"]
+    # A sample of all leaves out the sentences that have no item any more.
+    kept = {part: of.take(left[part]).sample(len(of)) for part, of in parts.items()}
+    of_all = sum(len(parts[part].words) for part in PARTS)
+    return kept, [
+        f"{lost} of {of_all} texts have more tokens than the window of {model.name} ({model.window}) and were left out."
+    ]
 
 
 @dataclass(frozen=True, eq=False)

@@ -335,8 +335,7 @@ def _between(pattern: str) -> str:
 
 
 def _pieces(model: LanguageModel, words: str) -> list[int]:
-    before = "" if model.family == "encoder" else " "
-    found: list[int] = model.tokenizer(before + words, add_special_tokens=False).input_ids
+    found: list[int] = model.tokenizer(f" {words}", add_special_tokens=False).input_ids
     return found
 
 

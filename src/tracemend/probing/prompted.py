@@ -47,7 +47,7 @@ class Prompter:
         if len(set(tokens)) < len(tokens):
             raise ProbeError(
                 f"the words {', '.join(words)} do not all differ in their first token for {model.name}; give others "
-                "(label=word)."
+                "(--word LABEL=WORD; in Python words=(...))."
             )
         return cls(model, tuple(words), tuple(tokens))
 

@@ -209,7 +209,7 @@ class StructuralProbe(Method[StructuralResult]):
 
     def _with_made_up(self, parts: dict[str, Treebank], model: LanguageModel) -> tuple[dict[str, Treebank], list[str]]:
         """The parts, and the test part with made-up words where there is one that the model can read; else why not."""
-        made_up = made_up_beside(parts["test"], seed=self.seed)
+        made_up = made_up_beside(parts, model, seed=self.seed)
         if made_up is None:
             return parts, []
         why = unread(made_up.words, model)
