@@ -129,7 +129,7 @@ def spans(labels, words=("my", "film", "is", "good")):
         (lambda: spans(["x"] * 80), ProbeError, "has 1 label with at least 10 items"),
         (lambda: spans([f"l{i % 20}" for i in range(80)]), ProbeError, "has 0 label with at least 10 items"),
         (lambda: spans(["x", "y"] * 40, words=("my", "\u200b", "film")), ModelError, "no token"),
-        (lambda: spans(["x", "y"] * 40, words=["my"] * 90), ModelError, "window"),
+        (lambda: spans(["x", "y"] * 40, words=["my"] * 90), ProbeError, "no text of train fits the window"),
     ],
 )
 def test_one_label_rare_labels_and_words_that_the_model_cannot_read_are_refused(data, error, said):

@@ -52,12 +52,21 @@ def within(parts: dict[str, Items], model: LanguageModel) -> tuple[dict[str, Ite
     Args:
         parts: train, dev and test; those among made-up words go with test's.
         model: whose window.
+
+    Raises:
+        ProbeError: nothing of a part is left.
     """
     long = {part: too_long(model, parts[part].words) for part in PARTS}
     lost = sum(int(of.sum()) for of in long.values())
     if not lost:
         return parts, []
     left = {part: ~long[part][parts[part].sentence] for part in PARTS}
+    for part, stays in left.items():
+        if not stays.any():
+            raise ProbeError(
+                f"no text of {part} fits the window of {model.name} ({model.window} tokens); divide the texts, or take "
+                "a model that reads more."
+            )
     left[MADE_UP] = left["test"]
     # A sample of all leaves out the sentences that have no item any more.
     kept = {part: of.take(left[part]).sample(len(of)) for part, of in parts.items()}
