@@ -52,7 +52,7 @@ class HeadResult(ProbeResult):
         axes.set_yticks(places, [f"{r} ({h})" for r, h in zip(rows["relation"], rows["head"], strict=True)])
         axes.invert_yaxis()
         axes.set(xlabel="share of words whose head is found", xlim=(0, 1))
-        axes.legend(fontsize="small")
+        figure.legend(fontsize="small", loc="outside upper right", ncols=3)
         return figure
 
 
