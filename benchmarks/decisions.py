@@ -30,10 +30,7 @@ from tracemend.mend.cross import cross_posterior, trusted_posterior
 from tracemend.mend.gain import by_gain
 from tracemend.models import load
 from tracemend.trace import embed, out_of_fold_probabilities, true_labels
-from tracemend.trace.apart import judged_apart
-from tracemend.trace.calibration import LAYERS
-from tracemend.trace.em import settled
-from tracemend.trace.pool import Judged, pooled
+from tracemend.trace.calibration import LAYERS, proven_wrong
 
 TRAIN, VALIDATION, AUTHOR = 500, 200, 10
 RATES = (0.1, 0.3)
@@ -123,11 +120,9 @@ def evidence(x: Any, y: Any, labels: int, seed: int) -> Iterator[dict[str, Any]]
         wrong = rng.permutation(TRAIN) < round(rate * TRAIN)
         given = flipped(truth[:TRAIN], wrong, labels, rng)
         raw = true_labels(x[:TRAIN], given, *trusted, seed=seed)
-        apart = judged_apart(x[:TRAIN], given, *trusted, seed=seed)
-        both, _ = pooled([Judged(raw.predicted, apart.trusted)], truth[TRAIN:])
-        posterior, _ = settled(both.train, given)
+        toned = proven_wrong(x[:TRAIN], given, *trusted, seed=seed)
         row: dict[str, Any] = {"flipped": rate}
-        for name, p in (("as it is", raw.wrong(given)), ("toned", 1.0 - posterior[np.arange(TRAIN), given])):
+        for name, p in (("as it is", raw.wrong(given)), ("toned", toned)):
             row |= {f"brier {name}": np.mean((p - wrong) ** 2), f"denied {name}": np.mean(p[~wrong] > 0.5)}
         yield row
 

@@ -33,6 +33,11 @@ def by_group(hits: Floats, examples: Sequence[Pronoun]) -> dict[str, float]:
     return found
 
 
+def documents(examples: Sequence[Pronoun]) -> list[str]:
+    """What each example is part of: its document, or itself; intervals resample these as wholes."""
+    return [e.document or f"{i} {e.id}" for i, e in enumerate(examples)]
+
+
 def biases(what: str, hits: Floats, examples: Sequence[Pronoun], *, seed: int = 0) -> list[str]:
     """Sentences that say what lies between opposed groups; documents are drawn as wholes, so that twins stay together.
 
@@ -51,8 +56,8 @@ def biases(what: str, hits: Floats, examples: Sequence[Pronoun], *, seed: int = 
         # Each side weighs as much as the other, so that the mean of these is the difference.
         share = both.sum()
         signed = hits * (first * share / first.sum() - second * share / second.sum())
-        documents = [e.document or str(i) for i, e in enumerate(examples) if both[i]]
-        low, high = mean_interval(signed[both], documents, seed=seed)
+        own = [name for name, here in zip(documents(examples), both, strict=True) if here]
+        low, high = mean_interval(signed[both], own, seed=seed)
         gap = f"{signed[both].mean():+.3f} ({low:+.3f} to {high:+.3f})"
         shown = "" if low > 0 or high < 0 else ", which is not shown to be other than none"
         said.append(

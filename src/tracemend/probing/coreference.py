@@ -21,7 +21,7 @@ from tracemend.errors import ProbeError
 from tracemend.evaluate import mean_interval
 from tracemend.methods import Method
 from tracemend.models import LanguageModel, random_weights, represent, tiny
-from tracemend.probing.by_group import biases, by_group
+from tracemend.probing.by_group import biases, by_group, documents
 from tracemend.probing.mention_places import by_place
 from tracemend.probing.result import ProbeResult, compared
 from tracemend.progress import Progress
@@ -269,11 +269,6 @@ def usable(data: Pronouns, *, train: int, test: int, seed: int) -> tuple[dict[st
                 "before the pronoun)."
             )
     return found, left_out
-
-
-def documents(examples: Sequence[Pronoun]) -> list[str]:
-    """What each example is part of: its document, or itself; intervals resample these as wholes."""
-    return [e.document or f"{i} {e.id}" for i, e in enumerate(examples)]
 
 
 def _aside(examples: list[Pronoun]) -> tuple[list[Pronoun], list[Pronoun]]:

@@ -17,7 +17,8 @@ from tracemend.errors import ProbeError
 from tracemend.evaluate import mean_interval
 from tracemend.methods import Method
 from tracemend.models import LanguageModel, random_weights
-from tracemend.probing.coreference import CoreferenceProbe, by_first_mention, by_recency, documents, usable
+from tracemend.probing.by_group import documents
+from tracemend.probing.coreference import CoreferenceProbe, by_first_mention, by_recency, usable
 from tracemend.probing.head_maps import head_name, word_attention
 from tracemend.probing.mention_places import by_place
 from tracemend.probing.result import ProbeResult, compared

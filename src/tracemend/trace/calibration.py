@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +12,7 @@ from sklearn.isotonic import IsotonicRegression
 from tracemend.errors import TraceError
 from tracemend.progress import Progress
 from tracemend.trace.apart import judged_apart
-from tracemend.trace.em import settled, true_labels
+from tracemend.trace.em import Indices, settled, true_labels
 from tracemend.trace.groups import groups_of
 from tracemend.trace.pool import Judged, pooled
 
@@ -79,8 +80,40 @@ def trusted_wrong(subject: Subject, progress: Progress = Progress()) -> npt.NDAr
         progress.note("no calibrated probability", reason=f"the validation set has {len(present)} labels, not two")
         return np.full(len(train), np.nan)
     ours, theirs = (subject.embedded(part, progress, layers=LAYERS) for part in ("train", "validation"))
-    given = (ours, train.y, theirs, validation.y, len(train.labels))
-    apart = judged_apart(*given, groups=groups_of(validation))
-    both, _ = pooled([Judged(true_labels(*given).predicted, apart.trusted)], validation.y)
-    posterior, _ = settled(both.train, train.y)
-    return np.where(np.isin(train.y, present), 1.0 - posterior[np.arange(len(train)), train.y], np.nan)
+    wrong = proven_wrong(ours, train.y, theirs, validation.y, len(train.labels), groups=groups_of(validation))
+    return np.where(np.isin(train.y, present), wrong, np.nan)
+
+
+def proven_wrong(
+    features: Floats,
+    y: Indices,
+    trusted_features: Floats,
+    trusted_y: Indices,
+    labels: int,
+    *,
+    groups: Sequence[Hashable] | None = None,
+    seed: int = 0,
+) -> npt.NDArray[np.float64]:
+    """Probability that each label is wrong, as sure as it proves on trusted examples that it did not learn [n].
+
+    Args:
+        features: of the examples in question [n, D].
+        y: their given label indices [n].
+        trusted_features: of examples whose labels are right [m, D].
+        trusted_y: their label indices [m].
+        labels: how many labels there are.
+        groups: of each trusted example; none is cut.
+        seed: of the folds.
+
+    Raises:
+        TraceError: the trusted examples have one label only, or shapes differ.
+
+    Example:
+        >>> proven_wrong(*both_train, *both_trusted, 2).mean()
+        0.29
+    """
+    given = (features, y, trusted_features, trusted_y, labels)
+    apart = judged_apart(*given, seed=seed, groups=groups)
+    both, _ = pooled([Judged(true_labels(*given, seed=seed).predicted, apart.trusted)], trusted_y)
+    posterior, _ = settled(both.train, y)
+    return np.asarray(1.0 - posterior[np.arange(len(y)), y])
