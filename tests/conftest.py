@@ -15,11 +15,17 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+from hypothesis import settings
 
 from tests.chat_server import server as server  # a fixture of several rooms
 
 # A test run in the background of a shell inherits that Ctrl-C is ignored, and so would the processes it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# The same examples every time, so that who changes nothing breaks nothing; others with HYPOTHESIS_PROFILE=default.
+settings.register_profile("alike", derandomize=True, deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "alike"))
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -18,12 +18,13 @@ from tracemend.data import Treebank
 from tracemend.errors import ProbeError
 from tracemend.evaluate import mean_interval
 from tracemend.methods import Method
-from tracemend.models import LanguageModel, align, random_weights, tiny
+from tracemend.models import LanguageModel, align, tiny
 from tracemend.models.attention import back_trace, flow, read_attention, rollout
 from tracemend.models.representations import padded, states
 from tracemend.probing.head_maps import called
 from tracemend.probing.made_up import tiny_treebank
 from tracemend.probing.result import ProbeResult, compared
+from tracemend.probing.untrained import averaged, untrained
 from tracemend.progress import Progress
 
 Floats = npt.NDArray[np.floating]
@@ -81,12 +82,13 @@ class AttentionTrace(Method[TraceResult]):
     Metrics, for each trace: its name, the faithfulness: Spearman's correlation of weights and effects within a
     sentence, mean over sentences; ``..._deleted``, how far the output moves without the ``share`` of the words that
     weigh most. Controls in the same units: ``random_order``, the words in random order; ``random_weights``, the same
-    network untrained, traced and deleted from; ``tokens`` and ``position``, the same figures for a word's number of
-    tokens and for its place in the sentence, which know nothing of the model.
+    network untrained, traced and deleted from, the mean over ``random_models`` of them; ``tokens`` and ``position``,
+    the same figures for a word's number of tokens and for its place in the sentence, which know nothing of the model.
 
     Attributes:
         sentences: at most, at random, of 4 to 40 words.
         share: of the words that are deleted together.
+        random_models: how many untrained networks.
 
     Raises:
         ProbeError: data that are no treebank, no sentence of that length, or an encoder-decoder.
@@ -104,6 +106,7 @@ class AttentionTrace(Method[TraceResult]):
 
     sentences: int = 100
     share: float = 0.2
+    random_models: int = 2
 
     def run(self, model: Any, data: Any, *, progress: Progress = Progress()) -> TraceResult:
         """Trace and delete.
@@ -118,10 +121,10 @@ class AttentionTrace(Method[TraceResult]):
             raise ProbeError(f"{self.name} takes an encoder or a decoder, not {found}; load one first.")
         chosen = self._chosen(data)
         own = self._traced(model, chosen, progress)
-        fresh = self._traced(random_weights(model, seed=self.seed + 1), chosen, progress)
+        fresh = [self._traced(one, chosen, progress) for one in untrained(model, self.random_models, seed=self.seed)]
         rules = {rule: np.stack([own.faithful[rule], own.deleted[rule]]) for rule in (*_RULES, "random_order")}
         metrics = own.figures(TRACES)
-        arms: dict[str, dict[str, float]] = {"random_weights": fresh.figures(TRACES)}
+        arms: dict[str, dict[str, float]] = {"random_weights": averaged([one.figures(TRACES) for one in fresh])}
         for rule, (faithful, deleted) in rules.items():
             arms[rule] = {trace: float(faithful.mean()) for trace in TRACES}
             arms[rule] |= {f"{trace}_deleted": float(deleted.mean()) for trace in TRACES}
@@ -138,8 +141,11 @@ class AttentionTrace(Method[TraceResult]):
     def _chosen(self, data: Any) -> list[tuple[str, ...]]:
         if not isinstance(data, Treebank):
             raise ProbeError(f"{self.name} takes a Treebank, not {type(data).__name__}; read one with read_treebank.")
-        if self.sentences < 1 or not 0 < self.share < 1:
-            raise ProbeError(f"sentences is {self.sentences}, share {self.share}; expected at least 1, and 0 to 1.")
+        if min(self.sentences, self.random_models) < 1 or not 0 < self.share < 1:
+            raise ProbeError(
+                f"sentences is {self.sentences}, random_models {self.random_models}, share {self.share}; expected at "
+                "least 1, 1, and 0 to 1."
+            )
         fit = [words for words in data.words if _SHORTEST <= len(words) <= _LONGEST]
         if not fit:
             raise ProbeError(f"{data.name} has no sentence of {_SHORTEST} to {_LONGEST} words; give other data.")
@@ -171,7 +177,7 @@ class AttentionTrace(Method[TraceResult]):
             {name: np.array(values) for name, values in deleted.items()},
         )
 
-    def _findings(self, own: _Traced, fresh: _Traced) -> list[str]:
+    def _findings(self, own: _Traced, fresh: list[_Traced]) -> list[str]:
         said = []
         for trace in TRACES:
             name = trace.replace("_", " ")
@@ -181,7 +187,7 @@ class AttentionTrace(Method[TraceResult]):
                 f"{name}: weights and effects of deletion correlate by {values.mean():.3f} ({low:.3f} to {high:.3f})."
             )
             others = {"the number of tokens of a word": own.faithful["tokens"],
-                      "random weights": fresh.faithful[trace]}  # fmt: skip
+                      "random weights": np.mean([one.faithful[trace] for one in fresh], axis=0)}  # fmt: skip
             for control, of in others.items():
                 gap = values - of
                 low, high = mean_interval(gap, seed=self.seed)

@@ -18,10 +18,11 @@ from tracemend.data import PLAIN, Fact, Facts
 from tracemend.errors import ProbeError
 from tracemend.evaluate import mean_interval
 from tracemend.methods import Method
-from tracemend.models import LanguageModel, random_weights, tiny
+from tracemend.models import LanguageModel, tiny
 from tracemend.models.likelihood import check_likelihood
 from tracemend.probing.gap_scores import collisions, ends_in_gap, gap_scores, tokens_of
 from tracemend.probing.result import ProbeResult, compared
+from tracemend.probing.untrained import averaged, untrained
 from tracemend.progress import Progress
 
 Floats = npt.NDArray[np.floating]
@@ -44,7 +45,7 @@ class ClozeProbe(Method[ProbeResult]):
       gives them does not hear the negation (Kassner and Schütze 2020, arXiv 1911.03343); ``affirmed``: the figures of
       those patterns alone that have such a form, to compare with it;
     - ``majority``: the relation's most frequent object;
-    - ``random_weights``: the same network untrained.
+    - ``random_weights``: the same network untrained; the mean over ``random_models`` of them.
 
     Facts with wordings of their own (:func:`tracemend.data.read_primed`, :func:`tracemend.data.read_kinds`) are asked
     by these, and their other wordings are the arms beside them: ``negated``; ``misprimed``, where a word that has
@@ -62,6 +63,7 @@ class ClozeProbe(Method[ProbeResult]):
         k: the K of the metrics above; 1 leaves them out. Where a relation has no more candidates than that, the typed
             one is 1 for nothing, and the findings say so.
         batch_size: texts of a forward pass.
+        random_models: how many untrained networks.
 
     Raises:
         ModelError: the model gives no probabilities of words.
@@ -81,6 +83,7 @@ class ClozeProbe(Method[ProbeResult]):
     patterns: int = 2
     k: int = 10
     batch_size: int = 16
+    random_models: int = 2
 
     def run(self, model: Any, data: Any, *, progress: Progress = Progress()) -> ProbeResult:
         """Ask.
@@ -94,16 +97,17 @@ class ClozeProbe(Method[ProbeResult]):
             raise ProbeError(f"{self.name} takes a LanguageModel, not {type(model).__name__}; load one first.")
         if not isinstance(data, Facts):
             raise ProbeError(f"{self.name} takes Facts, not {type(data).__name__}; read them with read_facts.")
-        if min(self.facts, self.patterns, self.batch_size, self.k) < 1:
-            raise ProbeError("facts, patterns, k and batch_size must be at least 1.")
+        if min(self.facts, self.patterns, self.batch_size, self.k, self.random_models) < 1:
+            raise ProbeError("facts, patterns, k, batch_size and random_models must be at least 1.")
         check_likelihood(model)
         asked, left_out = self._asked(model, data)
         plain = data.wordings.get(PLAIN)
         arms = {
             "found": self._ask(model, asked, progress, plain),
             "nonsense": self._ask(model, [(facts, (NONSENSE,)) for facts, _ in asked], progress),
-            "random_weights": self._ask(random_weights(model, seed=self.seed + 1), asked, progress, plain),
         }
+        fresh = [self._ask(one, asked, progress, plain) for one in untrained(model, self.random_models, seed=self.seed)]
+        arms["random_weights"] = pd.concat(fresh, ignore_index=True)
         if plain is None:
             denied = [(facts, tuple(p for p in map(negated, patterns) if p)) for facts, patterns in asked]
             if any(patterns for _, patterns in denied):
@@ -117,6 +121,7 @@ class ClozeProbe(Method[ProbeResult]):
         if "negated" in arms and plain is None:
             same = own[own["pattern"].map(lambda pattern: bool(negated(pattern)))]
             controls["affirmed"] = _figures(same, self.k)
+        controls["random_weights"] = averaged([_figures(rows, self.k) for rows in fresh])
         controls["majority"] = {"p_at_1": float(majority.mean())}
         if self.k > 1:
             frequent = np.concatenate([_majority(facts, self.k) for facts, _ in asked])

@@ -20,10 +20,11 @@ from tracemend.data import Pronoun, Pronouns
 from tracemend.errors import ProbeError
 from tracemend.evaluate import mean_interval
 from tracemend.methods import Method
-from tracemend.models import LanguageModel, random_weights, represent, tiny
+from tracemend.models import LanguageModel, represent, tiny
 from tracemend.probing.by_group import biases, by_group, documents
 from tracemend.probing.mention_places import by_place
 from tracemend.probing.result import ProbeResult, compared
+from tracemend.probing.untrained import untrained
 from tracemend.progress import Progress
 
 Floats = npt.NDArray[np.floating]
@@ -98,8 +99,7 @@ class CoreferenceProbe(Method[ProbeResult]):
         parts, left_out = usable(data, train=self.train_examples, test=self.test_examples, seed=self.seed)
         hits, zero = self._read(model, parts, cache, progress)
         fresh = [
-            self._read(random_weights(model, seed=self.seed + 1 + i), parts, cache, progress)[0]
-            for i in range(self.random_models)
+            self._read(one, parts, cache, progress)[0] for one in untrained(model, self.random_models, seed=self.seed)
         ]
         layers = list(self.layers) or list(range(len(hits["test"])))
         best = _best(hits)

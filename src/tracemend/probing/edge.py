@@ -21,6 +21,7 @@ from tracemend.probing.made_up import tiny_treebank
 from tracemend.probing.posed import MADE_UP, PARTS, Posed, Read
 from tracemend.probing.scalar_mix import Mixed, ScalarMix, Spans
 from tracemend.probing.tasks import Indices, Items
+from tracemend.probing.untrained import averaged
 from tracemend.progress import Progress
 
 
@@ -134,11 +135,7 @@ class EdgeProbe(LayerProbe):
         of_random = [_mixed_figures(one, posed, layers) for one in fresh]
         own = _mixed_figures(trained, posed, layers)
         controls = dict(found.controls)
-        controls["random_weights"] = controls["random_weights"] | {
-            name: float(np.mean([one[name] for one in of_random if name in one]))
-            for name in own
-            if any(name in one for one in of_random)
-        }
+        controls["random_weights"] = controls["random_weights"] | averaged(of_random)
         table: pd.DataFrame = found.rows
         if isinstance(trained, _Mixing) and trained.mixed is not None:
             table = table.assign(mixture_weight=trained.mixed.weights)
@@ -188,7 +185,7 @@ def expected_layer(layers: Sequence[int], scores: Sequence[float]) -> float | No
     if len(scores) < 2 or scores[-1] <= scores[0]:
         return None
     gains = np.diff(scores)
-    return float((np.array(layers[1:]) * gains).sum() / gains.sum())
+    return float((np.array(layers[1:]) * gains).sum() / (scores[-1] - scores[0]))
 
 
 def _on_expected(own: dict[str, float], fresh: dict[str, float]) -> str:

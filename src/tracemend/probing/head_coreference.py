@@ -16,12 +16,13 @@ from tracemend.data import Pronoun, Pronouns
 from tracemend.errors import ProbeError
 from tracemend.evaluate import mean_interval
 from tracemend.methods import Method
-from tracemend.models import LanguageModel, random_weights
+from tracemend.models import LanguageModel
 from tracemend.probing.by_group import documents
 from tracemend.probing.coreference import CoreferenceProbe, by_first_mention, by_recency, usable
 from tracemend.probing.head_maps import head_name, word_attention
 from tracemend.probing.mention_places import by_place
 from tracemend.probing.result import ProbeResult, compared
+from tracemend.probing.untrained import untrained
 from tracemend.progress import Progress
 
 Floats = npt.NDArray[np.floating]
@@ -42,13 +43,14 @@ class HeadCoreference(Method[ProbeResult]):
     luck. Examples with exactly one right candidate count.
 
     Metrics, shares of pronouns: ``best_head``, the chosen one; ``median_head``, what half of all heads and ways reach.
-    Controls in the same units: ``random_weights``, the same network untrained, with its own best head; ``recency``, the
-    candidate nearest to the pronoun; ``first_mention``, the earliest one; ``places``, a regression on where the
-    candidates stand, learnt from the examples that the head is chosen on.
+    Controls in the same units: ``random_weights``, the same network untrained, with its own best head, the mean over
+    ``random_models`` of them; ``recency``, the candidate nearest to the pronoun; ``first_mention``, the earliest one;
+    ``places``, a regression on where the candidates stand, learnt from the examples that the head is chosen on.
 
     Attributes:
         choosing_examples: at most, at random.
         test_examples: at most, at random.
+        random_models: how many untrained networks.
 
     Raises:
         ProbeError: other data, or a part without usable examples of up to 120 words.
@@ -65,6 +67,7 @@ class HeadCoreference(Method[ProbeResult]):
 
     choosing_examples: int = 400
     test_examples: int = 400
+    random_models: int = 2
 
     def run(self, model: Any, data: Any, *, progress: Progress = Progress()) -> ProbeResult:
         """Probe.
@@ -78,8 +81,8 @@ class HeadCoreference(Method[ProbeResult]):
             raise ProbeError(f"{self.name} takes a LanguageModel, not {type(model).__name__}; load one first.")
         if not isinstance(data, Pronouns):
             raise ProbeError(f"{self.name} takes Pronouns, not {type(data).__name__}; read them with read_pronouns.")
-        if min(self.choosing_examples, self.test_examples) < 1:
-            raise ProbeError("choosing_examples and test_examples must be at least 1.")
+        if min(self.choosing_examples, self.test_examples, self.random_models) < 1:
+            raise ProbeError("choosing_examples, test_examples and random_models must be at least 1.")
         short = [e for e in data.examples if len(e.words) <= _LONGEST]
         if not short:
             raise ProbeError(f"{data.name} has no text of up to {_LONGEST} words; give shorter ones.")
@@ -89,18 +92,21 @@ class HeadCoreference(Method[ProbeResult]):
         )  # fmt: skip
         choosing, test = [*parts["train"], *parts["dev"]][: self.choosing_examples], parts["test"]
         own = [self._hits(model, of, progress) for of in (choosing, test)]
-        untrained = random_weights(model, seed=self.seed + 1)
-        fresh = [self._hits(untrained, of, progress) for of in (choosing, test)]
-        best, its = (int(of[0].mean(1).argmax()) for of in (own, fresh))
+        fresh = [
+            [self._hits(one, of, progress) for of in (choosing, test)]
+            for one in untrained(model, self.random_models, seed=self.seed)
+        ]
+        best = int(own[0].mean(1).argmax())
         hits = own[1][best]
-        arms = {"random_weights": fresh[1][its], "recency": by_recency(test), "first_mention": by_first_mention(test),
+        its = np.mean([of_test[chosen.mean(1).argmax()] for chosen, of_test in fresh], axis=0)
+        arms = {"random_weights": its, "recency": by_recency(test), "first_mention": by_first_mention(test),
                 "places": by_place(choosing, test)}  # fmt: skip
         heads, number = int(model.config.num_attention_heads), len(own[1]) // 2
         table = pd.DataFrame(
             {"head": [head_name(k % number, heads) for k in range(2 * number)],
              "way": [_WAYS[k // number] for k in range(2 * number)],
              "choosing_accuracy": own[0].mean(1), "accuracy": own[1].mean(1),
-             "random_weights": fresh[1].mean(1)}
+             "random_weights": np.mean([of_test.mean(1) for _, of_test in fresh], axis=0)}
         )  # fmt: skip
         groups = documents(test)
         low, high = mean_interval(hits, groups, seed=self.seed)
@@ -115,7 +121,7 @@ class HeadCoreference(Method[ProbeResult]):
             said.append(compared(name, arm.replace("_", " "), float(gap.mean()), float(ends[0]), float(ends[1])))
         medians = {"best_head": float(hits.mean()), "median_head": float(np.median(own[1].mean(1)))}
         controls = {arm: {"best_head": float(values.mean())} for arm, values in arms.items()}
-        controls["random_weights"]["median_head"] = float(np.median(fresh[1].mean(1)))
+        controls["random_weights"]["median_head"] = float(np.mean([np.median(of_test.mean(1)) for _, of_test in fresh]))
         return ProbeResult(
             metrics=medians,
             controls=controls,

@@ -19,11 +19,12 @@ from torch import Tensor
 from tracemend.data import Treebank
 from tracemend.errors import ProbeError
 from tracemend.methods import Method
-from tracemend.models import LanguageModel, random_weights, tiny
+from tracemend.models import LanguageModel, tiny
 from tracemend.probing.drawn_maps import KINDS, drawn
 from tracemend.probing.head_maps import head_name, token_attention
 from tracemend.probing.made_up import tiny_treebank
 from tracemend.probing.result import ProbeResult
+from tracemend.probing.untrained import averaged, untrained
 from tracemend.progress import Progress
 
 Floats = npt.NDArray[np.floating]
@@ -50,7 +51,7 @@ class HeadPatterns(Method[ProbeResult]):
     Metrics: the share of heads with each pattern; ``consistency``, the mean share of a head's maps that have its
     pattern; ``drawn_accuracy``. Controls:
 
-    - ``random_weights``: the same network untrained;
+    - ``random_weights``: the same network untrained; the mean over ``random_models`` of them;
     - ``shuffled_rows``: the same maps, every row in random order, as heavy and as sharp, without any order;
     - ``independent``: the ``consistency`` of heads without patterns of their own: the patterns of each pair of
       sentences are dealt out to the heads anew, at random, and the same share is taken; the mean over 100 times.
@@ -58,6 +59,7 @@ class HeadPatterns(Method[ProbeResult]):
     Attributes:
         pairs: of consecutive sentences, at random.
         maps_drawn: drawn for each pattern; half of them to learn from.
+        random_models: how many untrained networks.
 
     Raises:
         ProbeError: data that are no treebank, or fewer than two sentences.
@@ -73,6 +75,7 @@ class HeadPatterns(Method[ProbeResult]):
 
     pairs: int = 40
     maps_drawn: int = 200
+    random_models: int = 2
 
     def run(self, model: Any, data: Any, *, progress: Progress = Progress()) -> ProbeResult:
         """Classify every head.
@@ -85,8 +88,12 @@ class HeadPatterns(Method[ProbeResult]):
         rows, borders, classifier, certain = self._prepared(model, data)
         rng = np.random.default_rng(self.seed)
         own, shuffled = self._read(model, rows, borders, classifier, rng, progress)
-        fresh, _ = self._read(random_weights(model, seed=self.seed + 1), rows, borders, classifier, rng, progress)
-        arms = {"found": _figures(own), "random_weights": _figures(fresh), "shuffled_rows": _figures(shuffled)}
+        fresh = [
+            self._read(one, rows, borders, classifier, rng, progress)[0]
+            for one in untrained(model, self.random_models, seed=self.seed)
+        ]
+        arms = {"found": _figures(own), "random_weights": averaged([_figures(of) for of in fresh]),
+                "shuffled_rows": _figures(shuffled)}  # fmt: skip
         dealt = np.array([_figures(rng.permuted(own, axis=0))["consistency"] for _ in range(_DEALS)])
         arms["independent"] = {"consistency": float(dealt.mean())}
         metrics = {**arms.pop("found"), "drawn_accuracy": certain}
@@ -95,7 +102,7 @@ class HeadPatterns(Method[ProbeResult]):
             {"head": [head_name(k, heads) for k in range(len(own))],
              "pattern": [KINDS[k] for k in _of_heads(own)],
              **{kind: (own == k).mean(1) for k, kind in enumerate(KINDS)},
-             "random_weights": [KINDS[k] for k in _of_heads(fresh)]}
+             "random_weights": [KINDS[k] for k in _of_heads(np.concatenate(fresh, axis=1))]}
         )  # fmt: skip
         return ProbeResult(
             metrics=metrics,
@@ -129,8 +136,11 @@ class HeadPatterns(Method[ProbeResult]):
         if not isinstance(data, Treebank) or len(data) < 2:
             found = f"{len(data)} sentence" if isinstance(data, Treebank) else type(data).__name__
             raise ProbeError(f"{self.name} takes a Treebank of two sentences or more, not {found}; read one first.")
-        if self.pairs < 1 or self.maps_drawn < 10:
-            raise ProbeError(f"pairs is {self.pairs}, maps_drawn {self.maps_drawn}; expected at least 1 and 10.")
+        if min(self.pairs, self.random_models) < 1 or self.maps_drawn < 10:
+            raise ProbeError(
+                f"pairs is {self.pairs}, random_models {self.random_models}, maps_drawn {self.maps_drawn}; expected at "
+                "least 1, 1 and 10."
+            )
         rows, borders = self._rows(model, data)
         classifier, certain = self._classifier([len(row) for row in rows], causal=model.family == "decoder")
         return rows, borders, classifier, certain

@@ -17,11 +17,12 @@ from tracemend.data import Sentence, Treebank
 from tracemend.errors import ProbeError
 from tracemend.evaluate import mean_interval
 from tracemend.methods import Method
-from tracemend.models import LanguageModel, random_weights, tiny
+from tracemend.models import LanguageModel, tiny
 from tracemend.probing.arcs import REACH, both_ways, fit_arcs, offsets
 from tracemend.probing.head_maps import head_name, word_attention
 from tracemend.probing.made_up import tiny_treebank
 from tracemend.probing.result import ProbeResult, compared
+from tracemend.probing.untrained import averaged, untrained
 from tracemend.progress import Progress
 
 Floats = npt.NDArray[np.floating]
@@ -70,12 +71,13 @@ class HeadProbe(Method[HeadResult]):
 
     - ``offset``: the best fixed offset, for each relation or over all words, chosen on the same half; and for the probe
       one that sees nothing but the offset;
-    - ``random_weights``: the same network untrained, with its own best heads.
+    - ``random_weights``: the same network untrained, with its own best heads; the mean over ``random_models`` of them.
 
     Attributes:
         choosing_sentences: at most, at random: heads and offsets are chosen, and the probe is trained, on these.
         test_sentences: at most, at random.
         least: words that a relation must have in both halves to be reported.
+        random_models: how many untrained networks.
 
     Raises:
         ProbeError: data that are no treebank, sentences without trees, or no relation with enough words.
@@ -93,6 +95,7 @@ class HeadProbe(Method[HeadResult]):
     choosing_sentences: int = 400
     test_sentences: int = 400
     least: int = 20
+    random_models: int = 2
 
     def run(self, model: Any, data: Any, *, progress: Progress = Progress()) -> HeadResult:
         """Probe.
@@ -106,7 +109,9 @@ class HeadProbe(Method[HeadResult]):
             raise ProbeError(f"{self.name} takes a LanguageModel, not {type(model).__name__}; load one first.")
         choosing, test = self._halves(data)
         own = self._read(model, choosing, test, progress)
-        fresh = self._read(random_weights(model, seed=self.seed + 1), choosing, test, progress)
+        fresh = [
+            self._read(one, choosing, test, progress) for one in untrained(model, self.random_models, seed=self.seed)
+        ]
         rule = _Guesses(_offset_hits(choosing), _offset_hits(test), *_by_offset(choosing, test, self.seed))
         relations, of = _relations(choosing), _relations(test)
         groups = _places(test)
@@ -120,7 +125,7 @@ class HeadProbe(Method[HeadResult]):
         rows, gaps = [], {}
         for relation in common:
             where, there = relations == relation, of == relation
-            best, guess, its = (one.best(where) for one in (own, rule, fresh))
+            best, guess = own.best(where), rule.best(where)
             hits, others = own.test[best, there], rule.test[guess, there]
             low, high = mean_interval(hits, groups[there].tolist(), seed=self.seed)
             gaps[relation] = mean_interval(hits - others, groups[there].tolist(), seed=self.seed)
@@ -128,15 +133,17 @@ class HeadProbe(Method[HeadResult]):
                 {"relation": relation, "words": int(there.sum()), "head": head_name(best % own.heads, heads),
                  "way": _WAYS[best // own.heads], "accuracy": hits.mean(), "low": low, "high": high,
                  "offset": _OFFSETS[guess], "offset_accuracy": others.mean(),
-                 "random_weights": fresh.test[its, there].mean()}
+                 "random_weights": np.mean([one.test[one.best(where), there].mean() for one in fresh])}
             )  # fmt: skip
         table = pd.DataFrame(rows)
         table = table.iloc[(table["offset_accuracy"] - table["accuracy"]).argsort(kind="stable")]
         every = np.ones(len(relations), dtype=bool)
         arms = {
-            arm: {"by_relation": float(np.mean([one.test[one.best(relations == r), of == r].mean() for r in common])),
-                  "best_head": float(one.test[one.best(every)].mean()), "attention_probe": float(one.probe.mean())}
-            for arm, one in (("found", own), ("offset", rule), ("random_weights", fresh))
+            arm: averaged([
+                {"by_relation": np.mean([one.test[one.best(relations == r), of == r].mean() for r in common]),
+                 "best_head": one.test[one.best(every)].mean(), "attention_probe": one.probe.mean()} for one in of_arm
+            ])
+            for arm, of_arm in (("found", [own]), ("offset", [rule]), ("random_weights", fresh))
         }  # fmt: skip
         findings = self._findings(table, gaps, own, rule, fresh, groups, every, heads)
         return HeadResult(
@@ -156,8 +163,8 @@ class HeadProbe(Method[HeadResult]):
         bare = next((s for s in data.sentences if s.heads is None or "deprel" not in s.tags), None)
         if bare is not None:
             raise ProbeError(f"sentence {bare.id} has no tree with relations; give a dependency treebank.")
-        if min(self.choosing_sentences, self.test_sentences, self.least) < 1:
-            raise ProbeError("choosing_sentences, test_sentences and least must be at least 1.")
+        if min(self.choosing_sentences, self.test_sentences, self.least, self.random_models) < 1:
+            raise ProbeError("choosing_sentences, test_sentences, least and random_models must be at least 1.")
         banks = data.split(seed=self.seed)
         rng = np.random.default_rng(self.seed)
         found = []
@@ -185,7 +192,7 @@ class HeadProbe(Method[HeadResult]):
         gaps: dict[str, tuple[Floats, Floats]],
         own: _Guesses,
         rule: _Guesses,
-        fresh: _Guesses,
+        fresh: list[_Guesses],
         groups: Indices,
         every: npt.NDArray[np.bool_],
         heads: int,
@@ -201,11 +208,12 @@ class HeadProbe(Method[HeadResult]):
             said.append(f"No head is shown to be better than a fixed offset for: {', '.join(lost)}.")
         best = own.best(every)
         hits = own.test[best]
+        blank = np.mean([one.probe for one in fresh], axis=0)
         pairs = [
             (f"head {head_name(best % own.heads, heads)} over all words", "a fixed offset",
              hits - rule.test[rule.best(every)]),
             ("the attention-only probe", "a probe that sees offsets alone", own.probe - rule.probe),
-            ("the attention-only probe", "the same on random weights", own.probe - fresh.probe),
+            ("the attention-only probe", "the same on random weights", own.probe - blank),
         ]  # fmt: skip
         for what, control, gap in pairs:
             low, high = mean_interval(gap, groups.tolist(), seed=self.seed)

@@ -16,7 +16,7 @@ from tracemend.data import Labelled, Splits, Treebank, make_splits
 from tracemend.errors import ProbeError
 from tracemend.evaluate import mean_interval
 from tracemend.methods import Method
-from tracemend.models import LanguageModel, random_weights, represent, tiny
+from tracemend.models import LanguageModel, represent, tiny
 from tracemend.models.representations import Pooling
 from tracemend.probing.codelength import FEWEST, online_codelength
 from tracemend.probing.controls import local_context
@@ -26,6 +26,7 @@ from tracemend.probing.posed import MADE_UP, PARTS, Posed, Read, best_layer, hit
 from tracemend.probing.result import ProbeResult, compared
 from tracemend.probing.solver import Solver
 from tracemend.probing.tasks import Items, frequent_words, items
+from tracemend.probing.untrained import averaged, untrained
 from tracemend.progress import Progress
 
 Indices = npt.NDArray[np.int64]
@@ -143,8 +144,7 @@ class LayerProbe(Method[LayerProbeResult]):
         posed.notes.extend(notes)
         trained = self._read(model, posed, cache, progress)
         fresh = [
-            self._read(random_weights(model, seed=self.seed + 1 + i), posed, cache, progress)
-            for i in range(self.random_models)
+            self._read(one, posed, cache, progress) for one in untrained(model, self.random_models, seed=self.seed)
         ]
         return self._result(model, posed, trained, fresh, time.perf_counter() - began)
 
@@ -283,7 +283,7 @@ class LayerProbe(Method[LayerProbeResult]):
         best = best_layer(trained, posed)
         of_random = [posed.figures(one, best_layer(one, posed), uniform) for one in fresh]
         arms: dict[str, dict[str, float]] = {
-            "random_weights": {name: float(np.mean([one[name] for one in of_random])) for name in of_random[0]},
+            "random_weights": averaged(of_random),
             "shuffled_labels": {"accuracy": float((trained.test[best, -1] == posed.y["test"]).mean())},
             "majority": {"accuracy": float((posed.y["test"] == np.bincount(posed.y["train"]).argmax()).mean())},
         }

@@ -15,9 +15,10 @@ from tracemend.data import MinimalPairs
 from tracemend.errors import ProbeError
 from tracemend.evaluate import mean_interval
 from tracemend.methods import Method
-from tracemend.models import LanguageModel, random_weights, tiny
+from tracemend.models import LanguageModel, tiny
 from tracemend.models.likelihood import check_likelihood, contextless, likelihoods
 from tracemend.probing.result import ProbeResult, compared
+from tracemend.probing.untrained import averaged, untrained
 from tracemend.progress import Progress
 
 Floats = npt.NDArray[np.floating]
@@ -74,7 +75,7 @@ class MinimalPairsProbe(Method[MinimalPairsResult]):
     arXiv 1912.00582). No probe is trained, so nothing can be learnt from the pairs; what a score can follow without
     grammar, the controls show:
 
-    - ``random_weights``: the same network untrained;
+    - ``random_weights``: the same network untrained; the mean over ``random_models`` of them;
     - ``shuffled_words``: the model on both sentences with their words in random order, the same for both where they are
       as long: which words there are is kept, their order is lost;
     - ``unigram``: each token's probability without context, by the model itself;
@@ -84,6 +85,7 @@ class MinimalPairsProbe(Method[MinimalPairsResult]):
 
     Attributes:
         batch_size: texts of a forward pass.
+        random_models: how many untrained networks.
 
     Raises:
         ModelError: the model gives no probabilities of texts (an encoder without its head, an encoder-decoder).
@@ -100,6 +102,7 @@ class MinimalPairsProbe(Method[MinimalPairsResult]):
     capabilities: ClassVar[frozenset[str]] = frozenset({"encoder", "decoder"})
 
     batch_size: int = 16
+    random_models: int = 2
 
     def run(self, model: Any, data: Any, *, progress: Progress = Progress()) -> MinimalPairsResult:
         """Score both sentences of every pair, by the model and by every control.
@@ -113,16 +116,19 @@ class MinimalPairsProbe(Method[MinimalPairsResult]):
             raise ProbeError(f"{self.name} takes a LanguageModel, not {type(model).__name__}; load one first.")
         if not isinstance(data, MinimalPairs):
             raise ProbeError(f"{self.name} takes MinimalPairs, not {type(data).__name__}; read them with read_pairs.")
+        if min(self.batch_size, self.random_models) < 1:
+            raise ProbeError("batch_size and random_models must be at least 1.")
         check_likelihood(model)
         shuffled = self._shuffled(data)
         scores = self._scores(model, [*data.good, *data.bad], progress)
         arms = {
-            "random_weights": self._scores(
-                random_weights(model, seed=self.seed + 1), [*data.good, *data.bad], progress
-            ),
-            "shuffled_words": self._scores(model, shuffled, progress),
-            "unigram": _unigram(model, scores),
-            "shorter": _Scores(-scores.lengths, -scores.lengths, scores.tokens),
+            "random_weights": [
+                self._scores(one, [*data.good, *data.bad], progress)
+                for one in untrained(model, self.random_models, seed=self.seed)
+            ],
+            "shuffled_words": [self._scores(model, shuffled, progress)],
+            "unigram": [_unigram(model, scores)],
+            "shorter": [_Scores(-scores.lengths, -scores.lengths, scores.tokens)],
         }
         rows = data.frame.assign(
             score_good=scores.good(scores.total),
@@ -131,10 +137,10 @@ class MinimalPairsProbe(Method[MinimalPairsResult]):
             tokens_good=scores.good(scores.lengths).astype(int),
             tokens_bad=scores.bad(scores.lengths).astype(int),
             correct=scores.right(scores.total),
-            **{arm: of.right(of.total) for arm, of in arms.items()},
+            **{arm: np.mean([one.right(one.total) for one in of], axis=0) for arm, of in arms.items()},
         )
         metrics = scores.figures()
-        controls = {arm: of.figures() for arm, of in arms.items()}
+        controls = {arm: averaged([one.figures() for one in of]) for arm, of in arms.items()}
         facts = {
             "pairs": len(data),
             "paradigms": len(set(data.paradigm)),

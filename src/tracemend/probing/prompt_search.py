@@ -17,7 +17,7 @@ from tracemend.data import Fact, Facts
 from tracemend.errors import ProbeError
 from tracemend.evaluate import mean_interval
 from tracemend.methods import Method
-from tracemend.models import LanguageModel, random_weights, tiny
+from tracemend.models import LanguageModel, tiny
 from tracemend.models.likelihood import check_likelihood
 from tracemend.probing.cloze import _objects
 from tracemend.probing.gap_scores import ends_in_gap, gap_scores, tokens_of
@@ -25,6 +25,7 @@ from tracemend.probing.mined import mined_patterns
 from tracemend.probing.prompt_vectors import batched, typed_scores
 from tracemend.probing.result import ProbeResult, compared
 from tracemend.probing.searches import continuous, discrete, nearest
+from tracemend.probing.untrained import untrained
 from tracemend.progress import Progress
 
 Floats = npt.NDArray[np.floating]
@@ -82,7 +83,7 @@ class PromptSearch(Method[ProbeResult]):
     Both searches begin with the words of a pattern. A search sees objects, and a prompt can learn which are frequent
     without any knowledge in the model. So, after Zhong et al. 2021, the same searches are made where there is none:
 
-    - ``random_weights``: on the same network untrained;
+    - ``random_weights``: on the same network untrained; the mean over ``random_models`` of them;
     - ``shuffled_facts``: on the model, with the objects of train and dev in another order;
     - ``majority``: the most frequent object of train and dev.
 
@@ -98,6 +99,7 @@ class PromptSearch(Method[ProbeResult]):
         slots: of the prompt at most; a shorter pattern has as many as its tokens.
         mined: patterns of each relation that are mined at most.
         batch_size: texts of a forward pass.
+        random_models: how many untrained networks.
 
     Raises:
         ModelError: the model gives no probabilities of words.
@@ -121,6 +123,7 @@ class PromptSearch(Method[ProbeResult]):
     slots: int = 5
     mined: int = 10
     batch_size: int = 16
+    random_models: int = 2
 
     def run(self, model: Any, data: Any, *, progress: Progress = Progress()) -> ProbeResult:
         """Search.
@@ -137,13 +140,13 @@ class PromptSearch(Method[ProbeResult]):
         self._check()
         check_likelihood(model)
         divided = self._divided(model, data)
-        untrained = random_weights(model, seed=self.seed + 1)
+        fresh = list(untrained(model, self.random_models, seed=self.seed))
         rows = []
         for one in progress.track(divided, task=f"search with {model.name}"):
             found = self._searched(model, one)
             blind = {
-                "random_weights": self._searched(untrained, one),
-                "shuffled_facts": self._searched(model, one.shuffled(self.seed)),
+                "random_weights": [self._searched(blank, one) for blank in fresh],
+                "shuffled_facts": [self._searched(model, one.shuffled(self.seed))],
             }
             rows += self._rows(one, found, blind)
         table = pd.DataFrame(rows)
@@ -249,7 +252,7 @@ class PromptSearch(Method[ProbeResult]):
         self,
         of: _Divided,
         found: Mapping[str, tuple[str, Floats]],
-        blind: Mapping[str, Mapping[str, tuple[str, Floats]]],
+        blind: Mapping[str, Sequence[Mapping[str, tuple[str, Floats]]]],
     ) -> list[dict[str, Any]]:
         """One a search and test fact."""
         most = Counter(fact.object for fact in [*of.train, *of.dev]).most_common(1)[0][0]
@@ -261,7 +264,7 @@ class PromptSearch(Method[ProbeResult]):
                 "fact": "\t".join(fact),
                 "candidates": len(of.candidates),
                 "hit": float(found[search][1][k]),
-                **{arm: float(blind[arm][search][1][k]) for arm in blind},
+                **{arm: float(np.mean([own[search][1][k] for own in of_arm])) for arm, of_arm in blind.items()},
                 "majority": float(fact.object == most),
             }
             for search in found
@@ -311,7 +314,8 @@ class PromptSearch(Method[ProbeResult]):
         return compared(what, control, float(gap.mean()), float(low), float(high))
 
     def _check(self) -> None:
-        for name in ("facts", "steps", "candidates", "vector_steps", "slots", "mined", "batch_size"):
+        for name in ("facts", "steps", "candidates", "vector_steps", "slots", "mined", "batch_size",
+                     "random_models"):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ProbeError(f"{name} is {getattr(self, name)}; it must be at least 1.")
         if not 0 < self.learning_rate < np.inf:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +15,13 @@ from tracemend.data import Labelled, Splits, make_splits
 from tracemend.errors import ProbeError
 from tracemend.evaluate import mean_interval
 from tracemend.methods import Method
-from tracemend.models import LanguageModel, random_weights, represent, tiny
+from tracemend.models import LanguageModel, represent, tiny
 from tracemend.models.likelihood import check_likelihood
 from tracemend.probing.prompted import Prompter, check_template
 from tracemend.probing.result import ProbeResult, compared
 from tracemend.probing.solver import Solver
 from tracemend.probing.tuned_prefix import prefix_hits
+from tracemend.probing.untrained import averaged, untrained
 from tracemend.progress import Progress
 
 Floats = npt.NDArray[np.floating]
@@ -79,7 +80,8 @@ class PromptingProbe(Method[PromptingResult]):
     words, see :func:`tracemend.probing.tuned_prefix.prefix_hits` (probing via prompting against the diagnostic probe;
     Li et al. 2022, arXiv 2207.01736). Controls in the same units:
 
-    - ``random_weights``: the same network untrained, with a prefix and a probe of its own;
+    - ``random_weights``: the same network untrained, with a prefix and a probe of its own; the mean over
+      ``random_models`` of them;
     - ``nonsense``: a template that asks for nothing;
     - ``wrong_labels``: the same examples, each with another label's word (after Min et al. 2022, arXiv 2202.12837);
     - ``same_examples``: the linear probe, trained on the examples of the prompt alone;
@@ -95,6 +97,7 @@ class PromptingProbe(Method[PromptingResult]):
         prefix_epochs: over the texts of train.
         prefix_rate: the highest learning rate of its tuning.
         batch_size: texts of a forward pass.
+        random_models: how many untrained networks.
 
     Raises:
         ProbeError: no decoder, data without labels, a template without [X] or [Y], words whose first tokens collide, or
@@ -120,6 +123,7 @@ class PromptingProbe(Method[PromptingResult]):
     prefix_epochs: int = 5
     prefix_rate: float = 1e-2
     batch_size: int = 16
+    random_models: int = 2
 
     def run(self, model: Any, data: Any, *, progress: Progress = Progress()) -> PromptingResult:
         """Ask.
@@ -135,20 +139,18 @@ class PromptingProbe(Method[PromptingResult]):
         if model.family != "decoder":
             raise ProbeError(f"{model.name} is an {model.family}; prompts that end in a label need a decoder.")
         check_likelihood(model)
-        fresh = random_weights(model, seed=self.seed + 1)
-        own, other = (_Asked(self._prompter(one, parts), self, parts, progress) for one in (model, fresh))
+        own = _Asked(self._prompter(model, parts), self, parts, progress)
         table, hits = own.every(self.templates)
-        untrained, others = other.every(self.templates)
-        table["random_weights"] = untrained["accuracy"]
-        probe, its = self._probed(model, parts, progress), self._probed(fresh, parts, progress)
+        probe = self._probed(model, parts, progress)
+        fresh = [self._untrained(one, parts, progress) for one in untrained(model, self.random_models, seed=self.seed)]
+        table["random_weights"] = np.mean([one.accuracy for one in fresh], axis=0)
         right = {"nonsense": own.every((NONSENSE,))[1], "wrong_labels": own.every(self.templates, wrong=True)[1]}
         usual = int(np.bincount(parts["train"].y).argmax())
         majority = (parts["test"].y == usual).astype(np.float64)
         chosen = {shot: _chosen(table, few=shot == "few_shot") for shot in ("zero_shot", "few_shot")}
         metrics = _figures(table, hits, chosen) | {"diagnostic": float(probe[0].mean())}
         arms: dict[str, dict[str, float]] = {
-            "random_weights": _figures(untrained, others, {s: _chosen(untrained, few=s == "few_shot") for s in chosen})
-            | {"diagnostic": float(its[0].mean())},
+            "random_weights": averaged([one.figures for one in fresh]),
             "nonsense": {"zero_shot": float(right["nonsense"][0].mean()),
                          "few_shot": float(right["nonsense"][1:].mean())},
             "wrong_labels": {"few_shot": float(right["wrong_labels"].mean())},
@@ -157,8 +159,9 @@ class PromptingProbe(Method[PromptingResult]):
         }  # fmt: skip
         told: list[Floats] = []
         if self.prefix:
-            told = [self._prefixed(one, parts, progress) for one in (model, fresh)]
-            metrics["prefix"], arms["random_weights"]["prefix"] = (float(of.mean()) for of in told)
+            theirs = [one.prefix for one in fresh if one.prefix is not None]
+            told = [self._prefixed(model, parts, progress), np.mean(theirs, axis=0)]
+            metrics["prefix"] = float(told[0].mean())
             arms["majority"]["prefix"] = float(majority.mean())
         facts = {
             "labels": list(parts["test"].labels),
@@ -174,7 +177,7 @@ class PromptingProbe(Method[PromptingResult]):
         versus = {
             "the most frequent label": majority,
             "a nonsense template": right["nonsense"][0],
-            "random weights": others[_chosen(untrained, few=False)],
+            "random weights": np.mean([one.zero_shot for one in fresh], axis=0),
             "the diagnostic probe": probe[0],
         }
         said = self._findings(table, hits, chosen, versus, right["wrong_labels"], probe[1])
@@ -183,7 +186,8 @@ class PromptingProbe(Method[PromptingResult]):
                          ("the diagnostic probe", probe[0]), ("the zero-shot prompt chosen on dev",
                                                               hits[chosen["zero_shot"]]))  # fmt: skip
             said += [self._said("the tuned prefix", name, told[0] - of) for name, of in others_of]
-            said.append(self._said("the diagnostic probe", "the same on random weights", probe[0] - its[0]))
+            blank = np.mean([one.probe for one in fresh], axis=0)
+            said.append(self._said("the diagnostic probe", "the same on random weights", probe[0] - blank))
         return PromptingResult(
             metrics=metrics, controls=arms, config=self.config, rows=table, findings=said, facts=facts
         )
@@ -195,16 +199,29 @@ class PromptingProbe(Method[PromptingResult]):
             raise ProbeError(f"{self.name} takes labelled texts, not {type(data).__name__}; read them first.")
         for template in self.templates:
             check_template(template)
-        sizes = (self.shots, self.orders, self.train_texts, self.dev_texts, self.test_texts, self.batch_size)
+        sizes = (self.shots, self.orders, self.train_texts, self.dev_texts, self.test_texts, self.batch_size,
+                 self.random_models)  # fmt: skip
         if not self.templates or min(*sizes, self.prefix_epochs) < 1 or self.prefix < 0 or self.prefix_rate <= 0:
             raise ProbeError(
-                "templates must be named; shots, orders, texts, prefix_epochs and batch_size must be at least 1, "
-                "prefix at least 0, prefix_rate above 0."
+                "templates must be named; shots, orders, texts, prefix_epochs, batch_size and random_models must be at "
+                "least 1, prefix at least 0, prefix_rate above 0."
             )
         given = {"train": data.train, "dev": data.validation, "test": data.test or data.verdict}
         most = {"train": self.train_texts, "dev": self.dev_texts, "test": self.test_texts}
         rng = np.random.default_rng(self.seed)
         return {part: of.take(rng.permutation(len(of))[: most[part]]) for part, of in given.items()}
+
+    def _untrained(self, model: LanguageModel, parts: dict[str, Labelled], progress: Progress) -> _Untrained:
+        """What an untrained network answers, each figure by its own choices on dev."""
+        table, hits = _Asked(self._prompter(model, parts), self, parts, progress).every(self.templates)
+        probe = self._probed(model, parts, progress)[0]
+        chosen = {shot: _chosen(table, few=shot == "few_shot") for shot in ("zero_shot", "few_shot")}
+        figures = _figures(table, hits, chosen) | {"diagnostic": float(probe.mean())}
+        prefix = None
+        if self.prefix:
+            prefix = self._prefixed(model, parts, progress)
+            figures["prefix"] = float(prefix.mean())
+        return _Untrained(table["accuracy"].to_numpy(), hits[chosen["zero_shot"]], probe, prefix, figures)
 
     def _prompter(self, model: LanguageModel, parts: dict[str, Labelled]) -> Prompter:
         labels = parts["train"].labels
@@ -298,6 +315,16 @@ class PromptingProbe(Method[PromptingResult]):
         config = cls(templates=("[X] is [Y]", "my [X] . [Y]"), shots=1, orders=2, dev_texts=8, test_texts=12, prefix=2,
                      prefix_epochs=1)  # fmt: skip
         return config, tiny("gpt2"), Labelled.make(texts, labels)
+
+
+class _Untrained(NamedTuple):
+    """Of one untrained network: accuracy of each prompt, and hits on test of the prompt chosen, probe and prefix."""
+
+    accuracy: Floats
+    zero_shot: Floats
+    probe: Floats
+    prefix: Floats | None
+    figures: dict[str, float]
 
 
 class _Asked:

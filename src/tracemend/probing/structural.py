@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -16,7 +16,7 @@ from tracemend.data import Sentence, Treebank
 from tracemend.errors import ProbeError
 from tracemend.evaluate import mean_interval
 from tracemend.methods import Method
-from tracemend.models import LanguageModel, random_weights, represent, tiny
+from tracemend.models import LanguageModel, represent, tiny
 from tracemend.probing.geometry import Geometry, TreeProbe, Trees
 from tracemend.probing.jabberwocky import made_up_beside, unread
 from tracemend.probing.made_up import tiny_treebank
@@ -33,6 +33,7 @@ from tracemend.probing.trees import (
     spearman_by_length,
     tree_distances,
 )
+from tracemend.probing.untrained import averaged, untrained
 from tracemend.progress import Progress
 
 Floats = npt.NDArray[np.floating]
@@ -145,14 +146,13 @@ class StructuralProbe(Method[StructuralResult]):
         banks, notes = self._with_made_up(parts, model)
         trained = self._read(model, banks, cache, progress)
         fresh = [
-            self._read(random_weights(model, seed=self.seed + 1 + i), banks, cache, progress)
-            for i in range(self.random_models)
+            self._read(one, banks, cache, progress) for one in untrained(model, self.random_models, seed=self.seed)
         ]
         layers = list(self.layers) or list(range(trained[0].uuas.shape[0]))
         rows = pd.concat(
             [
                 pd.DataFrame(
-                    {"rank": rank, "layer": layers, **one.table(), **_averaged([o.as_control() for o in others])}
+                    {"rank": rank, "layer": layers, **one.table(), **averaged([o.as_control() for o in others])}
                 )
                 for rank, one, *others in zip(self.ranks, trained, *fresh, strict=True)
             ],
@@ -160,12 +160,12 @@ class StructuralProbe(Method[StructuralResult]):
         )
         best = max(trained, key=lambda one: one.dev.max())
         own = best.best
-        untrained = [max(of_ranks, key=lambda one: one.dev.max()) for of_ranks in fresh]
+        at_best = [max(of_ranks, key=lambda one: one.dev.max()) for of_ranks in fresh]
         test = parts["test"].sentences
         chain = [chain_distances(len(s)) for s in test]
         verb = [first_verb(s) for s in test]
         arms = {
-            "random_weights": _averaged([one.figures(one.best) for one in untrained]),
+            "random_weights": averaged([one.figures(one.best) for one in at_best]),
             "chain": {"uuas": _ratio(_uuas(chain, test)), "dspr": spearman_by_length(_gold(test), chain)},
             "first_verb": {"root_accuracy": float(root_hits(verb, test).mean()),
                            "nspr": spearman_by_length(_gold_depths(test), verb)},
@@ -184,7 +184,7 @@ class StructuralProbe(Method[StructuralResult]):
             "model_fingerprint": model.fingerprint,
             "seconds": round(time.perf_counter() - began, 1),
         }
-        of_random = np.mean([one.uuas[one.best] for one in untrained], axis=0)
+        of_random = np.mean([one.uuas[one.best] for one in at_best], axis=0)
         others = {"random weights": of_random, "the chain": _uuas(chain, test)}
         if 0 in layers and layers[own] != 0:
             others["layer 0"] = best.uuas[layers.index(0)]
@@ -349,11 +349,6 @@ class _Read:
                 }
             )
         return found
-
-
-def _averaged(of_models: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The mean of each figure, or column, over untrained networks."""
-    return {name: np.mean([one[name] for one in of_models], axis=0) for name in of_models[0]}
 
 
 def _gold(sentences: Sequence[Sentence]) -> list[Floats]:
