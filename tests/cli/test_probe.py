@@ -7,6 +7,7 @@ import json
 import pandas as pd
 import pytest
 
+from tracemend.cli.probe import probe
 from tracemend.models import tiny
 from tracemend.probing import PromptSearch
 from tracemend.probing.made_up import tiny_treebank
@@ -39,18 +40,26 @@ def trees(tmp_path_factory):
     ],
 )
 def test_attention(run, folder, trees, tmp_path, name, options):
-    out = tmp_path / "run"
+    out, options = tmp_path / "run", (*options, "--random-models", 1)
     done = run("probe", name, "--model", folder / "model", "--data", trees, *options, "--out", out, "--quiet")
     assert done.exit_code == 0, done.output
     assert "random weights" in done.stdout or "random_weights" in done.stdout
     result = json.loads((out / "result.json").read_text("utf-8"))
     assert result["status"] == "complete" and result["metrics"] and result["controls"]
+    assert result["config"]["random_models"] == 1
     assert len(pd.read_csv(out / "rows.csv")) and (out / "figure.svg").is_file()
     # The same command again reads what is there.
     again = run(
         "probe", name, "--model", folder / "model", "--data", trees, *options, "--out", out, "--json", "--quiet"
     )
     assert json.loads(again.stdout)["metrics"] == result["metrics"]
+
+
+def test_every_probe_says_how_many_untrained_networks_stand_beside(run):
+    """All but the pruning of heads, whose control is the order in which they go."""
+    names = [command.name for command in probe.registered_commands]
+    without = [name for name in names if "--random-models" not in run("probe", name, "--help").output]
+    assert without == ["head-pruning"]
 
 
 @pytest.mark.slow

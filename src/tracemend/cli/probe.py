@@ -10,7 +10,7 @@ import typer
 from tracemend.cli import options as o
 from tracemend.cli import probe_heads, probe_prompting
 from tracemend.cli.output import person, print_table
-from tracemend.cli.probed import Pronouns, TrainPronouns, probed, pronouns_of
+from tracemend.cli.probed import Pronouns, RandomModels, TrainPronouns, probed, pronouns_of
 
 Pooling = Literal["mean", "first", "last"]
 Geometry = Literal["euclidean", "poincare"]
@@ -29,7 +29,6 @@ Data = Annotated[
 MaxTrain = Annotated[int, typer.Option("--train-items", min=1, help="Most items to train on.")]
 MaxTest = Annotated[int, typer.Option("--test-items", min=1, help="Most items to test on.")]
 Layer = Annotated[list[int] | None, typer.Option(help="A layer to probe; give it again for more (default: all).")]
-RandomModels = Annotated[int, typer.Option("--random-models", min=1, help="Untrained networks to compare with.")]
 Cache = Annotated[
     Path | None,
     typer.Option(
@@ -124,6 +123,7 @@ def minimal_pairs(
     model: o.Model = "smollm2",
     masked: Annotated[bool, typer.Option("--masked", help="Load an encoder with its masked head.")] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Texts of a forward pass.")] = 16,
+    random_models: RandomModels = 2,
     out: o.Out = None,
     seed: o.Seed = 0,
     json: o.Json = False,
@@ -142,7 +142,7 @@ def minimal_pairs(
     pairs = read_pairs(data, good=good, bad=bad, phenomenon=phenomenon)
     if per_paradigm is not None:
         pairs = pairs.sample(per_paradigm, seed=seed)
-    method = MinimalPairsProbe(batch_size=batch_size, seed=seed)
+    method = MinimalPairsProbe(batch_size=batch_size, random_models=random_models, seed=seed)
     found = probed(method, model, pairs, data, out, json=json, quiet=quiet, masked=masked)
     if isinstance(found, MinimalPairsResult):
         console = person(json=json)
@@ -302,6 +302,7 @@ def cloze(
     model: o.Model = "smollm2",
     masked: Annotated[bool, typer.Option("--masked", help="Load an encoder with its masked head.")] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Texts of a forward pass.")] = 16,
+    random_models: RandomModels = 2,
     out: o.Out = None,
     seed: o.Seed = 0,
     json: o.Json = False,
@@ -317,7 +318,13 @@ def cloze(
     from tracemend.probing import ClozeProbe
 
     method = ClozeProbe(
-        relations=tuple(relation or ()), facts=facts, patterns=patterns, k=k, batch_size=batch_size, seed=seed
+        relations=tuple(relation or ()),
+        facts=facts,
+        patterns=patterns,
+        k=k,
+        batch_size=batch_size,
+        random_models=random_models,
+        seed=seed,
     )
     probed(method, model, read_cloze(data), data, out, json=json, quiet=quiet, masked=masked)
 

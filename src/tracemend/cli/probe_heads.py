@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tracemend.cli import options as o
-from tracemend.cli.probed import Pronouns, TrainPronouns, probed, pronouns_of
+from tracemend.cli.probed import Pronouns, RandomModels, TrainPronouns, probed, pronouns_of
 
 Trees = Annotated[
     Path, typer.Option("--data", metavar="PATH", help="A .conllu file, or a folder with train, dev and test.")
@@ -26,6 +26,7 @@ def heads(
     ] = 400,
     test_sentences: Annotated[int, typer.Option(min=1, help="Most sentences to test on.")] = 400,
     least: Annotated[int, typer.Option(min=1, help="Words that a relation must have in both.")] = 20,
+    random_models: RandomModels = 2,
     out: o.Out = None,
     seed: o.Seed = 0,
     json: o.Json = False,
@@ -40,7 +41,13 @@ def heads(
     from tracemend.data import read_conllu
     from tracemend.probing import HeadProbe
 
-    method = HeadProbe(choosing_sentences=choosing_sentences, test_sentences=test_sentences, least=least, seed=seed)
+    method = HeadProbe(
+        choosing_sentences=choosing_sentences,
+        test_sentences=test_sentences,
+        least=least,
+        random_models=random_models,
+        seed=seed,
+    )
     probed(method, model, read_conllu(data), data, out, json=json, quiet=quiet)
 
 
@@ -50,6 +57,7 @@ def head_coreference(
     model: o.Model = "minilm",
     choosing_examples: Annotated[int, typer.Option(min=1, help="Most pronouns on which a head is chosen.")] = 400,
     test_examples: Annotated[int, typer.Option(min=1, help="Most pronouns to test on.")] = 400,
+    random_models: RandomModels = 2,
     out: o.Out = None,
     seed: o.Seed = 0,
     json: o.Json = False,
@@ -63,7 +71,9 @@ def head_coreference(
     """
     from tracemend.probing import HeadCoreference
 
-    method = HeadCoreference(choosing_examples=choosing_examples, test_examples=test_examples, seed=seed)
+    method = HeadCoreference(
+        choosing_examples=choosing_examples, test_examples=test_examples, random_models=random_models, seed=seed
+    )
     probed(method, model, pronouns_of(data, train), data, out, json=json, quiet=quiet)
 
 
@@ -71,6 +81,7 @@ def head_patterns(
     data: Words,
     model: o.Model = "minilm",
     pairs: Annotated[int, typer.Option(min=1, help="Of consecutive sentences, at random.")] = 40,
+    random_models: RandomModels = 2,
     out: o.Out = None,
     seed: o.Seed = 0,
     json: o.Json = False,
@@ -85,7 +96,15 @@ def head_patterns(
     from tracemend.data import read_treebank
     from tracemend.probing import HeadPatterns
 
-    probed(HeadPatterns(pairs=pairs, seed=seed), model, read_treebank(data), data, out, json=json, quiet=quiet)
+    probed(
+        HeadPatterns(pairs=pairs, random_models=random_models, seed=seed),
+        model,
+        read_treebank(data),
+        data,
+        out,
+        json=json,
+        quiet=quiet,
+    )
 
 
 def head_pruning(
@@ -128,6 +147,7 @@ def attention_trace(
     model: o.Model = "minilm",
     sentences: Annotated[int, typer.Option(min=1, help="At most, at random, of 4 to 40 words.")] = 100,
     share: Annotated[float, typer.Option(help="Of a sentence's words, deleted together.")] = 0.2,
+    random_models: RandomModels = 2,
     out: o.Out = None,
     seed: o.Seed = 0,
     json: o.Json = False,
@@ -142,5 +162,5 @@ def attention_trace(
     from tracemend.data import read_treebank
     from tracemend.probing import AttentionTrace
 
-    method = AttentionTrace(sentences=sentences, share=share, seed=seed)
+    method = AttentionTrace(sentences=sentences, share=share, random_models=random_models, seed=seed)
     probed(method, model, read_treebank(data), data, out, json=json, quiet=quiet)

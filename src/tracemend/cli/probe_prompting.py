@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tracemend.cli import options as o
-from tracemend.cli.probed import probed
+from tracemend.cli.probed import RandomModels, probed
 
 
 def prompting(
@@ -31,6 +31,7 @@ def prompting(
     prefix_epochs: Annotated[int, typer.Option(min=1, help="Of its tuning.")] = 5,
     prefix_rate: Annotated[float, typer.Option(help="Highest learning rate of its tuning.")] = 0.01,
     model: o.Model = "smollm2",
+    random_models: RandomModels = 2,
     out: o.Out = None,
     seed: o.Seed = 0,
     json: o.Json = False,
@@ -49,7 +50,7 @@ def prompting(
     method = PromptingProbe(
         templates=tuple(template or TEMPLATES), words=tuple(word or ()), shots=shots, orders=orders,
         train_texts=train_texts, dev_texts=dev_texts, test_texts=test_texts, prefix=prefix, prefix_epochs=prefix_epochs,
-        prefix_rate=prefix_rate, seed=seed,
+        prefix_rate=prefix_rate, random_models=random_models, seed=seed,
     )  # fmt: skip
     probed(method, model, read(str(data), text=text, label=label), data, out, json=json, quiet=quiet)
 
@@ -76,6 +77,7 @@ def prompt_search(
     model: o.Model = "smollm2",
     masked: Annotated[bool, typer.Option("--masked", help="Load an encoder with its masked head.")] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Texts of a forward pass.")] = 16,
+    random_models: RandomModels = 2,
     out: o.Out = None,
     seed: o.Seed = 0,
     json: o.Json = False,
@@ -92,7 +94,8 @@ def prompt_search(
 
     method = PromptSearch(
         relations=tuple(relation or ()), facts=facts, steps=steps, candidates=candidates, vector_steps=vector_steps,
-        learning_rate=learning_rate, slots=slots, mined=mined, batch_size=batch_size, seed=seed,
+        learning_rate=learning_rate, slots=slots, mined=mined, batch_size=batch_size, random_models=random_models,
+        seed=seed,
     )  # fmt: skip
     given = read_facts(data)
     if corpus:

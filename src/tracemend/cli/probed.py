@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Found = TypeVar("Found", bound="ProbeResult | NeuronsResult | ConceptsResult")
 
 
+RandomModels = Annotated[int, typer.Option("--random-models", min=1, help="Untrained networks to compare with.")]
 Pronouns = Annotated[
     Path,
     typer.Option(
