@@ -85,7 +85,7 @@ def _precision(curve: pd.DataFrame) -> list[dict[str, Any]]:
     table = []
     for at, rows in known.groupby("round"):
         by_arm = rows.set_index("arm")
-        cells = [(a, by_arm.loc[a, "acted_precision"] if a in by_arm.index else None) for a in arms]
+        cells = [(a, ARMS[a][0], by_arm["acted_precision"].get(a)) for a in arms]
         acted = by_arm["acted"].get("influence", by_arm["acted"].iloc[0])
         table.append({"round": at, "acted": acted, "arms": cells})
     return table
