@@ -60,10 +60,10 @@ class TraceResult(ProbeResult):
         table = self.table().pivot(index="trace", columns="arm", values="faithfulness").loc[list(TRACES)]
         order = ["found", *[arm for arm in table.columns if arm != "found"]]
         colours: Any = ["#2f6f8f", "#b9b9b9", "#b07d2b", "#7d4f9e", "#8a8a8a", "#c9c9c9"]
-        table[order].astype(float).plot.bar(ax=axes, color=colours[: len(order)], rot=0)
+        table[order].astype(float).plot.bar(ax=axes, color=colours[: len(order)], rot=0, legend=False)
         axes.axhline(0, color="black", lw=0.5)
         axes.set(ylabel="rank correlation with the effect of deletion", xlabel="")
-        axes.legend(fontsize="small")
+        figure.legend(fontsize="small", loc="outside upper right", ncols=3)
         return figure
 
 

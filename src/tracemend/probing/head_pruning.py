@@ -53,7 +53,7 @@ class PruningResult(ProbeResult):
             own = own.sort_values("heads")
             axes.plot(own["heads"], own["accuracy"], line, color=colour, marker="o", ms=3, label=str(order))
         axes.set(xlabel=f"heads taken, of {self.facts['heads']}", ylabel="accuracy")
-        axes.legend(title="first taken", fontsize="small")
+        figure.legend(title="first taken", fontsize="small", loc="outside right center")
         return figure
 
 

@@ -58,10 +58,10 @@ class MinimalPairsResult(ProbeResult):
         errors = [table["accuracy"] - table["low"], table["high"] - table["accuracy"]]
         axes.barh(places, table["accuracy"], xerr=errors, color="#2f6f8f", label="model")
         axes.plot(table["unigram"], places, "d", color="#b07d2b", label="unigram")
-        axes.plot(table["random_weights"], places, "|", color="#555555", label="random weights")
+        axes.plot(table["random_weights"], places, "o", color="#555555", mfc="white", ms=5, label="random weights")
         axes.axvline(0.5, color="#b9b9b9", lw=1)
         axes.set(yticks=places, yticklabels=table["phenomenon"], xlim=(0, 1), xlabel="accuracy")
-        axes.legend(fontsize="small")
+        figure.legend(fontsize="small", loc="outside upper right", ncols=3)
         return figure
 
 

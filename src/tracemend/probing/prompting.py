@@ -61,7 +61,7 @@ class PromptingResult(ProbeResult):
         axes.set_yticks(range(len(names)), [name.replace("\n", " / ")[:50] for name in names], fontsize="small")
         axes.invert_yaxis()
         axes.set(xlabel="accuracy")
-        axes.legend(fontsize="small")
+        figure.legend(fontsize="small", loc="outside upper right", ncols=2)
         return figure
 
 
