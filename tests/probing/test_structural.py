@@ -221,3 +221,13 @@ def test_trees_in_minilm():
     assert found.facts["best_layer"] == 3
     assert found.metrics["uuas"] > found.controls["chain"]["uuas"] + 0.1
     assert found.metrics["uuas"] > found.controls["random_weights"]["uuas"] + 0.1
+
+
+def test_sentences_beyond_the_window_are_left_out_and_counted() -> None:
+    probe, _, data = StructuralProbe.tiny()
+    short = replace(tiny("bert"), window=7)
+    found = probe.run(short, data)
+    assert any("texts have more tokens than the window" in said for said in found.findings)
+    assert 0 < found.facts["n_test"] < probe.run(tiny("bert"), data).facts["n_test"]
+    with pytest.raises(ProbeError, match="no text of train fits the window"):
+        probe.run(replace(tiny("bert"), window=3), data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -46,6 +47,32 @@ class Read:
     made_up: Indices | None = None
 
 
+def fitting(
+    words: Mapping[str, Sequence[Sequence[str]]], model: LanguageModel
+) -> tuple[dict[str, npt.NDArray[np.bool_]], list[str]]:
+    """Which texts of each part fit the model's window, and a note that says how many do not.
+
+    Args:
+        words: of the texts of train, dev and test.
+        model: whose window.
+
+    Raises:
+        ProbeError: nothing of a part is left.
+    """
+    fit = {part: ~too_long(model, of) for part, of in words.items()}
+    empty = next((part for part, of in fit.items() if len(of) and not of.any()), None)
+    if empty is not None:
+        raise ProbeError(
+            f"no text of {empty} fits the window of {model.name} ({model.window} tokens); divide the texts, or take a "
+            "model that reads more."
+        )
+    lost, of_all = sum(int((~of).sum()) for of in fit.values()), sum(len(of) for of in fit.values())
+    note = (
+        f"{lost} of {of_all} texts have more tokens than the window of {model.name} ({model.window}) and were left out."
+    )
+    return fit, [note] if lost else []
+
+
 def within(parts: dict[str, Items], model: LanguageModel) -> tuple[dict[str, Items], list[str]]:
     """The items of sentences that fit the model's window, and a note that says how many do not.
 
@@ -56,24 +83,13 @@ def within(parts: dict[str, Items], model: LanguageModel) -> tuple[dict[str, Ite
     Raises:
         ProbeError: nothing of a part is left.
     """
-    long = {part: too_long(model, parts[part].words) for part in PARTS}
-    lost = sum(int(of.sum()) for of in long.values())
-    if not lost:
+    fit, notes = fitting({part: parts[part].words for part in PARTS}, model)
+    if not notes:
         return parts, []
-    left = {part: ~long[part][parts[part].sentence] for part in PARTS}
-    for part, stays in left.items():
-        if not stays.any():
-            raise ProbeError(
-                f"no text of {part} fits the window of {model.name} ({model.window} tokens); divide the texts, or take "
-                "a model that reads more."
-            )
+    left = {part: fit[part][parts[part].sentence] for part in PARTS}
     left[MADE_UP] = left["test"]
     # A sample of all leaves out the sentences that have no item any more.
-    kept = {part: of.take(left[part]).sample(len(of)) for part, of in parts.items()}
-    of_all = sum(len(parts[part].words) for part in PARTS)
-    return kept, [
-        f"{lost} of {of_all} texts have more tokens than the window of {model.name} ({model.window}) and were left out."
-    ]
+    return {part: of.take(left[part]).sample(len(of)) for part, of in parts.items()}, notes
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,6 +20,7 @@ from tracemend.models import LanguageModel, represent, tiny
 from tracemend.probing.geometry import Geometry, TreeProbe, Trees
 from tracemend.probing.jabberwocky import made_up_beside, unread
 from tracemend.probing.made_up import tiny_treebank
+from tracemend.probing.posed import fitting
 from tracemend.probing.result import ProbeResult, compared
 from tracemend.probing.tasks import depths
 from tracemend.probing.trees import (
@@ -142,8 +143,9 @@ class StructuralProbe(Method[StructuralResult]):
         began = time.perf_counter()
         if not isinstance(model, LanguageModel):
             raise ProbeError(f"{self.name} takes a LanguageModel, not {type(model).__name__}; load one first.")
-        parts = self._parts(data)
-        banks, notes = self._with_made_up(parts, model)
+        parts, notes = self._parts(data, model)
+        banks, unread_ones = self._with_made_up(parts, model)
+        notes += unread_ones
         trained = self._read(model, banks, cache, progress)
         fresh = [
             self._read(one, banks, cache, progress) for one in untrained(model, self.random_models, seed=self.seed)
@@ -193,7 +195,7 @@ class StructuralProbe(Method[StructuralResult]):
             metrics=best.figures(own), controls=arms, config=self.config, rows=rows, findings=findings, facts=facts
         )
 
-    def _parts(self, data: Any) -> dict[str, Treebank]:
+    def _parts(self, data: Any, model: LanguageModel) -> tuple[dict[str, Treebank], list[str]]:
         if not isinstance(data, Treebank):
             raise ProbeError(f"{self.name} takes a Treebank, not {type(data).__name__}; read one with read_conllu.")
         bare = next((s for s in data.sentences if s.heads is None), None)
@@ -205,7 +207,9 @@ class StructuralProbe(Method[StructuralResult]):
         banks = data.split(seed=self.seed)
         most = {"train": self.train_sentences, "dev": max(1, self.train_sentences // 10), "test": self.test_sentences}
         rng = np.random.default_rng(self.seed)
-        return {part: bank.take(sorted(rng.permutation(len(bank))[: most[part]])) for part, bank in banks.items()}
+        taken = {part: bank.take(sorted(rng.permutation(len(bank))[: most[part]])) for part, bank in banks.items()}
+        fit, notes = fitting({part: bank.words for part, bank in taken.items()}, model)
+        return {part: bank.take(np.flatnonzero(fit[part]).tolist()) for part, bank in taken.items()}, notes
 
     def _with_made_up(self, parts: dict[str, Treebank], model: LanguageModel) -> tuple[dict[str, Treebank], list[str]]:
         """The parts, and the test part with made-up words where there is one that the model can read; else why not."""
