@@ -204,3 +204,16 @@ def test_random_weights_are_fresh_and_follow_their_seed(models, name):
     assert one.network.config._attn_implementation == "eager" and not one.network.training
     assert dataclasses.replace(one, name="x").family == model.family
     assert represent(one, SENTENCES).hidden.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_a_network_with_norms_before_its_blocks_reads_directions_alone(models, name):
+    model = models[name]
+    seen = represent(model, SENTENCES).hidden
+    grown = seen * torch.tensor([1.0, 1000.0]).repeat(seen.shape[1])[: seen.shape[1], None]
+    once, again = room.as_read(model, seen, rms=0.5), room.as_read(model, grown, rms=0.5)
+    if name == "bert":
+        assert torch.equal(once, seen) and torch.equal(again, grown)
+    else:
+        torch.testing.assert_close(once, again)
+        torch.testing.assert_close(once.square().mean(-1).sqrt(), torch.full(once.shape[:2], 0.5))

@@ -225,6 +225,7 @@ def test_trees_in_minilm():
 
 def test_sentences_beyond_the_window_are_left_out_and_counted() -> None:
     probe, _, data = StructuralProbe.tiny()
+    probe = replace(probe, train_sentences=200)
     short = replace(tiny("bert"), window=7)
     found = probe.run(short, data)
     assert any("texts have more tokens than the window" in said for said in found.findings)

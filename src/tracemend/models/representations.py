@@ -17,6 +17,7 @@ from tracemend.errors import ModelError
 from tracemend.models.hooks import capture, edit
 from tracemend.models.language_model import LanguageModel
 from tracemend.models.shards import ShardFile, digest, write_shard
+from tracemend.models.sites import sites
 from tracemend.progress import Progress
 from tracemend.runs import fingerprint, read_json, write_json
 
@@ -182,6 +183,26 @@ def represent(
         hidden[:, torch.from_numpy(rows)] = part
     sentence = np.repeat(np.arange(len(sizes)), sizes)
     return Representations(hidden, sentence, np.arange(len(sentence)) - starts[sentence], model.fingerprint)
+
+
+def as_read(model: LanguageModel, hidden: Tensor, *, rms: float = 1.0) -> Tensor:
+    """Vectors of the stream, all of one length where the network's blocks read them so, else as they are.
+
+    A network with norms in front of its blocks (Llama, GPT-2, T5) reads the direction of a vector alone, and lets some
+    grow a thousand times as long as the others (massive activations: Sun et al. 2024, arXiv 2402.17762); what is learnt
+    on such vectors learns little else. One with norms behind its blocks (BERT) reads them as they are.
+
+    Args:
+        hidden: of any layers and units [..., d].
+        rms: root mean square of each vector.
+
+    Example:
+        >>> as_read(tiny("gpt2"), torch.tensor([[3.0, 4.0]])).square().mean()
+        tensor(1.)
+    """
+    if not any(one.name == "ln_final.hook_normalized" for one in sites(model)):
+        return hidden
+    return rms * hidden / hidden.square().mean(-1, keepdim=True).sqrt().clamp_min(1e-12)
 
 
 def _words_of(offsets: npt.NDArray[Any], special: npt.NDArray[np.bool_], words: Sequence[str]) -> Indices:

@@ -17,6 +17,7 @@ from tracemend.errors import ProbeError
 from tracemend.evaluate import mean_interval
 from tracemend.methods import Method
 from tracemend.models import LanguageModel, represent, tiny
+from tracemend.models.representations import as_read
 from tracemend.probing.geometry import Geometry, TreeProbe, Trees
 from tracemend.probing.jabberwocky import made_up_beside, unread
 from tracemend.probing.made_up import tiny_treebank
@@ -39,6 +40,8 @@ from tracemend.progress import Progress
 
 Floats = npt.NDArray[np.floating]
 _DRAWN = 3
+# Of vectors that a network reads at one length, so that training begins with distances about as long as a tree's.
+_RMS = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +91,8 @@ class StructuralProbe(Method[StructuralResult]):
     """Whether a linear map makes distances between words those of the syntax tree (Hewitt and Manning 2019).
 
     Two probes a layer: distance, |B(h_i - h_j)|^2 against the steps between the words in the tree, and depth, |B h_i|^2
-    against the steps to the root; both with L1 losses divided by sentence length squared, or length. With
+    against the steps to the root; both with L1 losses divided by sentence length squared, or length. Vectors that a
+    network reads at one length (:func:`tracemend.models.representations.as_read`) have one. With
     ``geometry="poincare"`` the map goes into the unit ball (Chen et al. 2021, arXiv 2104.03869). The layer and the rank
     are chosen on dev, and the figures are of test:
 
@@ -226,7 +230,7 @@ class StructuralProbe(Method[StructuralResult]):
         for part, bank in banks.items():
             vectors = represent(model, bank.words, layers=list(self.layers) or None, cache=cache, progress=progress)
             trees[part] = Trees(
-                vectors.hidden,
+                as_read(model, vectors.hidden, rms=_RMS),
                 np.array([len(s) for s in bank.sentences]),
                 _gold(bank.sentences),
                 _gold_depths(bank.sentences),
