@@ -42,6 +42,18 @@ def test_the_prefix_by_hand() -> None:
         fdr_prefix([1.5], 0.1)
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.floats(0, 1), max_size=30), st.floats(0, 1), st.integers(1, 10))
+def test_round_by_round_the_prefix_is_that_of_one_round(wrong: list[float], fdr: float, budget: int) -> None:
+    """What an earlier round left of the bound is there for the later ones."""
+    left, acted = sorted(wrong, reverse=True), list[float]()
+    for _ in range(len(wrong) + 1):
+        now = fdr_prefix(left, fdr, acted)[:budget]
+        acted += [left[i] for i in now]
+        left = left[len(now) :]
+    assert acted == sorted(wrong, reverse=True)[: len(fdr_prefix(wrong, fdr))]
+
+
 def test_with_calibrated_probabilities_the_bound_holds() -> None:
     rng = np.random.default_rng(0)
     p = rng.beta(0.4, 0.8, 20_000)

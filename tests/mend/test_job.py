@@ -247,3 +247,18 @@ def test_the_demo_is_the_same_job(model, tmp_path, monkeypatch):
 def test_a_number_out_of_range_is_refused_before_a_directory_is_made(choice: dict[str, float]) -> None:
     with pytest.raises(TuningError, match=next(iter(choice))):
         configured(**choice)
+
+
+@pytest.mark.parametrize("rank", [None, "consensus", "trusted"])
+@pytest.mark.parametrize(("truth", "expected"), [(None, "noisy"), ("truth", "clean")])
+def test_labels_of_one_column_are_as_good_as_each_other_whatever_ranks(monkeypatch, rank, truth, expected):
+    class Seen(Exception):
+        pass
+
+    def seen(preset, **choices):
+        raise Seen(choices["validation"])
+
+    monkeypatch.setattr("tracemend.mend.job.configured", seen)
+    choices = {} if rank is None else {"rank": rank}
+    with pytest.raises(Seen, match=expected):
+        tracemend.repair(pd.DataFrame(), text="text", label="label", truth=truth, **choices)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,6 +19,7 @@ from tracemend.data import Splits
 from tracemend.data.examples import read_examples
 from tracemend.errors import DataError, RunError, TuningError
 from tracemend.mend import Repair, RepairResult, Verdict
+from tracemend.mend.bench import Bench
 from tracemend.models import tiny
 from tracemend.progress import Progress
 from tracemend.trace import TracIn
@@ -267,6 +269,16 @@ def test_what_a_notebook_shows_is_escaped(whole: tuple[RepairResult, Path, int])
     assert "ap_repaired" in shown
 
 
+@pytest.mark.parametrize(("tuned_on", "expected"), [(0.8, "tuned on"), (0.7, "start"), (0.6, "start")])
+def test_the_original_is_the_better_of_start_and_tuning_on(tuned_on: float, expected: str) -> None:
+    """What more tuning on wrong labels spoils is no merit of the repair either."""
+    curve = pd.DataFrame({"split": ["validation"] * 2 + ["test"], "round": [0, 2, 2], "ap": [0.7, tuned_on, 1.0]})
+    unchanged: Any = SimpleNamespace(curve=curve, chosen=2, tuned=SimpleNamespace(best="tuned on"))
+    bench: Any = SimpleNamespace(start=SimpleNamespace(best="start"), first={"validation": {"ap": 0.7}})
+    found: list[Any] = [Bench.original(bench, of) for of in (unchanged, None)]
+    assert found == [expected, "start"]
+
+
 def test_tuning_on_is_no_merit_of_the_repair(tmp_path: Path) -> None:
     """The arm `unchanged` tunes for as many rounds, changes nothing, and is what the verdict compares with."""
     method = replace(quick(), rounds=2, stop="fixed")
@@ -275,7 +287,10 @@ def test_tuning_on_is_no_merit_of_the_repair(tmp_path: Path) -> None:
     assert list(rows["round"]) == list(range(int(found.metrics["rounds"]) + 1)) and rows["acted"].eq(0).all()
     assert found.verdict is not None
     before = {c.metric: c.before for c in found.verdict.comparisons}
-    assert before["ap"] == pytest.approx(float(rows["ap"].iloc[-1]), abs=1e-6)
+    held = found.curve[(found.curve["arm"] == "unchanged") & (found.curve["split"] == "validation")]["ap"]
+    better = held.iloc[-1] > held.iloc[0]
+    assert before["ap"] == pytest.approx(float(rows["ap"].iloc[-1 if better else 0]), abs=1e-6)
+    assert ("as much tuning on the unchanged labels" in found.verdict.sentence) <= better
     random = found.curve[(found.curve["arm"] == "random") & (found.curve["split"] == "verdict")]
     influence = found.curve[(found.curve["arm"] == "influence") & (found.curve["split"] == "verdict")]
     assert list(random["acted"]) == list(influence["acted"])

@@ -192,6 +192,16 @@ def test_questions_wait_for_a_person_and_answers_stand(tmp_path: Path) -> None:
     assert again.metrics["relabelled"] + again.metrics["removed"] == (again.rows["score"].notna()).sum()
 
 
+def test_where_a_person_alone_acts_the_controls_are_tuned_on_as_well() -> None:
+    splits = planted(200)
+    truth = dict(zip(splits.train.uid, splits.train.frame["truth"], strict=True))
+    told = {uid: truth[uid] for uid in list(splits.train.uid)[:6]}
+    found = by_posterior(fdr=0.0, answers=told, controls=("unchanged", "random"), rounds=2).run(tiny("bert"), splits)
+    last = found.curve.groupby("arm")["round"].max()
+    assert found.rows["score"].isna().all() and last["influence"] > 0
+    assert last["unchanged"] == last["random"] == 1
+
+
 def test_answers_that_leave_one_label_are_refused() -> None:
     splits = planted(120, wrong=0.1)
     only = dict.fromkeys(splits.train.uid, splits.labels[0])

@@ -100,3 +100,15 @@ def test_the_same_seed_gives_the_same_verdict() -> None:
         verdict(data(), probabilities(1), probabilities(1.2, seed=1), acted=1, seed=s) for s in (0, 0, 1)
     )
     assert one == again != other
+
+
+def test_one_of_three_figures_must_be_shown_with_all_three_in_view() -> None:
+    """Of two classifiers alike the better one in some figure is recommended no more often than one interval errs."""
+    alike = [
+        verdict(data(), probabilities(1.0, seed=2 * k), probabilities(1.0, seed=2 * k + 1), acted=10, seed=k)
+        for k in range(60)
+    ]
+    rose = [v for v in alike if any(c.shown and c.difference > 0 for c in v.comparisons)]
+    told = [v for v in rose if v.recommended == "original" and not v.sentence.startswith("The repair did harm")]
+    assert sum(v.recommended == "repaired" for v in alike) <= len(rose) - len(told) < len(rose)
+    assert all("but with 3 figures looked at that is not rare by chance" in v.sentence for v in told)

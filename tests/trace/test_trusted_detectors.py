@@ -11,6 +11,7 @@ from tracemend.models import load, tiny
 from tracemend.progress import Progress
 from tracemend.trace import embed
 from tracemend.trace.detectors import Consensus, Detector, Em, TrustedModel
+from tracemend.trace.detectors.detector import Subject
 from tracemend.tuning import TextClassifier
 
 
@@ -60,6 +61,17 @@ def test_wrong_labels_are_found_on_the_demo(method) -> None:
     sure = table[table["probability"] > 0.9]
     assert (sure["suggested"] == [truth[uid] for uid in sure["uid"]]).mean() > 0.8
     assert abs(table["probability"].mean() - 0.3) < 0.1
+
+
+def test_only_beliefs_that_are_toned_down_are_told_as_probabilities() -> None:
+    """What a fit to frozen states says of itself is far too sure: it orders, and validation errors calibrate it."""
+    made = [(f"{('love', 'hate')[i % 2]} {i}", ("safe", "unsafe")[i % 2]) for i in range(80)]
+    train, held = (Labelled.make(*zip(*made[k : k + 40], strict=True)) for k in (0, 40))
+    splits = Splits(train=train, validation=held, verdict=held)
+    subject = Subject(TextClassifier(tiny("bert"), train.labels, kind="head", max_length=24), [], splits)
+    found = {one.name: one.suspicion(subject, Progress()) for one in (Em(), TrustedModel(), Consensus(epochs=0))}
+    assert found["trace.em"].wrong is None and found["trace.trusted-model"].wrong is None
+    assert found["trace.consensus"].wrong is not None
 
 
 @pytest.mark.parametrize("detector", [Em(), TrustedModel(), Consensus(epochs=0)], ids=lambda one: one.name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -71,6 +71,7 @@ def choose_by_gain(
     fdr: float | None = None,
     questions: int = 0,
     cost: float = 1.0,
+    earlier: Sequence[float] = (),
 ) -> Chosen:
     """By expected gain, within the bounds of the false discovery rate and of the number to act on.
 
@@ -86,6 +87,7 @@ def choose_by_gain(
         fdr: share of right labels among those acted on, at most; None does not bound it.
         questions: asked at most.
         cost: of training on a wrong label, where a right one is worth 1.
+        earlier: P(wrong) of those who were acted on before, whom the rate bounds as well.
 
     Raises:
         TraceError: shapes differ, a value is out of range, or the policy is unknown.
@@ -106,11 +108,18 @@ def choose_by_gain(
     asked = np.flatnonzero(kind == "ask")
     asked = asked[np.lexsort((asked, -found.wrong[asked].round(12), -found.value[asked].round(12)))]
     suspects = np.flatnonzero((kind == "label") | (kind == "remove"))
-    acted = suspects[fdr_prefix(found.wrong[suspects], fdr)][: max(0, most)]
+    acted = suspects[fdr_prefix(found.wrong[suspects], fdr, earlier)][: max(0, most)]
     return Chosen(rows=may[acted].tolist(), asked=may[asked].tolist(), gains=everyone)
 
 
-def choose(rules: ActRules, ranking: Ranking, train: Labelled, acted: Collection[str], most: int | Kinds) -> Chosen:
+def choose(
+    rules: ActRules,
+    ranking: Ranking,
+    train: Labelled,
+    acted: Collection[str],
+    most: int | Kinds,
+    earlier: Sequence[float] = (),
+) -> Chosen:
     """Whom to act on: the most suspicious who are eligible, or by expected gain where there is a posterior.
 
     A control is given how many of each :class:`Kinds` and acts on as many, whomever else its rule would let go.
@@ -121,7 +130,14 @@ def choose(rules: ActRules, ranking: Ranking, train: Labelled, acted: Collection
         return _as_many(ranking, train, free, most)
     if ranking.posterior is not None:
         found = choose_by_gain(
-            ranking.posterior, train.y, free, most=most, policy=rules.action, fdr=rules.fdr, questions=rules.ask
+            ranking.posterior,
+            train.y,
+            free,
+            most=most,
+            policy=rules.action,
+            fdr=rules.fdr,
+            questions=rules.ask,
+            earlier=earlier,
         )
         left = _left(train, found)
         refuse_one_label(left, train.labels, f"the {len(found.rows)} most suspicious labels, once acted on,")

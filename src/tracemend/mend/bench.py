@@ -37,7 +37,7 @@ from tracemend.trace import embed, nearest_opposite, out_of_fold_probabilities
 from tracemend.trace.calibration import LAYERS
 from tracemend.trace.consensus import consensus
 from tracemend.trace.groups import groups_of
-from tracemend.tuning import Kind, Tuned, Tuning, tune
+from tracemend.tuning import Checkpoint, Kind, Tuned, Tuning, tune
 from tracemend.tuning.checkpoints import save_checkpoint
 from tracemend.tuning.tune import resolve_precision
 
@@ -247,13 +247,16 @@ class Bench:
     def judge(self, arm: ArmResult, unchanged: ArmResult | None) -> Verdict:
         """Before against after, on the verdict set.
 
-        Before is the start, or what going on with the unchanged labels made of it: what more tuning brings is no
-        merit of the repair.
+        Before is :meth:`original`: what more tuning brings is no merit of the repair, nor what it spoils.
         """
-        data = self.splits.verdict
-        state = self.state if unchanged is None else unchanged.tuned.best.load_state()
-        against = "the start" if unchanged is None else "as much tuning on the unchanged labels"
-        before, after = self._predict(state, data), self._predict(arm.tuned.best.load_state(), data)
+        data, original = self.splits.verdict, self.original(unchanged)
+        if original is not self.start.best:
+            against = "as much tuning on the unchanged labels"
+        elif unchanged is None:
+            against = "the start"
+        else:
+            against = "the start, which more tuning on the unchanged labels did not better"
+        before, after = (self._predict(of.load_state(), data) for of in (original, arm.tuned.best))
         acted = int(arm.decisions["kept"].sum()) if len(arm.decisions) else 0
         return verdict(
             data,
@@ -266,16 +269,23 @@ class Bench:
             seed=self.rules.seed,
         )
 
-    def threshold(self, arm: ArmResult | None) -> float | None:
+    def threshold(self, checkpoint: Checkpoint) -> float | None:
         """From which probability the positive label is predicted, chosen on validation."""
-        state = self.state if arm is None else arm.tuned.best.load_state()
         data = self.splits.validation
-        return threshold(data.y, self._predict(state, data), data.positive_index)
+        return threshold(data.y, self._predict(checkpoint.load_state(), data), data.positive_index)
 
-    def save_adapters(self, out: Path, arm: ArmResult | None) -> None:
+    def original(self, unchanged: ArmResult | None) -> Checkpoint:
+        """What the labels as given can do: the start, or as much tuning on them where that is better on validation."""
+        if unchanged is None:
+            return self.start.best
+        curve = unchanged.curve
+        at = curve[(curve["split"] == "validation") & (curve["round"] == unchanged.chosen)]
+        better = float(at["ap"].iloc[0]) > self.first["validation"]["ap"]
+        return unchanged.tuned.best if better else self.start.best
+
+    def save_adapters(self, out: Path, checkpoints: Mapping[str, Checkpoint]) -> None:
         """Write ``adapter-original`` and, where it is recommended, ``adapter-repaired`` in PEFT's format."""
-        found = {"original": self.start.best, **({"repaired": arm.tuned.best} if arm is not None else {})}
-        for name, checkpoint in found.items():
+        for name, checkpoint in checkpoints.items():
             self.start.classifier.restore(checkpoint.load_state())
             save_checkpoint(
                 out / f"adapter-{name}",

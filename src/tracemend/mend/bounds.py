@@ -91,7 +91,7 @@ class NoiseRate:
         )
 
 
-def fdr_prefix(wrong: npt.ArrayLike, fdr: float | None) -> Ints:
+def fdr_prefix(wrong: npt.ArrayLike, fdr: float | None, earlier: Sequence[float] = ()) -> Ints:
     """The longest prefix of the suspects, most suspicious first, that keeps to a false discovery rate.
 
     Of the k likeliest to be wrong an expected share ``mean(1 - P(wrong))`` is right. That share rises with k, so the
@@ -102,6 +102,7 @@ def fdr_prefix(wrong: npt.ArrayLike, fdr: float | None) -> Ints:
     Args:
         wrong: P(wrong) of each suspect [n].
         fdr: from 0 to 1; None takes all.
+        earlier: P(wrong) of those who were acted on before; the bound is of all together.
 
     Returns:
         Positions into ``wrong``, the most suspicious first; of equals the earlier first.
@@ -121,9 +122,9 @@ def fdr_prefix(wrong: npt.ArrayLike, fdr: float | None) -> Ints:
         return order
     if not 0 <= fdr <= 1:
         raise TraceError(f"the false discovery rate is {fdr}; choose one from 0 to 1, such as 0.1.")
-    right = np.cumsum(1.0 - p[order]) / np.arange(1, len(p) + 1)
-    # A mean of sorted values can only rise; the running maximum takes out the rounding.
-    return order[: int((np.maximum.accumulate(right) <= fdr + 1e-12).sum())] if len(p) else order
+    right = np.sum(1.0 - np.asarray(earlier, dtype=np.float64)) + np.cumsum(1.0 - p[order])
+    within = np.flatnonzero(right <= (fdr + 1e-12) * (len(earlier) + np.arange(1, len(p) + 1)))
+    return order[: int(within[-1]) + 1] if len(within) else order[:0]
 
 
 def noise_rate(

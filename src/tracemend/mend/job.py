@@ -12,7 +12,7 @@ from tracemend.data import Labelled, Splits, demo, make_splits, read
 from tracemend.data.examples import write_examples
 from tracemend.errors import TuningError, did_you_mean
 from tracemend.mend.questions import read_answers
-from tracemend.mend.ranking import Rank, check_posterior
+from tracemend.mend.ranking import PROBABLE, Rank, check_posterior
 from tracemend.mend.repair import Repair
 from tracemend.mend.result import RepairResult
 from tracemend.models import LanguageModel, load
@@ -125,7 +125,7 @@ def repair(
         >>> import tracemend
         >>> tracemend.repair(frame, text="comment", label="toxic", out="runs/mine")  # doctest: +SKIP
     """
-    if preset == "default" and choices.get("validation") is None and choices.get("rank") is None:
+    if preset == "default" and choices.get("validation") is None and choices.get("rank") in (None, *PROBABLE):
         # Validation labels that come out of the same column are no better than those in question.
         choices["validation"] = "noisy" if valid is None and truth is None else "clean"
     method = configured(preset, seed=seed, **choices)

@@ -230,7 +230,10 @@ class Repair(Method[RepairResult]):
                 "trainable_parameters": sum(p.numel() for p in start.classifier.trainable().values()),
             },
         }
-        bench.save_adapters(out, final if judged.recommended == "repaired" else None)
+        checkpoints = {"original": bench.original(arms.get("unchanged"))}
+        if judged.recommended == "repaired":
+            checkpoints["repaired"] = final.tuned.best
+        bench.save_adapters(out, checkpoints)
         seconds = clock.seconds
         metrics = {
             **found["influence"],
@@ -238,7 +241,7 @@ class Repair(Method[RepairResult]):
             "estimated_noise": noise,
             **({} if rate is None else rate.metrics),
             "n_train": len(splits.train),
-            "threshold": bench.threshold(final if judged.recommended == "repaired" else None),
+            "threshold": bench.threshold(checkpoints[judged.recommended]),
             "seconds": seconds,
         }
         run.finish(

@@ -163,7 +163,8 @@ def acted_each_round(arm: ArmResult) -> list[Kinds]:
     if not len(arm.decisions):
         return []
     own = arm.decisions[arm.decisions["actor"] == "repair"]
-    rounds = range(1, int(own["round"].max()) + 1) if len(own) else range(0)
+    # Also rounds in which a person alone acted: then too the classifier was tuned on.
+    rounds = range(1, int(arm.decisions["round"].max()) + 1)
     each = [own.loc[own["round"] == number, "kind"] for number in rounds]
     return [Kinds(label=int((kind == "label").sum()), remove=int((kind == "remove").sum())) for kind in each]
 

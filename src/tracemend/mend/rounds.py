@@ -123,6 +123,8 @@ def repair_arm(
     again = replace(tuning, epochs=rules.warm_epochs, patience=0) if rules.warm_start else tuning
     for number, most in enumerate(candidates, start=1):
         folder = out / f"round-{number:02d}"
+        # A control of a round in which a person alone acted tunes on as well.
+        idle = ranker is None or (isinstance(most, Kinds) and not sum(most))
         if not (folder / "round.json").exists():
             chosen_now = folder / "decisions.json"
             if not chosen_now.exists():
@@ -135,7 +137,8 @@ def repair_arm(
                     left = most
                     if cap is not None and not isinstance(most, Kinds):
                         left = min(most, cap - sum(d["actor"] != "person" for d in history))
-                    picked = choose(rules, ranking, now, taken, left)
+                    earlier = [d["evidence"]["p_wrong"] for d in history if "p_wrong" in d.get("evidence", {})]
+                    picked = choose(rules, ranking, now, taken, left, earlier)
                     made = act(rules, ranking, p_train, now, splits.validation, picked, number, tuned, neighbours)
                     (made, saved), questions = spare(made, now), ask(ranking, now, picked, number)
                     suspected = ranking.suspicion.tolist()
@@ -145,7 +148,7 @@ def repair_arm(
                 )
                 progress.note("decided", arm=arm, round=number, acted=len(said) + len(made))
             facts = read_json(chosen_now)
-            if facts["decisions"] or ranker is None:
+            if facts["decisions"] or idle:
                 tuned = tune(
                     model,
                     _apply(train, facts["decisions"]),
@@ -170,7 +173,7 @@ def repair_arm(
         train = _apply(given, history)
         figures.append(facts["figures"])
         progress.note("round", arm=arm, round=number, acted=len(facts["decisions"]), **facts["figures"]["validation"])
-        if not facts["decisions"] and ranker is not None:
+        if not facts["decisions"] and not idle:
             break
     chosen = len(figures) - 1
     if rules.stop == "best":

@@ -110,7 +110,8 @@ def test_without_the_default_nothing_is_compared():
 def test_only_draws_that_both_have_are_compared():
     rows = detection(trace_consensus=[0.8, 0.8, 0.8, 0.8], trace_loss=[0.7, 0.7, 0.7, 0.7])
     rows = rows[~((rows["arm"] == "trace.consensus") & (rows["dataset"] == "b"))]
-    assert cells(tables(rows, "detection"), "trace.loss")[4].startswith("+0.100")
+    text = tables(rows, "detection")
+    assert cells(text, "trace.loss")[2].startswith("+0.100") and "(a; 2 seeds)" in text
     single = rows[(rows["dataset"] == "a") & (rows["seed"] == 0)]
     assert "(one draw)" in cells(tables(single, "detection"), "trace.loss")[2]
 

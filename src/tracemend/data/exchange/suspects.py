@@ -49,7 +49,10 @@ class Suspects:
         if missing:
             raise DataError(f"the table of suspects lacks the columns {', '.join(missing)}.")
         if not len(table):
-            raise DataError("there is no suspect to give out; rank with tracemend detect, or ask for more with --top.")
+            raise DataError(
+                "there is no suspect to give out: nobody was found suspect enough to act on. Rank all of them with "
+                "tracemend detect; a repair with --ask has its open questions in questions.csv."
+            )
         twice = sorted(set(table["uid"][table["uid"].duplicated()]))
         if twice:
             raise DataError(f"{len(twice)} examples occur twice among the suspects, such as {twice[0]}.")

@@ -50,7 +50,7 @@ def tables(rows: pd.DataFrame, part: str, *, default: str | None = None) -> str:
     found = [(str(noise), float(rate)) for noise, rate in zip(kinds["noise"], kinds["rate"], strict=True)]
     blocks = []
     for noise, rate in sorted(found, key=lambda kind: (order.get(kind[0], 9), kind[1])):
-        block = rows[(rows["noise"] == noise) & (rows["rate"] == rate)]
+        block = _of_the_default(rows[(rows["noise"] == noise) & (rows["rate"] == rate)], default)
         title = {"none": "no noise", "annotator": "one annotator's vote"}.get(noise, f"{noise}, {100 * rate:g} %")
         make = _detection if part == "detection" else _repair
         blocks.append(f"**{title}** ({_draws(block)})\n\n{make(block, default)}")
@@ -74,6 +74,12 @@ class _Row:
         shown = "" if found.shown else ", not shown"
         p = "" if np.isnan(self.adjusted) else "< 0.001" if self.adjusted < 0.001 else f"{self.adjusted:.3f}"
         return f"{found.difference:+.3f} ({found.low:+.3f} to {found.high:+.3f}){shown}", p
+
+
+def _of_the_default(block: pd.DataFrame, default: str) -> pd.DataFrame:
+    """The rows of draws that the default has, so that a mean stands beside means over the same or fewer draws."""
+    own = block.loc[block["arm"] == default, KEY].drop_duplicates()
+    return block.merge(own, on=KEY) if len(own) else block
 
 
 def _detection(block: pd.DataFrame, default: str) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
+
+import numpy as np
 
 from tracemend.progress import Progress
 from tracemend.trace.consensus import consensus
@@ -61,4 +63,6 @@ class Consensus(Detector):
         )
         sources = "a fit to frozen states and models tuned on other folds" if self.epochs else "a fit to frozen states"
         who = f"the pool of {sources}, knowing how labels err,"
-        return judged(found.posterior, found.predicted, train, who)
+        # Its beliefs are toned down to what trusted examples bear out.
+        wrong = 1.0 - found.posterior[np.arange(len(train)), train.y]
+        return replace(judged(found.posterior, found.predicted, train, who), wrong=wrong)

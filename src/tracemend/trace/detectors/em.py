@@ -61,7 +61,11 @@ class Em(Detector):
 
 
 def judged(posterior: npt.NDArray[np.floating[Any]], predicted: Doubles, train: Labelled, who: str) -> Suspicion:
-    """A suspicion from the probabilities of the true labels, with a sentence that a person can check."""
+    """A suspicion from the probabilities of the true labels, with a sentence that a person can check.
+
+    The order is theirs. How sure they are is another matter: a fit to few labels is surer than it may be, so that the
+    probability that a label is wrong is left to :func:`tracemend.trace.calibrated`.
+    """
     rows = np.arange(len(train))
     own = posterior[rows, train.y]
     evidence = [
@@ -74,4 +78,4 @@ def judged(posterior: npt.NDArray[np.floating[Any]], predicted: Doubles, train: 
             strict=True,
         )
     ]
-    return Suspicion(-np.log(np.maximum(own, 1e-12)), evidence, posterior, 1.0 - own)
+    return Suspicion(-np.log(np.maximum(own, 1e-12)), evidence, posterior)
