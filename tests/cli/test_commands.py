@@ -103,7 +103,7 @@ def test_the_values_of_the_options_are_those_of_the_library():
 @pytest.mark.slow
 @pytest.mark.usefixtures("here")
 def test_a_person_is_asked_and_answers(run):
-    options = ("--rank", "trusted", "--fdr", "0.3", "--ask", "3", "--no-warm-start")
+    options = ("--rank", "trusted", "--validation", "clean", "--fdr", "0.3", "--ask", "3", "--no-warm-start")
     done = run(*repair_of("noisy.csv", "asked"), *options)
     assert done.exit_code == 0, done.output
     assert "questions.csv" in done.output and "3 questions for a person" in " ".join(done.output.split())

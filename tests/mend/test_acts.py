@@ -96,7 +96,7 @@ def test_what_is_spared_says_why() -> None:
 
 
 def test_the_kinds_of_each_round() -> None:
-    rows = [(1, "label", "repair"), (1, "remove", "repair"), (1, "label", "person"), (3, "remove", "repair")]
+    rows = [(1, "label", "repair"), (1, "remove", "repair"), (0, "label", "person"), (3, "remove", "repair")]
     table = pd.DataFrame(rows, columns=["round", "kind", "actor"])
     empty: Any = None
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from tracemend.data import Treebank
-from tracemend.errors import ModelError
+from tracemend.errors import ProbeError
 from tracemend.models import LanguageModel, tiny
 from tracemend.probing import EdgeProbe, LayerProbe, StructuralProbe
 from tracemend.probing.jabberwocky import jabberwocky, made_up_beside, unread
@@ -69,5 +69,5 @@ def test_a_sentence_of_the_treebank_that_does_not_fit_is_left_out_and_counted(pr
 
 
 def test_trees_of_sentences_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(ModelError, match="window"):
+    with pytest.raises(ProbeError, match="fits the window"):
         PROBES[2].run(narrow(7), Treebank(sentences=tiny_treebank().sentences))

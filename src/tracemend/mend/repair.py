@@ -230,7 +230,7 @@ class Repair(Method[RepairResult]):
                 "trainable_parameters": sum(p.numel() for p in start.classifier.trainable().values()),
             },
         }
-        checkpoints = {"original": bench.original(arms.get("unchanged"))}
+        checkpoints = {"original": start.best}
         if judged.recommended == "repaired":
             checkpoints["repaired"] = final.tuned.best
         bench.save_adapters(out, checkpoints)

@@ -163,8 +163,8 @@ def acted_each_round(arm: ArmResult) -> list[Kinds]:
     if not len(arm.decisions):
         return []
     own = arm.decisions[arm.decisions["actor"] == "repair"]
-    # Also rounds in which a person alone acted: then too the classifier was tuned on.
-    rounds = range(1, int(arm.decisions["round"].max()) + 1)
+    # Answers stand before the first round (0), in which the classifier is tuned on for them alone if need be.
+    rounds = range(1, max(1, int(arm.decisions["round"].max())) + 1)
     each = [own.loc[own["round"] == number, "kind"] for number in rounds]
     return [Kinds(label=int((kind == "label").sum()), remove=int((kind == "remove").sum())) for kind in each]
 
