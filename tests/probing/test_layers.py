@@ -14,7 +14,9 @@ from tracemend.models import load, tiny
 from tracemend.probing import LayerProbe, ProbeResult
 from tracemend.probing.layers import LayerProbeResult
 from tracemend.probing.made_up import tiny_treebank
+from tracemend.probing.posed import within
 from tracemend.probing.result import compared
+from tracemend.probing.tasks import Items
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +168,14 @@ def test_texts_that_are_too_long_are_left_out_and_few_give_no_codelength():
     assert any("texts have more tokens than the window of" in said for said in found.findings)
     assert any("No codelength was taken" in said for said in found.findings)
     assert "compression" not in found.metrics and found.facts["n_train"] < 90
+
+
+def test_a_part_whose_items_are_all_in_texts_too_long_is_refused():
+    """Also where a text without an item fits."""
+    words = (("good",) * 60, ("bad", "movie"))
+    of = Items(words, np.array([0]), np.array([0]), ("a",), ("good",), "word")
+    with pytest.raises(ProbeError, match="no text of train fits the window"):
+        within(dict.fromkeys(("train", "dev", "test"), of), replace(tiny("bert"), window=30))
 
 
 def test_what_a_comparison_says():

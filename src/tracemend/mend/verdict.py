@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -87,8 +87,7 @@ def verdict(
     if not acted:
         return Verdict("original", "No label was found suspect enough to act on; the original set stands.", found)
     if helped:
-        names = " and ".join(f"{NAMES[c.metric]} by {c.difference:+.3f} ({c.low:+.3f} to {c.high:+.3f})" for c in up)
-        what = f"on {len(data)} examples that steered nothing it changed {names}"
+        what = f"on {len(data)} examples that steered nothing it changed {_listed(up)}"
         sentence = f"The repair helped: {what}, compared with {against}."
         if down:
             sentence += f" But {' and '.join(NAMES[c.metric] for c in down)} fell."
@@ -96,10 +95,9 @@ def verdict(
         names = " and ".join(f"{NAMES[c.metric]} by {c.difference:+.3f}" for c in down)
         sentence = f"The repair did harm: it changed {names}. The original set is the recommended one."
     elif rose:
-        names = " and ".join(f"{NAMES[c.metric]} by {c.difference:+.3f} ({c.low:+.3f} to {c.high:+.3f})" for c in rose)
         sentence = (
-            f"Not shown: it changed {names}, but with {len(METRICS)} figures looked at that is not rare by chance. The "
-            "original set is the recommended one."
+            f"Not shown: it changed {_listed(rose)}, but with {len(METRICS)} figures looked at that is not rare by "
+            "chance. The original set is the recommended one."
         )
     else:
         ap = by_name["ap"]
@@ -110,3 +108,7 @@ def verdict(
     if noisy:
         sentence += " The labels it is judged by may be wrong as well."
     return Verdict("repaired" if helped else "original", sentence, found)
+
+
+def _listed(found: Sequence[Comparison]) -> str:
+    return " and ".join(f"{NAMES[c.metric]} by {c.difference:+.3f} ({c.low:+.3f} to {c.high:+.3f})" for c in found)

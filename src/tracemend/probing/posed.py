@@ -60,17 +60,22 @@ def fitting(
         ProbeError: nothing of a part is left.
     """
     fit = {part: ~too_long(model, of) for part, of in words.items()}
-    empty = next((part for part, of in fit.items() if len(of) and not of.any()), None)
-    if empty is not None:
-        raise ProbeError(
-            f"no text of {empty} fits the window of {model.name} ({model.window} tokens); divide the texts, or take a "
-            "model that reads more."
-        )
+    for part, of in fit.items():
+        if len(of):
+            _refuse_empty(part, of, model)
     lost, of_all = sum(int((~of).sum()) for of in fit.values()), sum(len(of) for of in fit.values())
     note = (
         f"{lost} of {of_all} texts have more tokens than the window of {model.name} ({model.window}) and were left out."
     )
     return fit, [note] if lost else []
+
+
+def _refuse_empty(part: str, left: npt.NDArray[np.bool_], model: LanguageModel) -> None:
+    if not left.any():
+        raise ProbeError(
+            f"no text of {part} fits the window of {model.name} ({model.window} tokens); divide the texts, or take a "
+            "model that reads more."
+        )
 
 
 def within(parts: dict[str, Items], model: LanguageModel) -> tuple[dict[str, Items], list[str]]:
@@ -87,6 +92,9 @@ def within(parts: dict[str, Items], model: LanguageModel) -> tuple[dict[str, Ite
     if not notes:
         return parts, []
     left = {part: fit[part][parts[part].sentence] for part in PARTS}
+    # A text that fits may have no item.
+    for part, of in left.items():
+        _refuse_empty(part, of, model)
     left[MADE_UP] = left["test"]
     # A sample of all leaves out the sentences that have no item any more.
     return {part: of.take(left[part]).sample(len(of)) for part, of in parts.items()}, notes
