@@ -171,6 +171,21 @@ def test_without_patience_the_last_epoch_counts(
     assert len(tuned.checkpoints) == 4 and tuned.best is tuned.checkpoints[-1]
 
 
+@pytest.mark.parametrize(("patience", "measured"), [(0, [3]), (2, [0, 1, 2, 3])])
+def test_without_a_curve_only_what_is_looked_at_is_measured(
+    patience: int, measured: list[int], tuning: Tuning, train: Labelled, validation: Labelled, tmp_path: Path
+) -> None:
+    tuning = replace(tuning, patience=patience)
+    whole = tune(tiny("bert"), train, validation, tuning)
+    with pytest.raises(Killed):
+        tune(tiny("bert"), train, validation, tuning, out=tmp_path, curve=False, progress=Killer("tune epoch 3"))
+    found = tune(tiny("bert"), train, validation, tuning, out=tmp_path, curve=False)
+    assert [i for i, checkpoint in enumerate(found.checkpoints) if checkpoint.metrics] == measured
+    for one, other in zip(found.checkpoints, whole.checkpoints, strict=True):
+        kept = other if one.metrics else replace(other, metrics={})
+        assert equal(one, kept)
+
+
 def test_it_learns(tuning: Tuning, train: Labelled, validation: Labelled) -> None:
     tuned = tune(tiny("bert"), train, validation, replace(tuning, epochs=10, learning_rate=1e-2))
     assert tuned.best.metrics["ap"] > 0.9  # chance is 0.5

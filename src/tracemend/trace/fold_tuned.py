@@ -78,7 +78,7 @@ def fold_tuned(
         lesson = _together(train.take(sure).relabelled(told), held)
         once = replace(tuning, patience=0, seed=tuning.seed + seed)
         kept = None if out is None else out / f"fold-{number}"
-        tuned = tune(model, lesson, held, once, out=kept, progress=progress)
+        tuned = tune(model, lesson, held, once, out=kept, curve=False, progress=progress)
         for target, rows, data in ((found.train, judge, train), (found.trusted, asked, trusted)):
             logits = tuned.classifier.predict(data.take(rows).pairs, progress=progress)
             target[rows] = softmax(logits.astype(np.float64), axis=1)

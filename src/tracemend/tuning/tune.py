@@ -141,6 +141,7 @@ def tune(
     *,
     out: Path | None = None,
     start: Mapping[str, Tensor] | None = None,
+    curve: bool = True,
     progress: Progress = Progress(),
 ) -> Tuned:
     """Tune an adapter on ``train``; early stop and the choice of the checkpoint look at ``validation`` only.
@@ -149,6 +150,8 @@ def tune(
         out: folder for the checkpoints ``adapter-N``; what is there already is not done again. None keeps them in
             memory.
         start: trainable parameters to begin from (warm start); None begins from fresh ones.
+        curve: whether validation is measured after each epoch; False measures it after the last alone where no early
+            stop looks at it, which takes a tenth less time.
 
     Returns:
         The classifier at its best checkpoint and all checkpoints.
@@ -193,7 +196,7 @@ def tune(
         return {"ap": average_precision(validation.y, p, validation.positive_index)}
 
     lengths = [len(row) for row in rows]
-    done, best = fit(classifier, lengths, loss, validate, tuning, figure="ap", out=out, progress=progress)
+    done, best = fit(classifier, lengths, loss, validate, tuning, figure="ap", curve=curve, out=out, progress=progress)
     return Tuned(classifier, tuning, done, best, time.monotonic() - began, tuple(notes))
 
 
@@ -206,6 +209,7 @@ def fit(
     *,
     figure: str,
     lower: bool = False,
+    curve: bool = True,
     out: Path | None = None,
     progress: Progress = Progress(),
 ) -> tuple[list[Checkpoint], Checkpoint]:
@@ -218,6 +222,7 @@ def fit(
         validate: figures of the model as it is.
         figure: which of them chooses the checkpoint.
         lower: whether it is the better one when it is lower.
+        curve: see :func:`tune`.
         out: see :func:`tune`.
 
     Returns:
@@ -240,7 +245,7 @@ def fit(
         return -value if lower else value
 
     for epoch in range(len(done), tuning.epochs):
-        if _stops([merit(c) for c in done], tuning.patience):
+        if tuning.patience and _stops([merit(c) for c in done], tuning.patience):
             break
         step = epoch * steps
         lr_sum, last_loss = 0.0, math.nan
@@ -263,7 +268,8 @@ def fit(
             lr_sum += rate
             step += 1
             last_loss = float(found.detach())
-        metrics = dict(validate())
+        looked_at = curve or tuning.patience or epoch + 1 == tuning.epochs
+        metrics = dict(validate()) if looked_at else {}
         done.append(_checkpoint(out, model, optimizer, epoch, step, lr_sum, metrics))
         # After the checkpoint: what was noted is never done again.
         progress.note("epoch", epoch=epoch + 1, loss=last_loss, **{f"validation_{n}": v for n, v in metrics.items()})
@@ -302,7 +308,7 @@ def _checkpoint(
 
 
 def _stops(merits: list[float], patience: int) -> bool:
-    if not patience or not merits:
+    if not merits:
         return False
     return len(merits) - 1 - merits.index(max(merits)) >= patience
 

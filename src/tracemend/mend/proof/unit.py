@@ -101,7 +101,7 @@ class Shared:
 
         def work() -> Any:
             out = self.out / "tuning-clean"
-            tuned = tune(self.model, truth, self.splits.validation, self.tuning, out=out, progress=self.progress)
+            tuned = self._tuned(truth, out)
             return measure(tuned, self.splits)
 
         return dict(self.once_a_draw("clean", self.tuning, work))
@@ -171,8 +171,12 @@ class Shared:
             return self.first
         if list(train.frame["label"]) == list(train.frame["truth"]) and len(train) == len(self.splits.train):
             return self.clean
-        tuned = tune(self.model, train, self.splits.validation, self.tuning, progress=self.progress)
-        return measure(tuned, self.splits)["verdict"]
+        return measure(self._tuned(train), self.splits)["verdict"]
+
+    def _tuned(self, train: Labelled, out: Path | None = None) -> Tuned:
+        """As the first tuning, of which nothing but the end is looked at."""
+        validation, tuning = self.splits.validation, self.tuning
+        return tune(self.model, train, validation, tuning, out=out, curve=False, progress=self.progress)
 
     def embedded(self, data: Labelled) -> npt.NDArray[np.float32]:
         """Sentence embeddings by the untuned model [n, D]."""
