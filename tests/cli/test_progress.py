@@ -47,6 +47,18 @@ def test_what_a_person_wants_to_know_is_a_line_and_the_rest_is_not():
     assert lines == ["influence, round 2: 7 acted on, validation AP 0.912", "3 training texts are cut to 24 tokens"]
 
 
+def test_an_epoch_is_told_with_the_figure_that_it_has_or_none():
+    progress, written = bars(terminal=False)
+    progress.note("epoch", epoch=1, loss=0.5, validation_ap=0.75)
+    progress.note("epoch", epoch=2, loss=0.4, validation_loss=1.25)
+    progress.note("epoch", epoch=3, loss=0.3)
+    assert written.getvalue().splitlines() == [
+        "epoch 1: loss 0.500, validation AP 0.750",
+        "epoch 2: loss 0.400, validation loss 1.250",
+        "epoch 3: loss 0.300",
+    ]
+
+
 def test_quiet_is_silent():
     with shown(quiet=True) as progress:
         assert type(progress) is Progress

@@ -51,7 +51,9 @@ def test_noisy_labels_change_the_sentence_and_not_the_rule() -> None:
 
 def test_what_the_interval_does_not_show_is_not_claimed() -> None:
     found = verdict(data(), probabilities(1.0), probabilities(1.0, seed=1), acted=10)
-    assert found.recommended == "original" and found.sentence.startswith("Not shown: average precision changed by")
+    assert found.recommended == "original" and found.sentence.startswith(
+        "Not shown: compared with the start, average precision changed by"
+    )
     assert not any(c.shown for c in found.comparisons)
 
 

@@ -43,6 +43,14 @@ class Bars(Progress):
         self._said.add(line)
 
 
+def _epoch(facts: Mapping[str, Any]) -> str:
+    # Of an epoch at which nothing looked at validation there is no figure; of completions there is a loss.
+    ap, loss = facts.get("validation_ap"), facts.get("validation_loss")
+    shown = "" if ap is None else f", validation AP {ap:.3f}"
+    shown += "" if loss is None else f", validation loss {loss:.3f}"
+    return f"epoch {facts['epoch']}: loss {facts['loss']:.3f}{shown}"
+
+
 def _round(facts: Mapping[str, Any]) -> str:
     ap = facts.get("ap")
     shown = "" if ap is None else f", validation AP {ap:.3f}"
@@ -57,7 +65,7 @@ def _cell(facts: Mapping[str, Any]) -> str:
 _LINES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "cut": lambda f: f"{f['texts']} training texts are cut to {f['tokens']} tokens",
     "dropped empty texts": lambda f: f"dropped {f['rows']} rows without text ({f['where']})",
-    "epoch": lambda f: f"epoch {f['epoch']}: loss {f['loss']:.3f}, validation AP {f['validation_ap']:.3f}",
+    "epoch": _epoch,
     "arm": lambda f: f"{f['arm']}: up to {f['candidates']} examples a round",
     "round": _round,
     "cell": _cell,

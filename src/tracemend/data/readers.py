@@ -296,7 +296,7 @@ def _with_texts(table: Table, columns: dict[str, str], drop_empty: bool, progres
     if not drop_empty:
         raise DataError(
             f"{len(rows)} of {len(table.frame)} texts in {table.name} are empty: {table.at(rows)}. Fill them in, or "
-            "drop these rows with --drop-empty (drop_empty=True)."
+            "drop these rows (--drop-empty where the command has it, drop_empty=True in Python)."
         )
     if len(rows) == len(table.frame):
         raise DataError(f"all {len(rows)} texts in {table.name} are empty; is {columns['text']!r} the right column?")

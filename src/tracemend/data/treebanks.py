@@ -237,7 +237,9 @@ def files_of(source: Path, *endings: str) -> list[tuple[Path, str]]:
     if source.is_file():
         return [(source, "")]
     if not source.is_dir():
-        raise DataError(f"there is no file or folder {source}; give a {endings[0]} file or a folder of them.")
+        raise DataError(
+            f"there is no file or folder {source}; give the path of a {endings[0]} file or of a folder of them."
+        )
     named = [(p, _part(p)) for p in sorted(source.iterdir()) if p.suffix in endings]
     known = [(p, part) for p, part in named if part]
     if not known:

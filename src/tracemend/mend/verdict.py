@@ -93,17 +93,17 @@ def verdict(
             sentence += f" But {' and '.join(NAMES[c.metric] for c in down)} fell."
     elif down:
         names = " and ".join(f"{NAMES[c.metric]} by {c.difference:+.3f}" for c in down)
-        sentence = f"The repair did harm: it changed {names}. The original set is the recommended one."
+        sentence = f"The repair did harm: it changed {names}, compared with {against}. The original set is the recommended one."
     elif rose:
         sentence = (
-            f"Not shown: it changed {_listed(rose)}, but with {len(METRICS)} figures looked at that is not rare by "
-            "chance. The original set is the recommended one."
+            f"Not shown: compared with {against} it changed {_listed(rose)}, but with {len(METRICS)} figures looked at "
+            "that is not rare by chance. The original set is the recommended one."
         )
     else:
         ap = by_name["ap"]
         sentence = (
-            f"Not shown: average precision changed by {ap.difference:+.3f}, and the interval ({ap.low:+.3f} to "
-            f"{ap.high:+.3f}) covers zero. The original set is the recommended one."
+            f"Not shown: compared with {against}, average precision changed by {ap.difference:+.3f}, and the interval "
+            f"({ap.low:+.3f} to {ap.high:+.3f}) covers zero. The original set is the recommended one."
         )
     if noisy:
         sentence += " The labels it is judged by may be wrong as well."
