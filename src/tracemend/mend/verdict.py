@@ -93,7 +93,10 @@ def verdict(
             sentence += f" But {' and '.join(NAMES[c.metric] for c in down)} fell."
     elif down:
         names = " and ".join(f"{NAMES[c.metric]} by {c.difference:+.3f}" for c in down)
-        sentence = f"The repair did harm: it changed {names}, compared with {against}. The original set is the recommended one."
+        sentence = (
+            f"The repair did harm: it changed {names}, compared with {against}. "
+            "The original set is the recommended one."
+        )
     elif rose:
         sentence = (
             f"Not shown: compared with {against} it changed {_listed(rose)}, but with {len(METRICS)} figures looked at "
