@@ -53,14 +53,12 @@ def _average_precision(run: RepairRun) -> KeyFigure:
     known = tuple((name, decimal(value)) for name, value in references if is_known(value))
     data = run.part("data")
     # The verdict is read on another part: figures that look alike must say whose they are.
-    part = " (test part)" if (data.get("sizes") or {}).get("test") else ""
+    part = " (test part)" if data.get("sizes", {}).get("test") else ""
+    label = [("positive label", str(data["positive"]))] if "positive" in data else []
     return KeyFigure(
         name=f"Average precision after repair{part}",
         value=decimal(metrics.get("ap_repaired")),
-        beside=known[:1]
-        + _beside(run, "ap_repaired", share=False)
-        + known[1:]
-        + ((("positive label", str(data["positive"])),) if data.get("positive") is not None else ()),
+        beside=(*known[:1], *_beside(run, "ap_repaired", share=False), *known[1:], *label),
         meaning="How well the positive label is ranked above the rest; 1 is perfect.",
     )
 
