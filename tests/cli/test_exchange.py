@@ -55,6 +55,16 @@ def test_a_repair_takes_a_review_and_writes_its_report_again(run, here, repaired
     assert done.exit_code == 0 and "1 kept as they were" in done.stdout and "by Ada" in done.stdout
     assert (here / "mine" / "report.html").stat().st_mtime_ns > report
 
+    def says() -> str:
+        return (here / "mine" / "report.html").read_text(encoding="utf-8")
+
+    # The answer was the label as it came, so the repair's decision is not in force any more.
+    assert "Since the run, 1 decision was changed (by Ada)" in says()
+    other = table.loc[1, "uid"]
+    assert run("undo", "mine", other).exit_code == 0
+    assert "Since the run, 2 decisions were changed (by Ada, user)" in says()
+    assert says().index('id="since"') < says().index(other)
+
 
 @pytest.mark.parametrize(
     ("given", "said"),

@@ -177,15 +177,6 @@ def test_damaged_evidence_leaves_the_decision(tmp_path: Path) -> None:
     assert "No validation error was recorded" in page.text
 
 
-def test_decisions_taken_back_are_counted_not_listed(tmp_path: Path) -> None:
-    fabricate(tmp_path, acted=10)
-    decisions = pd.read_parquet(tmp_path / "decisions.parquet")
-    write_parquet(tmp_path / "decisions.parquet", decisions.assign(kept=decisions["round"] <= 3))
-    html = write_report(tmp_path).read_text(encoding="utf-8")
-    assert "4 decisions of later rounds" in Page(html).text
-    assert html.count('<article class="decision') == 8
-
-
 def test_nested_configuration_and_named_seeds_are_spelled_out(tmp_path: Path) -> None:
     config = {"tuning": {"adapter": "lora", "rank": 8}, "controls": ["random", "similarity"]}
     _, page = report(tmp_path, config=config, seeds={"tuning": 7})

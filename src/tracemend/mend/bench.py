@@ -255,7 +255,7 @@ class Bench:
         elif unchanged is None:
             against = "the start"
         else:
-            against = "the start, which more tuning on the unchanged labels did not better"
+            against = "the start (more tuning on the unchanged labels was no better)"
         before, after = (self._predict(of.load_state(), data) for of in (original, arm.tuned.best))
         acted = int(arm.decisions["kept"].sum()) if len(arm.decisions) else 0
         return verdict(

@@ -79,7 +79,6 @@ class Evidence:
         acted: decisions that changed the training set.
         unlisted: how many of these the page leaves to ``decisions.parquet``.
         kept: examples that were looked at and kept.
-        undone: decisions of rounds after the best one, which are not in force.
     """
 
     shown: tuple[ErrorGroup, ...]
@@ -87,7 +86,6 @@ class Evidence:
     acted: int
     unlisted: int
     kept: tuple[Decision, ...]
-    undone: int = 0
 
     @property
     def folded_decisions(self) -> int:
@@ -98,11 +96,8 @@ class Evidence:
 def evidence(decisions: pd.DataFrame) -> Evidence:
     """Group decisions (columns of ``tracemend.report.run.DECISIONS``) by the error each pushed most.
 
-    Errors with the most decisions come first; a decision without evidence stands in a last group of its own. A
-    column ``kept``, where there is one, says which decisions are in force.
+    Errors with the most decisions come first; a decision without evidence stands in a last group of its own.
     """
-    in_force = decisions["kept"].astype(bool) if "kept" in decisions else pd.Series(True, index=decisions.index)
-    undone, decisions = int((~in_force).sum()), decisions[in_force]
     by_error: dict[str, list[Decision]] = {}
     errors: dict[str, Mapping[str, Any]] = {}
     acted = decisions[decisions["kind"] != "keep"].sort_values(["round", "score"], ascending=[True, False])
@@ -129,7 +124,6 @@ def evidence(decisions: pd.DataFrame) -> Evidence:
         acted=len(acted),
         unlisted=len(acted) - len(listed),
         kept=tuple(_read(row)[1] for row in kept),
-        undone=undone,
     )
 
 

@@ -60,7 +60,7 @@ def page(run: RepairRun) -> str:
             references=bool(set(REFERENCES) & set(run.curve["arm"])),
             rounds=_rounds(run.curve),
             precision=_precision(run.curve),
-            evidence=evidence(run.decisions),
+            evidence=evidence(run.in_force),
             words=words,
             style=style() if words else "",
             facts=facts(run.result),

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from tracemend.errors import RunError
+from tracemend.report.since import Change, changed_since
 from tracemend.runs import read_result
 
 COMMANDS = ("repair", "demo")
@@ -27,12 +28,14 @@ class RepairRun:
         curve: one row an arm, round and split, with the columns of ``CURVE``.
         decisions: one row an example that was decided on, with the columns of ``DECISIONS``; missing values are
             None.
+        since: what people decided otherwise after the run.
     """
 
     path: Path
     result: Mapping[str, Any]
     curve: pd.DataFrame
     decisions: pd.DataFrame
+    since: tuple[Change, ...] = ()
 
     @classmethod
     def read(cls, directory: Path | str) -> RepairRun:
@@ -51,7 +54,7 @@ class RepairRun:
         complete = result.get("status") == "complete"
         curve = _table(path / "curve.parquet", CURVE, required=complete)
         decisions = _table(path / "decisions.parquet", DECISIONS, required=complete)
-        return cls(path, result, curve, decisions)
+        return cls(path, result, curve, decisions, changed_since(path, decisions) if complete else ())
 
     def part(self, name: str) -> dict[str, Any]:
         """One object of ``result.json``; empty where the run has none."""
@@ -63,6 +66,23 @@ class RepairRun:
         figures = self.part("controls").get(arm)
         value = figures.get(metric) if isinstance(figures, Mapping) else None
         return value if value is not None else self.part("metrics").get(f"{arm}_{metric}")
+
+    @property
+    def in_force(self) -> pd.DataFrame:
+        """The decisions that nobody changed since."""
+        return self.decisions[~self.decisions["uid"].isin([change.uid for change in self.since])]
+
+    @property
+    def since_sentence(self) -> str:
+        """How much people changed since the run, and what the figures are of; empty where nothing was changed."""
+        n = len(self.since)
+        if not n:
+            return ""
+        who = ", ".join(sorted({change.by for change in self.since}))
+        return (
+            f"Since the run, {n} {'decision was' if n == 1 else 'decisions were'} changed (by {who}). Figures and verdict "
+            "are of the repair as it ran; repaired.csv and changes.md are as decided now."
+        )
 
     @property
     def title(self) -> str:

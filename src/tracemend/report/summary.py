@@ -45,6 +45,8 @@ class Summary:
 
         found = verdict(self.run)
         parts: list[Any] = [Text(found.headline, style="bold"), Text(found.sentence)]
+        if self.run.since:
+            parts.append(Text(self.run.since_sentence))
         for frame in (self.comparisons(), self.figures()):
             if frame.empty:
                 continue
@@ -59,7 +61,8 @@ class Summary:
     def _repr_html_(self) -> str:
         found = verdict(self.run)
         tables = [f.to_html(index=False, border=0) for f in (self.comparisons(), self.figures()) if not f.empty]
-        return f"<p><strong>{escape(found.headline)}.</strong> {escape(found.sentence)}</p>" + "".join(tables)
+        since = f"<p>{escape(self.run.since_sentence)}</p>" if self.run.since else ""
+        return f"<p><strong>{escape(found.headline)}.</strong> {escape(found.sentence)}</p>{since}" + "".join(tables)
 
 
 def _word(shown: bool) -> str:
