@@ -50,6 +50,16 @@ def test_answers_that_a_spreadsheet_saved_with_semicolons_are_read(tmp_path: Pat
     assert read_answers(path, labels=("safe", "unsafe")) == {"a-0": "safe"}
 
 
+def test_answers_of_several_rounds_are_one_and_may_not_differ(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.csv", tmp_path / "second.csv"
+    first.write_text("uid,answer\na-0,safe\nb-0,\n", "utf-8")
+    second.write_text("uid,answer\nb-0,unsafe\na-0,safe\n", "utf-8")
+    assert read_answers(first, second) == {"a-0": "safe", "b-0": "unsafe"}
+    second.write_text("uid,answer\na-0,unsafe\n", "utf-8")
+    with pytest.raises(DataError, match=r"second.csv answers a-0 with 'unsafe', a file before it 'safe'"):
+        read_answers(first, second)
+
+
 def test_bad_answers(train: Labelled, tmp_path: Path) -> None:
     path = tmp_path / "answers.csv"
     with pytest.raises(DataError, match="does not exist"):

@@ -21,6 +21,7 @@ from tracemend.data.reference import available, reference
 from tracemend.errors import DataError, TraceError, TuningError
 from tracemend.mend import Ledger, RepairResult, cross_posterior
 from tracemend.mend.job import configured
+from tracemend.mend.questions import read_answers
 from tracemend.models import load, tiny
 from tracemend.trace import embed
 
@@ -187,9 +188,21 @@ def test_questions_wait_for_a_person_and_answers_stand(tmp_path: Path) -> None:
     with Ledger(tmp_path / "second" / "ledger.sqlite") as ledger:
         told = {d.uid: d for d in ledger.decisions() if d.actor == "person"}
         assert set(told) == set(table["uid"]) and {d.kind for d in told.values()} <= {"label", "keep"}
-    fresh = pd.read_csv(tmp_path / "second" / "questions.csv", dtype=str)
-    assert not set(fresh["uid"]) & set(table["uid"])  # nobody is asked twice
+    fresh = pd.read_csv(tmp_path / "second" / "questions.csv", dtype=str, keep_default_na=False)
+    still_open = fresh[fresh["answer"] == ""]
+    assert len(still_open) and not set(still_open["uid"]) & set(table["uid"])  # nobody is asked twice
+    assert list(fresh["answer"])[: len(still_open)] == [""] * len(still_open)
+    assert again.metrics["relabelled_by_answers"] == sum(d.kind == "label" for d in told.values())
+    # The newest file holds the first round's answers too, so that the next run is told of both.
+    fresh["answer"] = [said or truth[uid] for uid, said in zip(fresh["uid"], fresh["answer"], strict=True)]
+    both = read_answers_of(fresh, tmp_path / "both.csv")
+    assert both == {uid: truth[uid] for uid in [*table["uid"], *still_open["uid"]]}
     assert again.metrics["relabelled"] + again.metrics["removed"] == (again.rows["score"].notna()).sum()
+
+
+def read_answers_of(table: pd.DataFrame, path: Path) -> dict[str, str]:
+    table.to_csv(path, index=False)
+    return read_answers(path)
 
 
 def test_where_a_person_alone_acts_the_controls_are_tuned_on_as_well() -> None:

@@ -19,6 +19,13 @@ def test_terminal_and_notebook_show_the_same_figures(tmp_path: Path) -> None:
     assert summary.comparisons()["shown"].tolist() == ["shown"] * 3
 
 
+def test_what_a_person_answered_is_counted_apart(tmp_path: Path) -> None:
+    run = RepairRun.read(fabricate(tmp_path))
+    assert "your answers" not in Summary(run)._repr_html_()
+    run.result["metrics"]["relabelled_by_answers"] = 7
+    assert "relabelled by your answers 7" in Summary(run)._repr_html_()
+
+
 def test_markup_in_a_run_is_text(tmp_path: Path) -> None:
     verdict = {"recommended": "original", "sentence": "[red]<script>x</script>[/red]", "comparisons": []}
     summary = Summary(RepairRun.read(fabricate(tmp_path, verdict=verdict)))

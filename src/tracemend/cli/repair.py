@@ -75,7 +75,8 @@ def repair(
     ] = None,
     ask: Annotated[int | None, _loop(min=0, help="Questions to a person a round, into questions.csv.")] = None,
     answers: Annotated[
-        Path | None, _loop(metavar="FILE", help="questions.csv of an earlier run, with the answers filled in.")
+        list[Path] | None,
+        _loop(metavar="FILE", help="questions.csv of an earlier run, with the answers filled in; may be repeated."),
     ] = None,
     out: o.Out = None,
     seed: o.Seed = 0,
@@ -140,7 +141,7 @@ def repair(
             fdr=fdr,
             validation=validation,
             ask=ask,
-            answers=answers,
+            answers=answers or None,
         )
     show(folder, json=json)
 

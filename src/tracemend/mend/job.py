@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack, get_args, get_origin, get_type_hints
@@ -47,7 +47,7 @@ class TuningChoices(TypedDict, total=False):
 class Choices(TuningChoices, total=False):
     """Keywords of a repair; None leaves the preset's choice. See :class:`tracemend.mend.Repair`.
 
-    ``answers`` also takes the ``questions.csv`` of an earlier run on the same data and seed, filled in.
+    ``answers`` also takes the ``questions.csv`` of earlier runs on the same data and seed, filled in.
     """
 
     rank: Rank | None
@@ -67,7 +67,7 @@ class Choices(TuningChoices, total=False):
     fdr: float | None
     validation: Literal["clean", "noisy"] | None
     ask: int | None
-    answers: Mapping[str, str] | Path | str | None
+    answers: Mapping[str, str] | Sequence[Path | str] | Path | str | None
 
 
 def repair(
@@ -234,7 +234,9 @@ def configured(preset: str = "default", *, seed: int = 0, **choices: Unpack[Choi
     tracin = method.tracin
     answers: Any = given.get("answers")
     if isinstance(answers, str | Path):
-        given["answers"] = read_answers(answers)
+        answers = [answers]
+    if answers is not None and not isinstance(answers, Mapping):
+        given["answers"] = read_answers(*answers)
     kernel = given.pop("kernel", None)
     if kernel is not None:
         _check("kernel", kernel, ("cosine", "dot"))

@@ -17,36 +17,53 @@ QUESTIONS = "questions.csv"
 COLUMNS = ("uid", "text", "reply", "label", "suggested", "p_wrong", "round", "answer")
 
 
-def write_questions(path: Path, asked: Sequence[Mapping[str, Any]]) -> None:
+def write_questions(path: Path, asked: Sequence[Mapping[str, Any]], said: Sequence[Mapping[str, Any]] = ()) -> None:
     """Write ``questions.csv``: one row a question, in the order of their value, the column ``answer`` empty.
+
+    Below them stand the answers that the run was given, so that the file, filled in, is all that the next one needs.
 
     Args:
         path: where to.
         asked: rows with ``uid``, ``text``, ``reply``, ``old``, ``suggested``, ``p_wrong`` and ``round``.
+        said: what :func:`answered` made of the answers.
 
     Raises:
         RunError: the disk is full or not writable.
     """
     rows = [{**one, "label": one["old"], "answer": ""} for one in asked]
+    rows += [
+        {**one, "label": one["old"], "answer": one["old"] if one["kind"] == "keep" else one["new"]} for one in said
+    ]
     write_csv(path, pd.DataFrame(rows, columns=list(COLUMNS)))
 
 
-def read_answers(path: Path | str, *, labels: Sequence[str] | None = None) -> dict[str, str]:
+def read_answers(*paths: Path | str, labels: Sequence[str] | None = None) -> dict[str, str]:
     """The labels a person gave: uid -> label. Rows without an answer are still open and left out.
 
     Args:
-        path: ``questions.csv`` with answers, or any CSV with the columns ``uid`` and ``answer``, separated by commas or
-            semicolons.
+        paths: ``questions.csv`` with answers, or any CSV with the columns ``uid`` and ``answer``, separated by commas
+            or semicolons; of several rounds of questions several.
         labels: the names an answer may have; None checks nothing.
 
     Raises:
-        DataError: no such file, it is no table, a column is missing, nothing is answered, one question has two answers,
-            or an answer is no label.
+        DataError: no such file, it is no table, a column is missing, nothing is answered, one question has two answers
+            (in one file or in two), or an answer is no label.
 
     Example:
         >>> read_answers("runs/mine/questions.csv")  # doctest: +SKIP
         {'4f0c9a7be1d2-0': 'unsafe'}
     """
+    found: dict[str, str] = {}
+    for path in paths:
+        for uid, said in _read(path, labels).items():
+            if found.setdefault(uid, said) != said:
+                raise DataError(
+                    f"{path} answers {uid} with {said!r}, a file before it {found[uid]!r}; keep one of them."
+                )
+    return found
+
+
+def _read(path: Path | str, labels: Sequence[str] | None) -> dict[str, str]:
     if not Path(path).is_file():
         raise DataError(f"{path} does not exist; --answers takes the questions.csv of a run, filled in.")
     table = table_from_file(Path(path)).frame.fillna("").astype(str)

@@ -131,6 +131,7 @@ def figures(splits: Splits, arm: ArmResult, start: Figures, clean: Figures | Non
     at_chosen = arm.curve[(arm.curve["split"] == split) & (arm.curve["round"] == arm.chosen)].iloc[0]
     kept = arm.decisions[arm.decisions["kept"]] if len(arm.decisions) else arm.decisions
     # What a person answered is no merit of the method's.
+    said = kept[kept["actor"] == "person"] if len(kept) else kept
     kept = kept[kept["actor"] == "repair"] if len(kept) else kept
     found: dict[str, Any] = {
         "ap_clean": None if clean is None else clean[split]["ap"],
@@ -146,6 +147,7 @@ def figures(splits: Splits, arm: ArmResult, start: Figures, clean: Figures | Non
         "rounds": arm.chosen,
         "removed": int((kept["kind"] == "remove").sum()) if len(kept) else 0,
         "relabelled": int((kept["kind"] == "label").sum()) if len(kept) else 0,
+        "relabelled_by_answers": int((said["kind"] == "label").sum()) if len(said) else 0,
     }
     if clean is not None:
         found["recovered_share"] = recovered_share(
@@ -212,7 +214,7 @@ def keep(
         ledger.add(_stays(d, "keep") for d in arms["influence"].spared)
         export(splits.train, ledger, out, names=names)
     if arms["influence"].asked:
-        write_questions(out / QUESTIONS, arms["influence"].asked)
+        write_questions(out / QUESTIONS, arms["influence"].asked, [d for d in records if d["actor"] == "person"])
 
 
 def _stays(d: Mapping[str, Any], kind: Literal["ask", "keep"], **further: Any) -> Decision:

@@ -98,6 +98,8 @@ def _detection(run: RepairRun) -> KeyFigure:
 def _training_set(run: RepairRun) -> KeyFigure:
     metrics = run.part("metrics")
     changes = [("removed", metrics.get("removed")), ("relabelled", metrics.get("relabelled"))]
+    if metrics.get("relabelled_by_answers"):
+        changes.append(("relabelled by your answers", metrics["relabelled_by_answers"]))
     beside = [(name, count(value)) for name, value in changes if is_known(value)]
     noise = metrics.get("estimated_noise")
     if is_known(noise):

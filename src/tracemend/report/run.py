@@ -80,8 +80,8 @@ class RepairRun:
             return ""
         who = ", ".join(sorted({change.by for change in self.since}))
         return (
-            f"Since the run, {n} {'decision was' if n == 1 else 'decisions were'} changed (by {who}). Figures and verdict "
-            "are of the repair as it ran; repaired.csv and changes.md are as decided now."
+            f"Since the run, {n} {'decision was' if n == 1 else 'decisions were'} changed (by {who}). Figures and "
+            "verdict are of the repair as it ran; repaired.csv and changes.md are as decided now."
         )
 
     @property

@@ -1,10 +1,11 @@
-"""What people decided otherwise after a repair ran: the repair's decisions against the changes that stand beside them."""
+"""What people decided otherwise after a repair ran, from the changes that stand beside its decisions."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -72,7 +73,7 @@ def changed_since(run: Path, decisions: pd.DataFrame) -> tuple[Change, ...]:
     return tuple(found)
 
 
-def _label(decision: Mapping[str, object] | None, given: str) -> str | None:
+def _label(decision: Mapping[Any, Any] | None, given: str) -> str | None:
     if decision is None or decision["kind"] == "keep":
         return given
     return None if decision["kind"] == "remove" else str(decision["new"])
