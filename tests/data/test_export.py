@@ -58,3 +58,26 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         write(odd, path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+NAMES = [
+    prefix + name for prefix in ("", "original_", "original_original_") for name in ("text", "label", "truth", "x")
+]
+
+
+@given(st.lists(st.sampled_from(NAMES), unique=True))
+def test_a_users_columns_come_back_under_their_own_names(tmp_path_factory, own):
+    frame = pd.DataFrame({"comment": ["a", "b"], "toxic": ["x", "y"]} | {name: ["1", f"of {name}"] for name in own})
+    path = tmp_path_factory.mktemp("own") / "a.csv"
+    write(read(frame, text="comment", label="toxic"), path, names={"text": "comment", "label": "toxic"})
+    back = pd.read_csv(path, dtype=str)
+    assert list(back.columns) == ["uid", "comment", "toxic", *own]
+    assert [list(back[name]) for name in own] == [["1", f"of {name}"] for name in own]
+
+
+def test_a_users_column_keeps_another_name_where_its_own_is_needed(tmp_path):
+    frame = pd.DataFrame({"text": ["a", "b"], "toxic": ["x", "y"], "uid": ["7", "8"], "label": ["p", "q"]})
+    path = write(read(frame, text="text", label="toxic"), tmp_path / "a.csv")
+    back = pd.read_csv(path, dtype=str)
+    assert list(back.columns) == ["uid", "text", "label", "original_uid", "original_label"]
+    assert list(back["original_uid"]) == ["7", "8"] and list(back["label"]) == ["x", "y"]

@@ -100,7 +100,21 @@ def test_reply_truth_and_clashing_columns(save):
     data = take(path, reply="answer", truth="gold")
     assert data.pairs == [("hi", "ho"), ("hi", "he")]
     assert data.wrong.tolist() == [False, True]
-    assert list(data.frame.columns) == ["uid", "text", "reply", "label", "group", "truth", "original_text"]
+    kept = ["uid", "text", "reply", "label", "group", "truth", "original_text", "original_uid"]
+    assert list(data.frame.columns) == kept and list(data.frame["original_uid"]) == ["u1", "u2"]
+
+
+def test_the_ids_of_an_export_are_made_anew(save):
+    path = save("a.csv", "uid,comment,toxic\n8f434346648f-0,hi,0\naaaaaaaaaaaa-12,ho,1\n")
+    assert list(take(path).frame.columns) == ["uid", "text", "reply", "label", "group", "truth"]
+
+
+def test_a_whole_number_is_one_label_however_it_is_written(save):
+    assert list(take(save("a.csv", "comment,toxic\na,1\nb,1.0\nc,0.0\n")).frame["label"]) == ["1", "1", "0"]
+    both = take(save("b.csv", "comment,toxic\na,1.0\nb,0.0\n"), label_names=["0.0", "1.0"])
+    assert both.labels == ("0", "1")
+    versions = take(save("c.csv", "comment,toxic\na,1.0.0\nb,v1.0\nc,1.5\n"))
+    assert list(versions.frame["label"]) == ["1.0.0", "v1.0", "1.5"]
 
 
 def test_truth_may_hold_a_label_that_the_labels_lack():

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from tracemend.data.schema import COLUMNS, Labelled
+from tracemend.data.schema import COLUMNS, Labelled, own_name
 from tracemend.errors import DataError
 from tracemend.runs import atomic
 
@@ -18,8 +18,9 @@ ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
 def write(data: Labelled, path: Path | str, *, names: Mapping[str, str] | None = None) -> Path:
     """Write as .csv, .tsv, .jsonl or .parquet by the ending, atomically and in UTF-8.
 
-    Columns are those of ``COLUMNS`` that hold anything, then the further columns. In .csv and .tsv an empty cell is
-    None; other types than text come back as text.
+    Columns are those of ``COLUMNS`` that hold anything, then the further columns, under the names they had in the
+    user's file unless such a name is needed here. In .csv and .tsv an empty cell is None; other types than text come
+    back as text.
 
     Args:
         data: the examples.
@@ -39,6 +40,13 @@ def write(data: Labelled, path: Path | str, *, names: Mapping[str, str] | None =
         raise DataError(f"{path} ends in {kind or 'nothing'!r}; known are {', '.join(ENDINGS)}.")
     empty = [name for name in COLUMNS if name in ("reply", "group", "truth") and data.frame[name].isna().all()]
     frame = data.frame.drop(columns=empty).rename(columns=dict(names or {}))
+    made = len(COLUMNS) - len(empty)
+    taken, own = set(frame.columns[:made]), {}
+    for name in sorted(frame.columns[made:], key=len):  # the shorter first: the longer may only take what is left
+        free = own_name(name, COLUMNS)
+        own[name] = name if free in taken else free
+        taken.add(own[name])
+    frame = frame.rename(columns=own)
     if not frame.columns.is_unique:
         twice = sorted(set(frame.columns[frame.columns.duplicated()]))
         raise DataError(

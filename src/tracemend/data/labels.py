@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from typing import Any
 from unicodedata import category, normalize
@@ -12,6 +13,7 @@ import pandas as pd
 
 # What a missing label looks like once a table was written as text. "none" and "NA" are real labels somewhere.
 _MISSING = frozenset({"", "nan", "NaN", "<NA>"})
+_WHOLE = re.compile(r"([+-]?[0-9]{1,18})\.0+")  # a whole number as a float
 _FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -30,20 +32,23 @@ def is_missing(value: Any) -> bool:
 
 
 def label_name(value: Any) -> str | None:
-    """A label as a string: 1 and 1.0 are "1", True is "True", surrounding space goes; None where it is missing.
+    """A label as a string: 1, 1.0 and "1.0" are "1", True is "True", surrounding space goes; None where it is missing.
+
+    A table written as text holds 1.0 for 1 where a number in the column was once missing.
 
     Raises:
         TypeError: the value is no label (a list, or a number with a fraction); it has no message of its own, since
             only the caller knows the row.
 
     Example:
-        >>> label_name(1), label_name(True), label_name(" toxic "), label_name(None)
-        ('1', 'True', 'toxic', None)
+        >>> label_name(1.0), label_name("1.0"), label_name(True), label_name(" toxic "), label_name(None)
+        ('1', '1', 'True', 'toxic', None)
     """
     if is_missing(value) or (isinstance(value, str) and value.strip() in _MISSING):
         return None
     if isinstance(value, str):
-        return value.strip()
+        whole = _WHOLE.fullmatch(value.strip())
+        return str(int(whole[1])) if whole else value.strip()
     if isinstance(value, bool | np.bool_):
         return str(bool(value))
     if isinstance(value, int | np.integer):

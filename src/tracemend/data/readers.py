@@ -11,12 +11,13 @@ import pandas as pd
 
 from tracemend.data.completions import Completions
 from tracemend.data.labels import alike, flag, is_missing, label_name
-from tracemend.data.schema import COLUMNS, Labelled
+from tracemend.data.schema import COLUMNS, Labelled, riding
 from tracemend.data.tables import Table, table_from_file, table_from_frame
 from tracemend.errors import DataError, did_you_mean
 from tracemend.progress import Progress
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(:\w+)?")
+_UID = re.compile(r"[0-9a-f]{12}-[0-9]+")
 _FILE_ENDING = re.compile(r"\.(csv|tsv|jsonl?|parquet|gz|txt|xlsx?|pkl|pickle|pt)$", re.IGNORECASE)
 
 
@@ -50,8 +51,8 @@ def read(
         drop_empty: drop rows whose text (or reply) is empty instead of refusing them; ``progress`` is told how many.
         progress: hears of dropped rows.
 
-    Other columns ride along; one that clashes with a canonical name is called ``original_NAME``, and a column ``uid``
-    is dropped, since ids are made from the texts.
+    Other columns ride along; one that clashes with a canonical name is called ``original_NAME`` here, and has its own
+    name again where it is written. A column ``uid`` that an export made is left out, since ids are made from the texts.
 
     Raises:
         DataError: the source is missing or not what its ending says; a column is missing; labels are missing, unknown,
@@ -71,7 +72,7 @@ def read(
     _check_columns(table, columns)
     table = _with_texts(table, columns, drop_empty, progress or Progress())
     frame = table.frame
-    names = None if label_names is None else [str(name) for name in label_names]
+    names = None if label_names is None else [str(label_name(str(name))) for name in label_names]
     labels = _labels(table, label, names)
     truths = None if truth is None else _labels(table, truth, names)
     if names is None:
@@ -377,12 +378,7 @@ def _groups(table: Table, column: str) -> list[str | None]:
 
 
 def _extra(frame: pd.DataFrame, used: set[str], taken: set[str]) -> pd.DataFrame | None:
-    names: dict[str, str] = {}
-    for column in frame.columns:
-        if column in used or column == "uid":
-            continue
-        name = column
-        while name in taken or name in names.values() or (name != column and name in frame.columns):
-            name = f"original_{name}"
-        names[column] = name
+    names = {column: riding(str(column), taken) for column in frame.columns if column not in used}
+    if "uid" in names and all(isinstance(cell, str) and _UID.fullmatch(cell) for cell in frame["uid"]):
+        del names["uid"]  # of an export: it is made anew, and is the same
     return frame[list(names)].rename(columns=names) if names else None

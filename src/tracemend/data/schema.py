@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self
 
@@ -16,6 +16,35 @@ from tracemend.runs import fingerprint
 
 # The canonical columns, in this order; `reply`, `group` and `truth` hold None where the data has none.
 COLUMNS = ("uid", "text", "reply", "label", "group", "truth")
+
+
+_RIDING = "original_"
+
+
+def riding(name: str, taken: Container[str]) -> str:
+    """What a user's column is called beside canonical ones; :func:`own_name` takes it back.
+
+    Example:
+        >>> riding("votes", COLUMNS), riding("truth", COLUMNS), riding("original_truth", COLUMNS)
+        ('votes', 'original_truth', 'original_original_truth')
+    """
+    return _RIDING + name if _bare(name) in taken else name
+
+
+def own_name(name: str, taken: Container[str]) -> str:
+    """What a column that rode along is called in its user's file.
+
+    Example:
+        >>> own_name("original_truth", COLUMNS), own_name("original_votes", COLUMNS)
+        ('truth', 'original_votes')
+    """
+    return name.removeprefix(_RIDING) if _bare(name) in taken else name
+
+
+def _bare(name: str) -> str:
+    while name.startswith(_RIDING):
+        name = name.removeprefix(_RIDING)
+    return name
 
 
 def uids(texts: Iterable[str], replies: Iterable[str | None]) -> list[str]:
