@@ -258,3 +258,25 @@ def test_texts_without_labels(save):
     assert read_texts(save("a.csv", CSV), text="comment", reply="toxic")[0] == ("you rock", "0")
     with pytest.raises(DataError, match="no column 'x'"):
         read_texts(save("a.csv", CSV), text="x")
+
+
+@pytest.mark.parametrize(
+    ("text", "empty"),
+    [
+        ("comment;toxic\n{}", 3),
+        ("comment|toxic\n{}", 3),
+        ("sep=;\ncomment;toxic\n{}", 4),
+        ('"sep=|"\r\ncomment|toxic\n{}', 4),
+        ("SEP=\t\ncomment\ttoxic\n{}", 4),
+    ],
+)
+def test_other_separators_than_a_comma(save, text, empty):
+    sign = next(sign for sign in ";|\t" if f"comment{sign}toxic" in text)
+    path = save("a.csv", text.format(f"a, b{sign}0\n{sign}1\n"))
+    refused(path, f"line {empty}", "--drop-empty")
+    data = take(save("b.csv", text.format(f"a, b{sign}0\nc{sign}1\n")))
+    assert list(data.frame["text"]) == ["a, b", "c"] and data.labels == ("0", "1")
+
+
+def test_a_separator_alone_is_no_table(save):
+    refused(save("a.csv", "sep=;\n"), "no header and no row")

@@ -64,8 +64,8 @@ def test_bad_answers(train: Labelled, tmp_path: Path) -> None:
     path = tmp_path / "answers.csv"
     with pytest.raises(DataError, match="does not exist"):
         read_answers(path)
-    path.write_text("uid|answer\nx|safe\n", "utf-8")
-    with pytest.raises(DataError, match=r"has no column 'uid', only uid\|answer"):
+    path.write_text("uid/answer\nx/safe\n", "utf-8")
+    with pytest.raises(DataError, match=r"has no column 'uid', only uid/answer"):
         read_answers(path)
     path.write_text("uid,answer\nx,saffe\n", "utf-8")
     with pytest.raises(DataError, match="did you mean 'safe'"):

@@ -201,7 +201,7 @@ def test_other_directories_are_refused_with_a_remedy(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="a run directory of tracemend"):
         write_report(tmp_path / "absent")
     fabricate(tmp_path, command="tune")
-    with pytest.raises(RunError, match="run of 'tune'; a report is made from a run of: repair, demo"):
+    with pytest.raises(RunError, match="run of 'tune', which has no report; repair and demo have one"):
         write_report(tmp_path)
     fabricate(tmp_path)
     (tmp_path / "curve.parquet").unlink()

@@ -226,6 +226,7 @@ def test_a_warm_start_goes_on_from_where_it_is(tuning: Tuning, train: Labelled, 
 def test_texts_that_were_cut_are_noted(tuning: Tuning, train: Labelled, validation: Labelled) -> None:
     long = Labelled.make(["love " * 40, "hate " * 40, "nice"], ["safe", "unsafe", "safe"])
     assert tune(tiny("bert"), long, validation, tuning).notes == ("2 of 3 training texts were cut to 16 tokens.",)
+    assert tune(tiny("bert"), train, long, tuning).notes == ("2 of 3 validation texts were cut to 16 tokens.",)
     assert tune(tiny("bert"), train, validation, tuning).notes == ()
 
 

@@ -134,8 +134,8 @@ def _aligned(part: Labelled, train: Labelled, name: str) -> Labelled:
         if label not in train.labels:
             rows = int((part.frame["label"] == label).sum())
             raise DataError(
-                f"label {label!r} ({rows} rows of the {name}) does not occur in the training data: it is "
-                f"{did_you_mean(label, train.labels)} Correct the {name} labels or add training examples."
+                f"label {label!r} ({rows} rows of the {name}) does not occur in the training data. Correct the {name} "
+                f"labels or add training examples; it is {did_you_mean(label, train.labels)}"
             )
     return replace(part, labels=train.labels, positive=train.positive)
 

@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -81,8 +82,8 @@ def table_from_frame(frame: pd.DataFrame, name: str) -> Table:
 def table_from_file(path: Path) -> Table:
     """Read .csv, .tsv, .jsonl, .json (a list of objects), each also with .gz, or .parquet.
 
-    Text is UTF-8 with or without a byte order mark. A .csv may be separated by semicolons. Cells are not
-    interpreted: "NA" and "007" stay as they are, and an empty cell is None.
+    Text is UTF-8 with or without a byte order mark. A .csv may be separated by semicolons or bars too, or by what a
+    first line ``sep=;`` says. Cells are not interpreted: "NA" and "007" stay as they are, and an empty cell is None.
 
     Raises:
         DataError: the file is missing, empty, damaged, a pickle, not UTF-8, or not what its ending says.
@@ -165,14 +166,20 @@ def _is_json(text: str) -> bool:
         return start[1:].lstrip()[:1] == '"' and '":' in start[:200]
 
 
+_SEPARATORS = ",;|"  # of a .csv: the first of these that its header holds
+_SAID = re.compile(r'"?sep=([,;|\t])"?\r?\n', re.IGNORECASE)  # a first line that spreadsheets write and read
 _Parsed = tuple[pd.DataFrame, Sequence[int], str]
 
 
 def _csv(text: str, path: Path) -> _Parsed:
+    said = _SAID.match(text)
+    if said:
+        # An empty line in its place leaves the numbers of the others as they are.
+        return _delimited("\n" + text[said.end() :], path, said[1])
     header = text.split("\n", 1)[0]
-    if "," not in header and ";" not in header and "\t" in header:
+    if not any(separator in header for separator in _SEPARATORS) and "\t" in header:
         raise DataError(f"{path} is separated by tabs; name it .tsv.")
-    return _delimited(text, path, "," if "," in header or ";" not in header else ";")
+    return _delimited(text, path, next((separator for separator in _SEPARATORS if separator in header), ","))
 
 
 def _tsv(text: str, path: Path) -> _Parsed:
@@ -222,6 +229,8 @@ def _delimited(text: str, path: Path, separator: str) -> _Parsed:
 
 def _rectangle(rows: list[list[str]], places: list[int], path: Path) -> _Parsed:
     filled = [(row, place) for row, place in zip(rows, places, strict=True) if row and row != [""]]
+    if not filled:
+        raise DataError(f"{path} holds no header and no row; at least these are needed.")
     names = [name.strip() for name in filled[0][0]]
     _distinct(names, path)
     for row, place in filled:

@@ -92,9 +92,11 @@ class Bench:
             crossed = self._crossed(train)
             if not crossed.told:
                 raise TraceError(
-                    "out of fold, the texts do not tell their labels better than chance does: the labels carry no "
-                    "signal that could tell right from wrong. Have some texts labelled by somebody you trust and "
-                    "give them with --valid, or check that the label column is the right one. Nothing was changed."
+                    "the labels carry no signal that could tell right from wrong: out of fold, a classifier on the "
+                    "untuned model's embeddings does not tell them better than chance (an average precision that the "
+                    "tuned one reached was measured on the same labels). Have some texts labelled by somebody you "
+                    "trust and give them with --valid, or check that the label column is the right one. Nothing was "
+                    "changed."
                 )
             wrong = crossed.wrong[: len(train)]
         elif self.rules.rank == "consensus":

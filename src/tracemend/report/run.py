@@ -48,8 +48,8 @@ class RepairRun:
         result = read_result(path)
         if result["command"] not in COMMANDS:
             raise RunError(
-                f"{path} is a run of {result['command']!r}; a report is made from a run of: {', '.join(COMMANDS)}. "
-                "Give the --out directory of one of these."
+                f"{path} is a run of {result['command']!r}, which has no report; {' and '.join(COMMANDS)} have one, "
+                "and every method of probe, neurons, concepts, circuits and mend. Give the directory of one of these."
             )
         complete = result.get("status") == "complete"
         curve = _table(path / "curve.parquet", CURVE, required=complete)

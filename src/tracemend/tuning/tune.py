@@ -182,6 +182,8 @@ def tune(
     if cut:
         notes.append(f"{cut} of {len(rows)} training texts were cut to {classifier.max_length} tokens.")
         progress.note("cut", texts=cut, tokens=classifier.max_length)
+    if unread := classifier.encode(validation.pairs)[1]:
+        notes.append(f"{unread} of {len(validation)} validation texts were cut to {classifier.max_length} tokens.")
     y = torch.tensor(train.y, device=classifier.device)
     precision = resolve_precision(tuning.precision, classifier.device)
     weights = class_weights(train).to(classifier.device) if tuning.class_weights else None

@@ -288,8 +288,8 @@ def test_a_missing_file_and_a_table_without_answers(tmp_path):
     path.write_text("uid,text\na-0,x\n")
     with pytest.raises(DataError, match="lacks the columns answer, it has: uid, text"):
         read_answers(path)
-    path.write_text("uid|answer\na-0|safe\n")
-    with pytest.raises(DataError, match=r"it has: uid\|answer.*commas or semicolons"):
+    path.write_text("uid/answer\na-0/safe\n")
+    with pytest.raises(DataError, match=r"it has: uid/answer.*commas or semicolons"):
         read_answers(path)
     path.write_text("uid,answer\na-0,safe\n,unsafe\n")
     with pytest.raises(DataError, match="line 3 answers 'unsafe' and has no uid"):
