@@ -182,7 +182,7 @@ class TestRefusals:
         self.refused(saved(model, tmp_path), "neither a pad nor an eos token")
 
     def test_unknown_name_without_network(self) -> None:
-        self.refused("minilmm", r"did you mean 'minilm'\?.*give a folder")
+        self.refused("minilmm", r"give a folder.*did you mean 'minilm'\?$")
         self.refused("nobody/nothing", r"could not be fetched.*minilm, smollm2")
 
 

@@ -255,10 +255,9 @@ def _why_not(name: str, error: Exception) -> str:
     if Path(name).is_dir():
         return f"the model in {name} cannot be read: {said}"
     return (
-        f"no model {name!r}: it is no folder here, as a hub id it could not be fetched, and of the embedded models it "
-        f"is {did_you_mean(name, embedded())}. With a network, give a hub id such as "
-        "'google/bert_uncased_L-2_H-128_A-2'; without one, give a folder that holds config.json, model.safetensors and "
-        "tokenizer.json."
+        f"no model {name!r}: it is no folder here, and as a hub id it could not be fetched. With a network, give a hub "
+        "id such as 'google/bert_uncased_L-2_H-128_A-2'; without one, give a folder that holds config.json, "
+        f"model.safetensors and tokenizer.json, or an embedded model: it is {did_you_mean(name, embedded())}"
     )
 
 
