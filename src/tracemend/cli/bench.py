@@ -48,6 +48,10 @@ def repair(
     train: Annotated[int, typer.Option(min=20, help="Training examples.")] = 500,
     validation: Annotated[int, typer.Option(min=20, help="Examples with trusted labels.")] = 300,
     test: Annotated[int | None, typer.Option(min=20, help="Test examples (default 500; surge-toxicity 200).")] = None,
+    noisy_validation: Annotated[
+        bool,
+        typer.Option("--noisy-validation", help="Validation labels carry the same noise; the default trusts none."),
+    ] = False,
     minutes: Annotated[
         float | None, typer.Option(min=0, help="Start no cell after so many, and say what is left.")
     ] = None,
@@ -85,7 +89,10 @@ def repair(
 
     if arms and part is None:
         raise RunError("--arms names detectors of one part and arms of the other; name one of them with --part.")
-    settings = Job(model=model, adapter=adapter, epochs=epochs, train=train, validation=validation, test=test).settings
+    settings = Job(
+        model=model, adapter=adapter, epochs=epochs, train=train, validation=validation, test=test,
+        noisy_validation=noisy_validation,
+    ).settings  # fmt: skip
     narrowed: dict[str, Any] = {
         "sets": _names(sets), "arms": _names(arms), "noises": _names(noise), "rates": _shares(rates),
     }  # fmt: skip

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from tracemend.data import available
-from tracemend.mend.proof import Job, planned, prove, results_of, tables
+from tracemend.mend.proof import Job, planned, prove, results_of, selected, tables
 from tracemend.mend.proof.plan import ARMS, CEILING
+from tracemend.mend.proof.sets import draw
 
 pytestmark = pytest.mark.slow
 
@@ -73,6 +76,31 @@ def test_no_noise_has_nothing_to_recover(job, folders):
     rows: Any = results_of("repair", **folders).rows().set_index("arm")
     assert (rows["wrong_before"] == 0).all() and (rows["ap"] == rows["ap_clean"]).all()
     assert rows.loc["oracle", "acted"] == 0
+
+
+def test_noisy_validation_is_what_one_file_holds(job, folders):
+    """The labels to steer by carry the same noise, those to measure on none, and the default trusts none of them."""
+    noisy = replace(job, noisy_validation=True)
+    mild: dict[str, Any] = {"rates": [0.1]}  # of more noise so small a set says too little
+    unit = cells("repair", job, **mild)[0].unit
+    sizes = {"train": job.train, "validation": job.validation, "test": job.test}
+    parts, trusted = draw(unit, **sizes, noisy_validation=True), draw(unit, **sizes)
+    assert parts.validation.uid == trusted.validation.uid and not trusted.validation.has_truth
+    assert parts.validation.wrong.mean() == pytest.approx(0.1, abs=0.02) and not parts.verdict.has_truth
+    assert parts.train.fingerprint == trusted.train.fingerprint
+
+    wanted = cells("repair", noisy, arms=["nothing", "default", "oracle"], **mild)
+    assert prove(wanted, workers=0, **folders).failed == 0, results_of("repair", **folders).failures()
+    kept = next(folders["out"].rglob("repairs/default/result.json"))
+    assert json.loads(kept.read_text(encoding="utf-8"))["config"]["validation"] == "noisy"
+    # Rows of the one kind are not taken for rows of the other.
+    assert not {cell.fingerprint for cell in cells("repair", noisy)} & {
+        cell.fingerprint for cell in cells("repair", job)
+    }
+    assert "noisy_validation" not in job.settings
+    rows = results_of("repair", **folders).rows()
+    assert len(selected(rows, noisy.settings, sets=["hatecheck"])) == 3
+    assert selected(rows, job.settings, sets=["hatecheck"]).empty
 
 
 def test_true_labels_are_tuned_on_once_a_draw(job, folders):

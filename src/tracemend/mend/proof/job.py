@@ -37,6 +37,7 @@ class Job:
         train: training examples.
         validation: examples with trusted labels.
         test: examples to measure on; None takes 500, of surge-toxicity 200.
+        noisy_validation: whether the validation labels carry the same noise, and the default repair trusts none.
     """
 
     model: str = "minilm"
@@ -46,11 +47,12 @@ class Job:
     train: int = 500
     validation: int = VALIDATION
     test: int | None = None
+    noisy_validation: bool = False
 
     @property
     def settings(self) -> dict[str, Any]:
-        """For :func:`tracemend.mend.proof.planned`."""
-        return asdict(self)
+        """For :func:`tracemend.mend.proof.planned`; rows are known by them, so what is off by default is left out."""
+        return {name: value for name, value in asdict(self).items() if name != "noisy_validation" or value}
 
 
 class Proof:

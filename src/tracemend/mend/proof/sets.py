@@ -26,6 +26,7 @@ VALIDATION, TEST = 300, 500
 _SMALL_TEST = {"surge-toxicity": 200}
 _FLIP = 0.8  # share of its labels that a troll flips (SafetyMix)
 _OF_A_USER = 10  # examples, where a set does not say who labelled what
+_VALIDATION_SEED = 101  # added to the unit's, so that validation labels are not flipped in the training's places
 
 
 def check(name: str, noise: str) -> None:
@@ -40,7 +41,14 @@ def check(name: str, noise: str) -> None:
         raise DataError(f"{name} carries no noise of kind {noise!r}; sets that do: {', '.join(WITH_VOTES)}.")
 
 
-def draw(unit: Unit, *, train: int = 500, validation: int = VALIDATION, test: int | None = None) -> Splits:
+def draw(
+    unit: Unit,
+    *,
+    train: int = 500,
+    validation: int = VALIDATION,
+    test: int | None = None,
+    noisy_validation: bool = False,
+) -> Splits:
     """The parts of one unit: validation clean, training labels corrupted, the test part in the verdict's place.
 
     The test examples rank, fit and stop nothing; the repair's own verdict is read on them and chooses nothing here.
@@ -52,6 +60,7 @@ def draw(unit: Unit, *, train: int = 500, validation: int = VALIDATION, test: in
         train: examples to tune on.
         validation: examples with trusted labels.
         test: examples to measure on; by default 500, of surge-toxicity 200.
+        noisy_validation: corrupt the validation labels too, with the same noise: what a person has who has one file.
 
     Raises:
         DataError: the set is not there or cannot carry the noise.
@@ -73,17 +82,19 @@ def draw(unit: Unit, *, train: int = 500, validation: int = VALIDATION, test: in
         test_share=measured / total,
     )  # its verdict goes back to the validation: no verdict is read here
     trusted = joined(parts.validation, parts.verdict)
+    if noisy_validation:
+        trusted = _noisy(trusted, unit, votes, unit.seed + _VALIDATION_SEED)
     splits = Splits(parts.train, trusted, parts.test or parts.verdict, None, parts.notes)
-    return splits.with_train(_noisy(parts.train, unit, votes))
+    return splits.with_train(_noisy(parts.train, unit, votes, unit.seed))
 
 
-def _noisy(train: Labelled, unit: Unit, votes: tuple[str, ...]) -> Labelled:
+def _noisy(data: Labelled, unit: Unit, votes: tuple[str, ...], seed: int) -> Labelled:
     if unit.noise == "annotator":
-        return corrupt(train, kind="annotator", votes=votes, seed=unit.seed)
+        return corrupt(data, kind="annotator", votes=votes, seed=seed)
     if unit.noise == "trolls":
-        return corrupt(train, kind="trolls", troll_share=min(1.0, unit.rate / _FLIP), flip_share=_FLIP, seed=unit.seed)
+        return corrupt(data, kind="trolls", troll_share=min(1.0, unit.rate / _FLIP), flip_share=_FLIP, seed=seed)
     kind = "symmetric" if unit.noise == "none" else unit.noise
-    return corrupt(train, kind=kind, rate=0.0 if unit.noise == "none" else unit.rate, seed=unit.seed)
+    return corrupt(data, kind=kind, rate=0.0 if unit.noise == "none" else unit.rate, seed=seed)
 
 
 def _with_users(data: Labelled, seed: int) -> Labelled:

@@ -52,7 +52,9 @@ class Shared:
         progress: Progress = Progress(),
     ) -> None:
         self.unit, self.settings, self.model, self.out = unit, dict(settings), model, out
-        self.splits = draw(unit, **{name: settings[name] for name in ("train", "validation", "test")})
+        self.noisy = bool(settings.get("noisy_validation", False))
+        sizes = {name: settings[name] for name in ("train", "validation", "test")}
+        self.splits = draw(unit, **sizes, noisy_validation=self.noisy)
         self.tuning: Tuning = self.repair("default").tuning
         prints = {"model": model.fingerprint, **self.splits.fingerprints}
         config = {"tuning": self.tuning.config, **unit._asdict()}
@@ -62,6 +64,8 @@ class Shared:
     def repair(self, preset: str, **changes: Any) -> Repair:
         """A preset with the tuning that all arms have; without control arms, which are arms of the proof here."""
         given = {name: self.settings[name] for name in ("adapter", "epochs", "max_length")}
+        if self.noisy and preset == "default":
+            given["validation"] = "noisy"
         return configured(preset, seed=self.unit.seed, patience=0, controls=(), **given, **changes)
 
     @cached_property
