@@ -2,6 +2,7 @@
 
     python benchmarks/decisions.py --seeds 5
     python benchmarks/decisions.py --evidence   # what every detector's probability rests on
+    python benchmarks/decisions.py --only noisy --layers 1   # where no label is trusted, on the last layer alone
 
 No tuning: the posteriors rest on frozen minilm embeddings, 500 training and 200 validation examples. Labels are flipped
 at known rates; with ``trolls`` half the authors of 10 texts each flip four labels of five, in both parts. Settings
@@ -85,18 +86,20 @@ def cases(y: Any, labels: int, rng: np.random.Generator) -> Iterator[tuple[str, 
     yield "trolls, authors known", 0.4, given, author.tolist()
 
 
-def measured(x: Any, y: Any, labels: int, seed: int, steps: int) -> Iterator[dict[str, Any]]:
-    """One row a case."""
+def measured(x: Any, deep: Any, y: Any, labels: int, seed: int, steps: int, only: str = "") -> Iterator[dict[str, Any]]:
+    """One row a case: ``x`` judges where the validation labels are trusted, ``deep`` where none is."""
     rng = np.random.default_rng(seed)
     drawn = rng.permutation(len(y))[: TRAIN + VALIDATION]
-    x, truth = x[drawn], y[drawn]
+    x, deep, truth = x[drawn], deep[drawn], y[drawn]
     train, rest = slice(0, TRAIN), slice(TRAIN, None)
     for case, rate, given, authors in cases(truth, labels, rng):
+        if not case.startswith(only):
+            continue
         if case == "clean":
             kernels = x[train] @ x[rest].T, x[rest] @ x[rest].T
             p = trusted_posterior(*kernels, truth[rest], given[train], labels, seed=seed)
         else:
-            p = cross_posterior(x, given, labels, groups=authors, steps=steps, seed=seed).posterior[train]
+            p = cross_posterior(deep, given, labels, groups=authors, steps=steps, seed=seed).posterior[train]
         wrong = given[train] != truth[train]
         acts = by_gain(p, given[train])
         suspects = np.flatnonzero(np.array(acts.kind) != "keep")
@@ -144,6 +147,8 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=sets)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=3, help="Of the alternation, where validation is noisy.")
+    parser.add_argument("--layers", type=int, default=LAYERS, help="Whose states judge, where validation is noisy.")
+    parser.add_argument("--only", default="", help="Cases that begin so.")
     parser.add_argument("--evidence", action="store_true")
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("TRACEMEND_DATA", "../shared/data")))
     given = parser.parse_args()
@@ -160,13 +165,14 @@ def main() -> None:
     for name in given.sets:
         data = examples(name, given.data)
         data = data.take(np.random.default_rng(0).permutation(len(data))[:2000])
-        layers = LAYERS if given.evidence else 1
-        x = embed(model, data.pairs, max_length=64, layers=layers).astype(float)
+        classes, seeds = len(data.labels), range(given.seeds)
+        layers = LAYERS if given.evidence else given.layers
+        deep = embed(model, data.pairs, max_length=64, layers=layers).astype(float)
         if given.evidence:
-            rows = [row for seed in range(given.seeds) for row in evidence(x, data.y, len(data.labels), seed)]
-            print_evidence(name, rows)
+            print_evidence(name, [row for seed in seeds for row in evidence(deep, data.y, classes, seed)])
             continue
-        rows = [row for seed in range(given.seeds) for row in measured(x, data.y, len(data.labels), seed, given.steps)]
+        x = deep if layers == 1 else embed(model, data.pairs, max_length=64).astype(float)
+        rows = [row for s in seeds for row in measured(x, deep, data.y, classes, s, given.steps, given.only)]
         for (case, _), part in pd.DataFrame(rows).groupby(["case", "flipped"], sort=False):
             m = part.mean(numeric_only=True)
             bounds = [f"{m[f'acted {f}']:.0f} ({m[f'right {f}'] / max(m[f'acted {f}'], 1e-9):.1%})" for f in FDRS]

@@ -71,18 +71,21 @@ class Bench:
         self.first, self.progress, self.run = first, progress, run
         self.state = start.best.load_state()
         self.precision = resolve_precision(rules.tuning.precision, start.classifier.device)
-        self._embedded: dict[str, Floats] = {}
+        self._embedded: dict[tuple[str, int], Floats] = {}
 
-    def embedded(self, data: Labelled, name: str) -> Floats:
-        """Sentence embeddings of the untuned model [n, D], taken once for all examples of a split."""
-        if name not in self._embedded:
+    def embedded(self, data: Labelled, name: str, layers: int = 1) -> Floats:
+        """Sentence embeddings of the untuned model [n, layers * D], taken once for all examples of a split."""
+        key = name, layers
+        if key not in self._embedded:
             whole = self.splits.train if name == "train" else self.splits.validation
             length = self.rules.tuning.max_length
-            self._embedded[name] = embed(self.model, whole.pairs, max_length=length, progress=self.progress)
+            self._embedded[key] = embed(
+                self.model, whole.pairs, layers=layers, max_length=length, progress=self.progress
+            )
         if name != "train":
-            return self._embedded[name]
+            return self._embedded[key]
         row = {uid: i for i, uid in enumerate(self.splits.train.uid)}
-        return self._embedded[name][[row[uid] for uid in data.uid]]
+        return self._embedded[key][[row[uid] for uid in data.uid]]
 
     def noise_rate(self) -> NoiseRate:
         """Share of wrong labels by the posterior on frozen embeddings, with its interval and a second estimate."""
@@ -119,13 +122,10 @@ class Bench:
         )  # fmt: skip
 
         def work() -> Any:
-            features = [
-                embed(self.model, part.pairs, layers=LAYERS, max_length=given.max_length, progress=self.progress)
-                for part in (train, validation)
-            ]
+            features = self.embedded(train, "train", LAYERS), self.embedded(validation, "validation", LAYERS)
             folder = None if self.run is None else self.run.path / "folds"
             found = consensus(
-                self.model, train, validation, (features[0], features[1]), tuning if rules.fold_epochs else None,
+                self.model, train, validation, features, tuning if rules.fold_epochs else None,
                 seed=rules.seed, out=folder, progress=self.progress,
             )  # fmt: skip
             if folder is not None:
@@ -137,9 +137,9 @@ class Bench:
     def _crossed(self, train: Labelled) -> Crossed:
         """Training and validation labels, each judged by the others'; the training examples come first."""
         validation = self.splits.validation
-        both = np.concatenate([self.embedded(train, "train"), self.embedded(validation, "validation")])
+        both = self.embedded(train, "train", LAYERS), self.embedded(validation, "validation", LAYERS)
         return cross_posterior(
-            both,
+            np.concatenate(both),
             np.concatenate([train.y, validation.y]),
             len(train.labels),
             groups=None if groups_of(train) is None else [*train.frame["group"], *validation.frame["group"]],

@@ -249,7 +249,12 @@ class Repair(Method[RepairResult]):
             controls={arm: {k: v for k, v in found[arm].items() if v is not None} for arm in self.controls},
             seconds=seconds,
             verdict=judged.facts,
-            notes=[*splits.notes, *start.notes, *self._notes(rate, cap, final, splits)],
+            notes=[
+                *splits.notes,
+                *start.notes,
+                _what_is_repaired(splits),
+                *self._notes(rate, cap, final, splits.train),
+            ],
             command_line=command_line,
             seeds={"seed": self.seed, "tuning": self.tuning.seed},
             **described,
@@ -268,12 +273,8 @@ class Repair(Method[RepairResult]):
             return self.noise, round(self.noise * len(bench.splits.train)), rate
         return rate.rate, rate.most, rate
 
-    def _notes(self, rate: NoiseRate | None, cap: int | None, arm: ArmResult, splits: Splits) -> list[str]:
-        train, others = splits.train, [name for name in splits.parts if name != "train"]
-        notes = [
-            f"The repaired set holds the {len(train)} training examples of {sum(map(len, splits.parts.values()))}; "
-            f"{', '.join(others)} steered or judged the repair and are not in it."
-        ]
+    def _notes(self, rate: NoiseRate | None, cap: int | None, arm: ArmResult, train: Labelled) -> list[str]:
+        notes = []
         if rate is not None and cap is not None:
             notes.append(rate.sentence if self.noise is None else rate.sentence_given(self.noise, cap))
         bound = len(train) if cap is None else cap
@@ -307,6 +308,14 @@ class Repair(Method[RepairResult]):
                     "the label; if not, act on fewer (candidates, rounds), or check the validation labels."
                 )
         return notes
+
+
+def _what_is_repaired(splits: Splits) -> str:
+    others = ", ".join(name for name in splits.parts if name != "train")
+    return (
+        f"The repaired set holds the {len(splits.train)} training examples of "
+        f"{sum(map(len, splits.parts.values()))}; {others} steered or judged the repair and are not in it."
+    )
 
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
