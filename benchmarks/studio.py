@@ -26,9 +26,9 @@ import pandas as pd
 
 from benchmarks.browser import Person, Server, browsing, serving
 from tracemend.data import Labelled, Splits
+from tracemend.data.decision import Decision
 from tracemend.data.examples import write_examples
-from tracemend.mend.decision import Decision
-from tracemend.mend.ledger import Ledger
+from tracemend.data.ledger import Ledger
 from tracemend.models import load
 from tracemend.runs import write_json, write_parquet
 from tracemend.tuning import Tuning

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.browser import Server, serving
-from tracemend.mend.ledger import Ledger
+from tracemend.data.ledger import Ledger
 
 
 def decide_and_kill(run: Path, *, kills: int, seed: int = 0) -> dict[str, Any]:

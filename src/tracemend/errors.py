@@ -26,6 +26,10 @@ class TraceError(TracemendError):
     """Gradients or influence scores cannot be computed or trusted."""
 
 
+class NoSignalError(TraceError):
+    """The labels say too little of what is right: a repair of them is refused, and they stay as they are."""
+
+
 class ProbeError(TracemendError):
     """A probe cannot be trained, or its figure would mean nothing."""
 

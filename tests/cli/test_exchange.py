@@ -13,7 +13,8 @@ from tests.cli.conftest import FAST
 
 @pytest.fixture
 def suspected(run, here):
-    given = ("detect", "noisy.csv", "--text", "text", "--label", "label", "--model", "model")
+    pd.read_csv("noisy.csv").rename(columns={"text": "comment", "label": "toxic"}).to_csv("mine.csv", index=False)
+    given = ("detect", "mine.csv", "--text", "comment", "--label", "toxic", "--model", "model")
     done = run(*given, *FAST, "--out", "suspects")
     assert done.exit_code == 0, done.output
     assert "--valid FILE" in " ".join(done.output.split())  # nothing here is trusted, and it says so
@@ -36,10 +37,11 @@ def test_a_detect_run_goes_out_and_comes_back(run, here, suspected):
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["relabelled"] == 5 and json.loads(done.stdout)["reviewers"] == ["ada"]
     repaired = pd.read_csv(suspected / "repaired.csv").set_index("uid")
-    assert all(repaired.loc[r["id"], "label"] == r["suggestions"]["label"]["value"] for r in records)
+    assert all(repaired.loc[r["id"], "toxic"] == r["suggestions"]["label"]["value"] for r in records)
+    assert list(repaired.columns) == list(pd.read_csv("mine.csv").columns)  # the user's own names
     assert run("undo", "suspects", records[0]["id"]).exit_code == 0
     repaired = pd.read_csv(suspected / "repaired.csv").set_index("uid")
-    assert repaired.loc[records[0]["id"], "label"] == records[0]["metadata"]["given"]
+    assert repaired.loc[records[0]["id"], "toxic"] == records[0]["metadata"]["given"]
 
 
 def test_a_repair_takes_a_review_and_writes_its_report_again(run, here, repaired, tmp_path):

@@ -1,6 +1,6 @@
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tracemend.data import Labelled, read, write
@@ -61,18 +61,28 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
 
 
 NAMES = [
-    prefix + name for prefix in ("", "original_", "original_original_") for name in ("text", "label", "truth", "x")
+    f"{before}{name}" for before in ("", "original_", "original_original_") for name in ("text", "label", "uid", "x")
 ]
 
 
-@given(st.lists(st.sampled_from(NAMES), unique=True))
-def test_a_users_columns_come_back_under_their_own_names(tmp_path_factory, own):
-    frame = pd.DataFrame({"comment": ["a", "b"], "toxic": ["x", "y"]} | {name: ["1", f"of {name}"] for name in own})
+@given(st.lists(st.sampled_from(NAMES), unique=True, min_size=2, max_size=7), st.sampled_from(NAMES))
+def test_a_users_columns_come_back_under_their_own_names(tmp_path_factory, own, label):
+    """Whatever they are called, and whichever is the label's; of two named ``uid`` ours keeps the name."""
+    texts, label = own[0], label if label not in own else own[1]
+    assume("uid" not in (texts, label))
+    rest = [name for name in own if name not in (texts, label)]
+    cells = {texts: ["a", "b"], label: ["p", "q"]} | {name: ["1", f"of {name}"] for name in rest}
     path = tmp_path_factory.mktemp("own") / "a.csv"
-    write(read(frame, text="comment", label="toxic"), path, names={"text": "comment", "label": "toxic"})
-    back = pd.read_csv(path, dtype=str)
-    assert list(back.columns) == ["uid", "comment", "toxic", *own]
-    assert [list(back[name]) for name in own] == [["1", f"of {name}"] for name in own]
+    data = read(pd.DataFrame(cells), text=texts, label=label)
+    back = pd.read_csv(write(data, path, names={"text": texts, "label": label}), dtype=str)
+    assert list(back.columns[:3]) == ["uid", texts, label] and back["uid"].tolist() == data.uid
+    assert back[texts].tolist() == ["a", "b"] and back[label].tolist() == ["p", "q"]
+    for name in rest:
+        if name != "uid":
+            assert back[name].tolist() == ["1", f"of {name}"]
+    if "uid" in rest:
+        (moved,) = set(back.columns) - {"uid", texts, label, *rest}
+        assert moved.endswith("original_uid") and back[moved].tolist() == ["1", "of uid"]
 
 
 def test_a_users_column_keeps_another_name_where_its_own_is_needed(tmp_path):
@@ -81,3 +91,10 @@ def test_a_users_column_keeps_another_name_where_its_own_is_needed(tmp_path):
     back = pd.read_csv(path, dtype=str)
     assert list(back.columns) == ["uid", "text", "label", "original_uid", "original_label"]
     assert list(back["original_uid"]) == ["7", "8"] and list(back["label"]) == ["x", "y"]
+
+
+def test_groups_in_a_column_of_ids_are_exported_as_groups(tmp_path):
+    frame = pd.DataFrame({"text": ["a", "b"], "toxic": ["x", "y"], "uid": ["ann", "bob"]})
+    data = read(frame, text="text", label="toxic", group="uid")
+    back = pd.read_csv(write(data, tmp_path / "a.csv", names={"group": "uid", "label": "toxic"}), dtype=str)
+    assert list(back.columns) == ["uid", "text", "toxic", "group"] and list(back["group"]) == ["ann", "bob"]

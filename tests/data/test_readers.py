@@ -266,6 +266,7 @@ def test_texts_without_labels(save):
         ("comment;toxic\n{}", 3),
         ("comment|toxic\n{}", 3),
         ("sep=;\ncomment;toxic\n{}", 4),
+        ("sep=; \ncomment;toxic\n{}", 4),
         ('"sep=|"\r\ncomment|toxic\n{}', 4),
         ("SEP=\t\ncomment\ttoxic\n{}", 4),
     ],
@@ -276,6 +277,24 @@ def test_other_separators_than_a_comma(save, text, empty):
     refused(path, f"line {empty}", "--drop-empty")
     data = take(save("b.csv", text.format(f"a, b{sign}0\nc{sign}1\n")))
     assert list(data.frame["text"]) == ["a, b", "c"] and data.labels == ("0", "1")
+
+
+def test_a_tsv_may_say_its_separator(save):
+    assert list(take(save("a.tsv", "sep=\t\ncomment\ttoxic\na\t0\nb\t1\n")).frame["text"]) == ["a", "b"]
+
+
+@pytest.mark.parametrize("line", ["sep=", "sep=;;", "sep=:", '"sep=x"'])
+def test_a_separator_that_is_none_is_named(save, line):
+    refused(save("a.csv", f"{line}\ncomment;toxic\na;0\n"), "names no separator")
+
+
+@pytest.mark.parametrize(("names", "read_as"), [(["0", "1", "1.0"], ("0", "1")), ([1.0, 0], ("1", "0"))])
+def test_label_names_are_read_as_cells_are(save, names, read_as):
+    path = save("a.csv", "comment,toxic\na,1.0\nb,0\n")
+    assert take(path, label_names=names, positive="1.0").labels == read_as
+    assert take(path, label_names=names, positive="1.0").positive == "1"
+    with pytest.raises(DataError, match="label_names holds ''"):
+        take(path, label_names=["0", "1", ""])
 
 
 def test_a_separator_alone_is_no_table(save):

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tracemend.data.ledger import Decision, Ledger
 from tracemend.data.schema import Labelled
 from tracemend.errors import DataError, RunError
 from tracemend.mend.export import apply, export, undo
-from tracemend.mend.ledger import Decision, Ledger
 
 
 def dialogue() -> Labelled:

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from tests.mend.conftest import planted, quick
-from tracemend.data import Splits
+from tracemend.data import Ledger, Splits
 from tracemend.data.splits import LEAST
 from tracemend.errors import TraceError, TuningError
-from tracemend.mend import Ledger, Repair, rounds
+from tracemend.mend import Repair, rounds
 from tracemend.mend.bounds import NoiseRate
 from tracemend.mend.rounds import ArmResult, measure
 from tracemend.models import tiny

@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracemend.data import words_of
+from tracemend.data import Decision, words_of
 from tracemend.errors import DataError, TuningError
-from tracemend.mend import Decision
 from tracemend.mend.marks import (
     check_words,
     frequencies,

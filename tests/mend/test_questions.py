@@ -60,6 +60,12 @@ def test_answers_of_several_rounds_are_one_and_may_not_differ(tmp_path: Path) ->
         read_answers(first, second)
 
 
+def test_an_answer_is_read_as_the_labels_are(tmp_path: Path) -> None:
+    path = tmp_path / "questions.csv"  # a table that was half filled in holds 1.0 for 1
+    path.write_text("uid,answer\na-0,1.0\nb-0,\nc-0,nan\n", "utf-8")
+    assert read_answers(path, labels=("0", "1")) == {"a-0": "1"}
+
+
 def test_bad_answers(train: Labelled, tmp_path: Path) -> None:
     path = tmp_path / "answers.csv"
     with pytest.raises(DataError, match="does not exist"):

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from tracemend.data import Labelled, Splits
+from tracemend.data import Decision, Labelled, Splits
 from tracemend.errors import DataError, TuningError
-from tracemend.mend import Amplify, Decision, Regularise, Robustness, Shortcuts
+from tracemend.mend import Amplify, Regularise, Robustness, Shortcuts
 from tracemend.mend.marks import marks_of_words, of_tokens
 from tracemend.mend.penalty import Penalty, by_gradient
 from tracemend.mend.regularise import tune_marked, tune_on_decisions

@@ -15,11 +15,11 @@ import tracemend
 from tests.mend.conftest import planted, quick
 from tests.mend.test_limits import Nothing
 from tests.mend.test_repair import Counter, Killed, timeless
-from tracemend.data import Labelled, Splits, corrupt, make_splits
+from tracemend.data import Labelled, Ledger, Splits, corrupt, make_splits
 from tracemend.data.examples import read_examples
 from tracemend.data.reference import available, reference
 from tracemend.errors import DataError, TraceError, TuningError
-from tracemend.mend import Ledger, RepairResult, cross_posterior
+from tracemend.mend import RepairResult, cross_posterior
 from tracemend.mend.job import configured
 from tracemend.mend.questions import read_answers
 from tracemend.models import load, tiny

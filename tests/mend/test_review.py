@@ -6,12 +6,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tracemend.data import Labelled, Splits
+from tracemend.data import Labelled, Ledger, Splits
+from tracemend.data.decision import Decision
 from tracemend.data.examples import write_examples
 from tracemend.data.exchange import REMOVE
 from tracemend.errors import DataError, RunError
-from tracemend.mend import Ledger, export, export_suspects, review, undo
-from tracemend.mend.decision import Decision
+from tracemend.mend import export, export_suspects, review, undo
 from tracemend.mend.review import suspects_of
 from tracemend.runs import write_json, write_parquet
 

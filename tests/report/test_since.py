@@ -3,69 +3,71 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
 
 from tests.report.fabricate import fabricate
+from tracemend.data import Decision, Labelled, Ledger, Splits
+from tracemend.data.examples import write_examples
 from tracemend.errors import RunError
 from tracemend.report import RepairRun, Summary, write_report
-from tracemend.report.since import COLUMNS, changed_since
-from tracemend.runs import write_csv
+from tracemend.report.since import changed_since
 
-
-def row(uid: str, kind: str, old: str, new: str | None = None, **further: Any) -> dict[str, Any]:
-    made = {"uid": uid, "kind": kind, "old": old, "new": new, "undoes": None, "in_force": True, "actor": "repair"}
-    return {**made, "text": f"the text of {uid}", "reply": None, **further}
-
-
-def ledger(out: Path, rows: list[dict[str, Any]]) -> None:
-    write_csv(out / "changes.csv", pd.DataFrame(rows, columns=list(COLUMNS)))
-
-
+DATA = Labelled.make(["one", "two", "three", "four"], ["safe"] * 4, label_names=["safe", "unsafe"], positive="unsafe")
+A, B, C, D = DATA.uid
+# What the repair did, and what it left in decisions.parquet.
+RAN = [
+    Decision(uid=A, kind="label", old="safe", new="unsafe", round=1, actor="repair"),
+    Decision(uid=B, kind="remove", old="safe", round=1, actor="repair"),
+    Decision(uid=C, kind="keep", old="safe", round=1, actor="repair"),
+    Decision(uid=D, kind="ask", old="safe", round=1, actor="repair"),
+]
 DECISIONS = pd.DataFrame(
-    [
-        {"uid": "a", "kind": "label", "old": "safe", "new": "unsafe"},
-        {"uid": "b", "kind": "remove", "old": "safe", "new": None},
-        {"uid": "c", "kind": "keep", "old": "safe", "new": None},
-    ]
+    [{"uid": d.uid, "kind": d.kind, "old": d.old, "new": d.new, "text": ""} for d in RAN if d.kind != "ask"]
 )
-RAN = [row("a", "label", "safe", "unsafe"), row("b", "remove", "safe"), row("c", "keep", "safe")]
+
+
+def later(*decisions: Decision, out: Path, undo: tuple[str, ...] = ()) -> None:
+    """A run directory as the repair left it, and what people did then."""
+    write_examples(Splits(DATA, DATA, DATA), out)
+    with Ledger(out / "ledger.sqlite") as ledger:
+        ledger.add(RAN)
+        for uid in undo:
+            ledger.undo(uid, actor="Ada")
+        ledger.add(decisions)
+
+
+def found(out: Path) -> dict[str, tuple[str, str | None, str | None, str]]:
+    return {c.uid: (c.given, c.repaired, c.now, c.by) for c in changed_since(out, DECISIONS)}
 
 
 def test_a_run_that_nobody_touched_has_no_change(tmp_path: Path) -> None:
     assert changed_since(tmp_path, DECISIONS) == ()
-    ledger(tmp_path, [*RAN, row("d", "ask", "safe")])
-    assert changed_since(tmp_path, DECISIONS) == ()
+    later(out=tmp_path)
+    assert found(tmp_path) == {}
 
 
 def test_what_a_person_came_to_is_told_with_what_the_repair_had_done(tmp_path: Path) -> None:
-    over = {"in_force": False}
-    ledger(
-        tmp_path,
-        [
-            {**RAN[0], **over},
-            {**RAN[1], **over},
-            {**RAN[2], **over},
-            row("a", "label", "unsafe", "safe", undoes=1, in_force=False, actor="Ada"),  # taken back
-            row("b", "keep", "safe", actor="Bo"),
-            row("c", "label", "safe", "unsafe", actor="Bo"),
-            row("d", "remove", "safe", actor="Bo"),  # the repair had not touched it
-        ],
+    later(
+        Decision(uid=B, kind="keep", old="safe", actor="Bo"),
+        Decision(uid=C, kind="label", old="safe", new="unsafe", actor="Bo"),
+        Decision(uid=D, kind="remove", old="safe", actor="Bo"),  # the repair had asked alone
+        out=tmp_path,
+        undo=(A,),
     )
-    found = {c.uid: (c.given, c.repaired, c.now, c.by) for c in changed_since(tmp_path, DECISIONS)}
-    assert found == {
-        "a": ("safe", "unsafe", "safe", "Ada"),
-        "b": ("safe", None, "safe", "Bo"),
-        "c": ("safe", "safe", "unsafe", "Bo"),
-        "d": ("safe", "safe", None, "Bo"),
+    assert found(tmp_path) == {
+        A: ("safe", "unsafe", "safe", "Ada"),
+        B: ("safe", None, "safe", "Bo"),
+        C: ("safe", "safe", "unsafe", "Bo"),
+        D: ("safe", "safe", None, "Bo"),
     }
+    assert {c.uid: c.text for c in changed_since(tmp_path, DECISIONS)}[D] == "four"
 
 
 def test_a_person_who_agrees_changes_nothing(tmp_path: Path) -> None:
-    ledger(tmp_path, [{**RAN[0], "in_force": False}, *RAN[1:], row("a", "label", "safe", "unsafe", actor="Ada")])
-    assert changed_since(tmp_path, DECISIONS) == ()
+    later(Decision(uid=A, kind="label", old="safe", new="unsafe", actor="Ada"), out=tmp_path)
+    assert found(tmp_path) == {}
 
 
 def test_the_page_lists_changes_in_place_of_the_decisions_they_replace(tmp_path: Path) -> None:
@@ -73,21 +75,20 @@ def test_the_page_lists_changes_in_place_of_the_decisions_they_replace(tmp_path:
     decisions = RepairRun.read(tmp_path).decisions.to_dict("records")
     before = write_report(tmp_path).read_text(encoding="utf-8")
     assert "Since the run" not in before and before.count('<article class="decision') == 6
-    ran = [row(d["uid"], d["kind"], d["old"], d["new"]) for d in decisions]
     first = decisions[0]
-    back = row(first["uid"], first["kind"], "", first["old"], undoes=1, in_force=False, actor="Ada & <b>Bo</b>")
-    ledger(tmp_path, [{**ran[0], "in_force": False}, *ran[1:], back])
+    frame = DATA.frame.assign(uid=[d["uid"] for d in decisions[:4]])
+    write_examples(Splits(Labelled(frame, DATA.labels, "unsafe"), DATA, DATA), tmp_path)
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        ledger.add(Decision(**{k: d[k] for k in ("uid", "kind", "old", "new")}, actor="repair") for d in decisions)
+        ledger.undo(first["uid"], actor="Ada & <b>Bo</b>")
     html = write_report(tmp_path).read_text(encoding="utf-8")
     assert "Since the run, 1 decision was changed (by Ada &amp; &lt;b&gt;Bo&lt;/b&gt;)" in html
     assert "3 examples were acted on" in html and html.count('<article class="decision') == 6
+    assert html.index('id="since"') < html.index(first["uid"])
     assert "Since the run, 1 decision" in Summary(RepairRun.read(tmp_path))._repr_html_()
 
 
-@pytest.mark.parametrize(
-    ("text", "said"), [('"uid","kind"\n"a","label"\n', "lacks the columns old"), ("", "cannot be")]
-)
-def test_a_damaged_list_of_changes_says_what_to_do(tmp_path: Path, text: str, said: str) -> None:
-    (tmp_path / "changes.csv").write_text(text, encoding="utf-8")
-    with pytest.raises(RunError, match=said) as found:
+def test_a_damaged_ledger_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "ledger.sqlite").write_text("no ledger " * 200, encoding="utf-8")
+    with pytest.raises(RunError, match="not a ledger of tracemend"):
         changed_since(tmp_path, DECISIONS)
-    assert "delete it" in str(found.value)

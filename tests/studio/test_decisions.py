@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from tracemend.data.decision import Decision
+from tracemend.data.ledger import Ledger
 from tracemend.errors import RunError
-from tracemend.mend.decision import Decision
-from tracemend.mend.ledger import Ledger
 from tracemend.studio.decisions import Conflict, Review
 
 A, B, C = "aaaaaaaaaaaa-0", "bbbbbbbbbbbb-0", "cccccccccccc-0"

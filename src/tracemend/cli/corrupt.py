@@ -11,6 +11,7 @@ import typer
 from tracemend.cli import options as o
 from tracemend.cli.output import person, print_json, refuse_to_overwrite
 from tracemend.cli.progress import shown
+from tracemend.data.labels import label_name
 from tracemend.errors import DataError
 
 Kind = Literal["symmetric", "class-conditional", "confusable", "annotator", "trolls"]
@@ -98,7 +99,7 @@ def _matrix(text: str | None) -> dict[str, dict[str, float]] | None:
         return None
     try:
         found = loads(text)
-        return {str(a): {str(b): float(share) for b, share in to.items()} for a, to in found.items()}
+        return {str(label_name(a)): {str(label_name(b)): float(s) for b, s in to.items()} for a, to in found.items()}
     except (JSONDecodeError, AttributeError, TypeError, ValueError):
         raise DataError(
             f"""--matrix {text!r} is no matrix; expected JSON such as '{{"safe": {{"unsafe": 0.3}}}}'."""

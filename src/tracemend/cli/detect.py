@@ -62,6 +62,7 @@ def detect(
     """
     import pandas as pd
 
+    from tracemend.mend.export import remember_names
     from tracemend.mend.job import read_splits, tuned_as
     from tracemend.models import load
     from tracemend.trace.run import detect_run, detector
@@ -91,6 +92,8 @@ def detect(
             command_line=command_line(),
             progress=progress,
         )
+    given = {"text": text, "label": label, "reply": reply, "group": group, "truth": truth}
+    remember_names(folder, {role: column for role, column in given.items() if column is not None})
     console = person(json=json)
     suspects = pd.read_parquet(folder / "suspects.parquet").head(SHOWN)
     print_table(console, suspects.drop(columns=["uid", "evidence"]).dropna(axis=1, how="all"))

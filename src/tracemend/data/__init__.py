@@ -1,7 +1,7 @@
 """Labelled text in one shape, and prompts with completions: readers that name the bad rows, and exporters.
 
 Also treebanks, minimal pairs, labelled spans and concept sets, splits without leaks, label noise made on purpose,
-reference data sets, and the embedded demo set.
+reference data sets, the embedded demo set, and the ledger of every decision on examples.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from tracemend.data.cloze_sets import read_cloze, read_kinds, read_primed
 from tracemend.data.completions import Completions, CompletionSplits
 from tracemend.data.concepts import Concepts, read_concepts
 from tracemend.data.constituents import Constituent, constituent_spans, read_trees, trees_beside, with_constituents
+from tracemend.data.decision import Decision
 from tracemend.data.demo import demo
 from tracemend.data.export import write
 from tracemend.data.facts import PLAIN, Fact, Facts, read_facts
@@ -22,6 +23,7 @@ from tracemend.data.functional import (
     read_functional,
     thinned,
 )
+from tracemend.data.ledger import Ledger
 from tracemend.data.noise import KINDS, Noise, corrupt
 from tracemend.data.pairs import MinimalPairs, read_pairs
 from tracemend.data.parlai import bot_adversarial_dialogue, multi_turn_safety, single_turn_safety
@@ -46,12 +48,14 @@ __all__ = [
     "Concepts",
     "Constituent",
     "ContrastSet",
+    "Decision",
     "Direction",
     "Examples",
     "Fact",
     "Facts",
     "FunctionalTest",
     "Labelled",
+    "Ledger",
     "MinimalPairs",
     "Noise",
     "Pronoun",

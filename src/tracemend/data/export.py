@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from tracemend.data.schema import COLUMNS, Labelled, own_name
+from tracemend.data.schema import COLUMNS, RIDING, Labelled, own_name
 from tracemend.errors import DataError
 from tracemend.runs import atomic
 
@@ -39,14 +39,8 @@ def write(data: Labelled, path: Path | str, *, names: Mapping[str, str] | None =
     if kind not in ENDINGS:
         raise DataError(f"{path} ends in {kind or 'nothing'!r}; known are {', '.join(ENDINGS)}.")
     empty = [name for name in COLUMNS if name in ("reply", "group", "truth") and data.frame[name].isna().all()]
-    frame = data.frame.drop(columns=empty).rename(columns=dict(names or {}))
-    made = len(COLUMNS) - len(empty)
-    taken, own = set(frame.columns[:made]), {}
-    for name in sorted(frame.columns[made:], key=len):  # the shorter first: the longer may only take what is left
-        free = own_name(name, COLUMNS)
-        own[name] = name if free in taken else free
-        taken.add(own[name])
-    frame = frame.rename(columns=own)
+    frame = data.frame.drop(columns=empty)
+    frame.columns = pd.Index(_out(list(frame.columns), len(COLUMNS) - len(empty), names or {}))
     if not frame.columns.is_unique:
         twice = sorted(set(frame.columns[frame.columns.duplicated()]))
         raise DataError(
@@ -60,6 +54,21 @@ def write(data: Labelled, path: Path | str, *, names: Mapping[str, str] | None =
     with atomic(path, "wb") as file:
         file.write(content)
     return path
+
+
+def _out(columns: list[str], made: int, names: Mapping[str, str]) -> list[str]:
+    """What the columns are called in the file: the first ``made`` are canonical, the others a user's own."""
+    # The ids that are made here keep their name, also where a user's groups, say, stand in a column "uid".
+    canonical = [name if names.get(name) == "uid" else names.get(name, name) for name in columns[:made]]
+    own = {name: own_name(name, COLUMNS) for name in columns[made:]}
+    taken = {*canonical, *(free for free in own.values() if free not in canonical)}
+    for name, free in own.items():
+        if free in canonical:
+            while free in taken:
+                free = RIDING + free
+            own[name] = free
+            taken.add(free)
+    return [*canonical, *own.values()]
 
 
 def _encoded(frame: pd.DataFrame, kind: str) -> bytes:

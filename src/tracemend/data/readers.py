@@ -72,7 +72,7 @@ def read(
     _check_columns(table, columns)
     table = _with_texts(table, columns, drop_empty, progress or Progress())
     frame = table.frame
-    names = None if label_names is None else [str(label_name(str(name))) for name in label_names]
+    names = None if label_names is None else _named(label_names)
     labels = _labels(table, label, names)
     truths = None if truth is None else _labels(table, truth, names)
     if names is None:
@@ -86,7 +86,7 @@ def read(
         groups=_groups(table, group) if group else None,
         truth=truths,
         label_names=names,
-        positive=positive,
+        positive=None if positive is None else label_name(positive) or positive,
         extra=_extra(frame, set(columns.values()), set(COLUMNS)),
     )
 
@@ -337,6 +337,17 @@ def _labels(table: Table, column: str, valid: list[str] | None) -> list[str]:
             f"{table.at(missing)}. Label these rows or delete them."
         )
     return names
+
+
+def _named(label_names: Iterable[str]) -> list[str]:
+    """Label names as cells are read; two that are one label are one."""
+    found: dict[str, None] = {}
+    for name in label_names:
+        read_as = label_name(str(name))
+        if read_as is None:
+            raise DataError(f"label_names holds {name!r}, which is read as a missing label; name labels alone.")
+        found[read_as] = None
+    return list(found)
 
 
 def _check_spelling(table: Table, names: list[str], columns: dict[str, list[str]]) -> None:

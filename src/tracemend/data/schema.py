@@ -18,7 +18,7 @@ from tracemend.runs import fingerprint
 COLUMNS = ("uid", "text", "reply", "label", "group", "truth")
 
 
-_RIDING = "original_"
+RIDING = "original_"
 
 
 def riding(name: str, taken: Container[str]) -> str:
@@ -28,7 +28,7 @@ def riding(name: str, taken: Container[str]) -> str:
         >>> riding("votes", COLUMNS), riding("truth", COLUMNS), riding("original_truth", COLUMNS)
         ('votes', 'original_truth', 'original_original_truth')
     """
-    return _RIDING + name if _bare(name) in taken else name
+    return RIDING + name if _bare(name) in taken else name
 
 
 def own_name(name: str, taken: Container[str]) -> str:
@@ -38,12 +38,12 @@ def own_name(name: str, taken: Container[str]) -> str:
         >>> own_name("original_truth", COLUMNS), own_name("original_votes", COLUMNS)
         ('truth', 'original_votes')
     """
-    return name.removeprefix(_RIDING) if _bare(name) in taken else name
+    return name.removeprefix(RIDING) if _bare(name) in taken else name
 
 
 def _bare(name: str) -> str:
-    while name.startswith(_RIDING):
-        name = name.removeprefix(_RIDING)
+    while name.startswith(RIDING):
+        name = name.removeprefix(RIDING)
     return name
 
 

@@ -167,22 +167,29 @@ def _is_json(text: str) -> bool:
 
 
 _SEPARATORS = ",;|"  # of a .csv: the first of these that its header holds
-_SAID = re.compile(r'"?sep=([,;|\t])"?\r?\n', re.IGNORECASE)  # a first line that spreadsheets write and read
+_SAID = re.compile(r'"?sep=([,;|\t])"?[ \t]*\r?\n', re.IGNORECASE)  # a first line that spreadsheets write and read
 _Parsed = tuple[pd.DataFrame, Sequence[int], str]
 
 
 def _csv(text: str, path: Path) -> _Parsed:
+    header = text.split("\n", 1)[0]
     said = _SAID.match(text)
     if said:
         # An empty line in its place leaves the numbers of the others as they are.
         return _delimited("\n" + text[said.end() :], path, said[1])
-    header = text.split("\n", 1)[0]
+    if header.strip('" ').lower().startswith("sep="):
+        raise DataError(
+            f"{path} begins with {header.strip()!r}, which names no separator; write one of , ; | or a tab behind the "
+            "equals sign, or delete the line."
+        )
     if not any(separator in header for separator in _SEPARATORS) and "\t" in header:
         raise DataError(f"{path} is separated by tabs; name it .tsv.")
     return _delimited(text, path, next((separator for separator in _SEPARATORS if separator in header), ","))
 
 
 def _tsv(text: str, path: Path) -> _Parsed:
+    if _SAID.match(text):
+        return _csv(text, path)
     lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n")
     if "\t" not in lines[0] and "," in lines[0]:
         raise DataError(f"{path} is separated by commas; name it .csv.")

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from tracemend.mend.export import apply, export, undo
     from tracemend.mend.gain import Gains, by_gain
     from tracemend.mend.job import repair
-    from tracemend.mend.ledger import Decision, Ledger
     from tracemend.mend.regularise import Regularise, tune_on_decisions
     from tracemend.mend.repair import Repair
     from tracemend.mend.result import RepairResult, load_result
@@ -29,9 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Amplify",
     "AmplifyResult",
-    "Decision",
     "Gains",
-    "Ledger",
     "NoiseRate",
     "Regularise",
     "Repair",
@@ -56,13 +53,11 @@ __all__ = [
     "verdict",
 ]
 
-# Where each name lives: resolved on first use, so that whoever reads a ledger does not wait for torch.
+# Where each name lives: resolved on first use, so that whoever undoes a decision does not wait for torch.
 _FILES = {
     "Amplify": "amplify",
     "AmplifyResult": "amplify",
-    "Decision": "ledger",
     "Gains": "gain",
-    "Ledger": "ledger",
     "NoiseRate": "bounds",
     "Regularise": "regularise",
     "Repair": "repair",

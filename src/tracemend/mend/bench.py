@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tracemend.data import Labelled, Splits
-from tracemend.errors import TraceError
+from tracemend.errors import NoSignalError, TraceError
 from tracemend.evaluate import threshold
 from tracemend.mend.acts import Kinds
 from tracemend.mend.bounds import NoiseRate, noise_rate
@@ -94,7 +94,7 @@ class Bench:
         if self.rules.validation == "noisy":
             crossed = self._crossed(train)
             if not crossed.told:
-                raise TraceError(
+                raise NoSignalError(
                     "the labels carry no signal that could tell right from wrong: out of fold, a classifier on the "
                     "untuned model's embeddings does not tell them better than chance (an average precision that the "
                     "tuned one reached was measured on the same labels). Have some texts labelled by somebody you "

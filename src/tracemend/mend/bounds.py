@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tracemend.errors import TraceError
+from tracemend.errors import NoSignalError, TraceError
 from tracemend.trace.confident import confident_joint
 from tracemend.trace.groups import members
 
@@ -178,7 +178,7 @@ def refuse_noise(found: NoiseRate, *, trusted: bool) -> None:
         trusted: whether the validation labels were taken for right.
 
     Raises:
-        TraceError: the estimate is above 50 %.
+        NoSignalError: the estimate is above 50 %.
     """
     if found.rate <= MOST_NOISE:
         return
@@ -189,7 +189,7 @@ def refuse_noise(found: NoiseRate, *, trusted: bool) -> None:
         else "by the texts the labels carry no signal that could tell right from wrong. Check that the label column is "
         "the right one and that the labels belong to these texts, and have some of them labelled anew"
     )
-    raise TraceError(
+    raise NoSignalError(
         f"{found.rate:.0%} of {found.n} training labels are estimated to be wrong ({found.low:.0%} to "
         f"{found.high:.0%}; by the confident joint {found.joint:.0%}), expected at most "
         f"{MOST_NOISE:.0%}: the labels carry no signal to repair by; {why}. Nothing was changed."

@@ -16,9 +16,9 @@ from typing import Any
 import pandas as pd
 
 from tracemend.data.export import write
+from tracemend.data.ledger import ACTS, Decision, Ledger
 from tracemend.data.schema import Labelled
 from tracemend.errors import DataError, RunError, did_you_mean
-from tracemend.mend.ledger import ACTS, Decision, Ledger
 from tracemend.runs import atomic, read_json, write_csv, write_json
 
 FORMATS = ("csv", "jsonl", "parquet")
@@ -153,6 +153,18 @@ def export_again(directory: Path, data: Labelled, ledger: Ledger) -> dict[str, P
     """
     settings = read_json(directory / _SETTINGS) if (directory / _SETTINGS).exists() else {}
     return export(data, ledger, directory, formats=settings.get("formats", FORMATS), names=settings.get("names"))
+
+
+def remember_names(directory: Path | str, names: Mapping[str, str]) -> None:
+    """Keep the user's column names for the first export of a run that has none yet, such as a ``detect``.
+
+    Args:
+        directory: the run directory.
+        names: as in :func:`export`.
+    """
+    path = Path(directory) / _SETTINGS
+    if not path.exists():
+        write_json(path, {"formats": list(FORMATS), "names": dict(names)})
 
 
 def _changes(data: Labelled, ledger: Ledger) -> pd.DataFrame:

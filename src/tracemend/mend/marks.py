@@ -12,9 +12,9 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
+from tracemend.data.decision import Decision
 from tracemend.data.words import words_of
 from tracemend.errors import DataError, TuningError
-from tracemend.mend.decision import Decision
 from tracemend.saliency import Example
 from tracemend.tuning.adapted import Pair
 

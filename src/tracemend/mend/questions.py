@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from tracemend.data import Labelled
+from tracemend.data.labels import label_name
 from tracemend.data.tables import table_from_file
 from tracemend.errors import DataError, did_you_mean
 from tracemend.runs import write_csv
@@ -74,8 +75,9 @@ def _read(path: Path | str, labels: Sequence[str] | None) -> dict[str, str]:
                 "questions.csv and fill in answer."
             )
     found: dict[str, str] = {}
-    for row, (uid, said) in enumerate(zip(table["uid"].str.strip(), table["answer"].str.strip(), strict=True)):
-        if not said:
+    for row, (uid, cell) in enumerate(zip(table["uid"].str.strip(), table["answer"], strict=True)):
+        said = label_name(cell)  # as the labels themselves are read
+        if said is None:
             continue
         if labels is not None and said not in labels:
             raise DataError(f"answer {said!r} in row {row} of {path} ({uid}) is {did_you_mean(said, labels)}")

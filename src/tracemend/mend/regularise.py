@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from tracemend.data import Labelled, Splits
+from tracemend.data.decision import Decision
 from tracemend.errors import DataError, TuningError
 from tracemend.evaluate import average_precision
 from tracemend.mend.arms import MendResult
-from tracemend.mend.decision import Decision
 from tracemend.mend.extractor import LearnedExtractor, Together
 from tracemend.mend.marks import (
     Marks,

@@ -252,7 +252,7 @@ class Repair(Method[RepairResult]):
             notes=[
                 *splits.notes,
                 *start.notes,
-                _what_is_repaired(splits),
+                _what_is_repaired(splits, len(final.train)),
                 *self._notes(rate, cap, final, splits.train),
             ],
             command_line=command_line,
@@ -310,11 +310,13 @@ class Repair(Method[RepairResult]):
         return notes
 
 
-def _what_is_repaired(splits: Splits) -> str:
+def _what_is_repaired(splits: Splits, left: int) -> str:
+    whole, train = sum(map(len, splits.parts.values())), len(splits.train)
+    gone = "" if left == train else f", {left} of them left"
     others = ", ".join(name for name in splits.parts if name != "train")
     return (
-        f"The repaired set holds the {len(splits.train)} training examples of "
-        f"{sum(map(len, splits.parts.values()))}; {others} steered or judged the repair and are not in it."
+        f"The repaired set is the training part, {train} of {whole} examples{gone}; {others} steered or judged the "
+        "repair and are not in it."
     )
 
 

@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 
 from tracemend.data import Labelled, Splits
+from tracemend.data.ledger import Decision, Ledger
 from tracemend.evaluate import curve_figure, detection, recovered_share
 from tracemend.mend.acts import Kinds
 from tracemend.mend.export import apply, export
-from tracemend.mend.ledger import Decision, Ledger
 from tracemend.mend.questions import QUESTIONS, write_questions
 from tracemend.mend.verdict import Verdict
 from tracemend.methods import MethodResult

@@ -10,12 +10,12 @@ from pathlib import Path
 import pandas as pd
 
 from tracemend.data import Labelled
+from tracemend.data.decision import Decision, Kind
 from tracemend.data.examples import read_examples
 from tracemend.data.exchange import REMOVE, Rule, Settled, Suspects, Target, read_answers, settle, write_suspects
+from tracemend.data.ledger import Ledger
 from tracemend.errors import RunError
-from tracemend.mend.decision import Decision, Kind
 from tracemend.mend.export import apply, export_again
-from tracemend.mend.ledger import Ledger
 from tracemend.runs import read_result
 
 COMMANDS = ("detect", "repair", "demo")
@@ -142,7 +142,7 @@ def review(run: Path | str, file: Path | str, *, rule: Rule = "agree", actor: st
     apply(data, state)  # a ledger of other data must not be added to
     _check_left(data, {**state, **{decision.uid: decision for decision in decisions}}, Path(file).name)
     with Ledger(path) as ledger:
-        ledger.add(decisions)
+        ledger.add(decisions, resumed=False)  # a person who gives the file again after an undo means it
         paths = export_again(folder, data, ledger)
     kinds = [decision.kind for decision in decisions]
     return Reviewed(

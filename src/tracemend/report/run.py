@@ -81,7 +81,7 @@ class RepairRun:
         who = ", ".join(sorted({change.by for change in self.since}))
         return (
             f"Since the run, {n} {'decision was' if n == 1 else 'decisions were'} changed (by {who}). Figures and "
-            "verdict are of the repair as it ran; repaired.csv and changes.md are as decided now."
+            "verdict are of the repair as it ran."
         )
 
     @property

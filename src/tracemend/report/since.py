@@ -1,18 +1,16 @@
-"""What people decided otherwise after a repair ran, from the changes that stand beside its decisions."""
+"""What people decided otherwise after a repair ran: the ledger as it stands now against the repair's decisions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from tracemend.errors import RunError
-
-ACTS = ("label", "remove", "keep")
-COLUMNS = ("uid", "kind", "old", "new", "undoes", "in_force", "actor", "text", "reply")
+from tracemend.data.decision import ACTS, replay
+from tracemend.data.examples import read_examples
+from tracemend.data.ledger import Ledger
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,55 +35,40 @@ class Change:
 
 
 def changed_since(run: Path, decisions: pd.DataFrame) -> tuple[Change, ...]:
-    """What ``tracemend review`` and ``tracemend undo`` changed in a finished repair; empty where nothing was.
+    """What was changed in a finished repair by ``review``, ``undo`` or the studio; empty where nothing was.
 
     Args:
-        run: the run directory; ``changes.csv`` in it holds every decision, those of people too.
+        run: the run directory, with its ledger and its examples.
         decisions: what the repair itself decided, the columns of ``decisions.parquet``.
 
     Raises:
-        RunError: ``changes.csv`` cannot be read, or lacks a column.
+        RunError: the ledger or the examples cannot be read.
     """
-    path = run / "changes.csv"
+    path = run / "ledger.sqlite"
     if not path.exists():
         return ()
-    rows = _read(path)
-    acts = rows[rows["kind"].isin(ACTS)]
-    standing = acts[acts["in_force"] == "True"].drop_duplicates("uid", keep="last")
-    now = {str(row["uid"]): row for row in standing.to_dict("records")}
-    last = {str(row["uid"]): row for row in acts.to_dict("records")}
+    with Ledger(path) as ledger:
+        acts = [d for d in ledger.decisions() if d.kind in ACTS]
+    now, last = replay(acts), {d.uid: d for d in acts}
     # What the first decision on an example replaced is the label it came with.
-    first = acts[acts["undoes"] == ""].drop_duplicates("uid").set_index("uid")["old"]
-    repaired = {str(row["uid"]): row for row in decisions.to_dict("records")}
-    found = []
+    given = {d.uid: str(d.old) for d in reversed(acts) if d.undoes is None}
+    repaired = {str(row["uid"]): (row["kind"], row["new"]) for row in decisions.to_dict("records")}
+    found: list[dict[str, Any]] = []
     for uid, row in last.items():
-        decided, stands = repaired.get(uid), now.get(uid)
-        given = str(first[uid])
-        before, after = _label(decided, given), _label(stands, given)
+        stands = now.get(uid)
+        before = _label(repaired.get(uid), given[uid])
+        after = _label(None if stands is None else (stands.kind, stands.new), given[uid])
         if before != after:
-            by = str((row if stands is None else stands)["actor"])
-            found.append(
-                Change(
-                    uid=uid, text=str(row["text"]), reply=str(row["reply"]) or None, given=given, repaired=before,
-                    now=after, by=by,
-                )
-            )  # fmt: skip
-    return tuple(found)
+            by = (row if stands is None else stands).actor
+            found.append({"uid": uid, "given": given[uid], "repaired": before, "now": after, "by": by})
+    if not found:
+        return ()
+    train = read_examples(run).train
+    texts = dict(zip(train.uid, train.pairs, strict=True))
+    return tuple(Change(text=texts[one["uid"]][0], reply=texts[one["uid"]][1], **one) for one in found)
 
 
-def _label(decision: Mapping[Any, Any] | None, given: str) -> str | None:
-    if decision is None or decision["kind"] == "keep":
+def _label(decided: tuple[str, str | None] | None, given: str) -> str | None:
+    if decided is None or decided[0] == "keep":
         return given
-    return None if decision["kind"] == "remove" else str(decision["new"])
-
-
-def _read(path: Path) -> pd.DataFrame:
-    remedy = "delete it for a report of the repair alone; tracemend review and undo write it again."
-    try:
-        rows = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read ({error}); {remedy}") from None
-    missing = [column for column in COLUMNS if column not in rows]
-    if missing:
-        raise RunError(f"{path} lacks the columns {', '.join(missing)}; {remedy}")
-    return rows
+    return None if decided[0] == "remove" else str(decided[1])

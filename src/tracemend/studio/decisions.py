@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from tracemend.data.decision import ACTS, Decision, replay, undone
+from tracemend.data.ledger import Ledger
 from tracemend.data.words import words_of
 from tracemend.errors import RunError
-from tracemend.mend.decision import ACTS, Decision, replay, undone
-from tracemend.mend.ledger import Ledger
 from tracemend.studio.versions import MACHINE
 
 Basis = Literal["people", "all"]

@@ -19,9 +19,9 @@ from safetensors.torch import load_file
 from tracemend.data import Labelled, Splits
 from tracemend.data.duplicates import contents, near_duplicates
 from tracemend.data.examples import read_examples
+from tracemend.data.ledger import Ledger
 from tracemend.errors import RunError, TraceError
 from tracemend.evaluate import scores
-from tracemend.mend.ledger import Ledger
 from tracemend.mend.ranking import Ranking, by_influence, softmax
 from tracemend.models import LanguageModel, load
 from tracemend.progress import Progress

@@ -12,12 +12,12 @@ from typing import Any
 import pandas as pd
 
 from tracemend.data import Labelled
+from tracemend.data.decision import Decision
+from tracemend.data.ledger import Ledger
 from tracemend.data.words import texts_holding
 from tracemend.errors import DataError, RunError
 from tracemend.evaluate import threshold
-from tracemend.mend.decision import Decision
 from tracemend.mend.export import apply
-from tracemend.mend.ledger import Ledger
 from tracemend.mend.marks import other_words
 from tracemend.mend.regularise import FEWEST, tune_on_decisions
 from tracemend.mend.reliance import word_shares

@@ -14,8 +14,8 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from tracemend.data.decision import Decision
 from tracemend.errors import DataError, RunError, TracemendError
-from tracemend.mend.decision import Decision
 from tracemend.studio import lists, takeaway, words
 from tracemend.studio.asked import Asked
 from tracemend.studio.compare import compare

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tracemend.data.decision import Decision
 from tracemend.data.examples import read_examples
 from tracemend.data.words import cut_at_words, texts_holding
 from tracemend.errors import RunError
-from tracemend.mend.decision import Decision
 from tracemend.runs import read_json, read_result, write_json
 from tracemend.studio.decisions import Review, Rows
 from tracemend.studio.evidence import Evidence, reason

@@ -9,10 +9,10 @@ import zipfile
 from dataclasses import replace
 from pathlib import Path
 
+from tracemend.data.decision import ACTS
+from tracemend.data.ledger import Ledger
 from tracemend.errors import RunError, did_you_mean
-from tracemend.mend.decision import ACTS
 from tracemend.mend.export import FORMATS, export
-from tracemend.mend.ledger import Ledger
 from tracemend.runs import atomic, read_json
 from tracemend.studio.session import Session
 from tracemend.studio.versions import rows_of

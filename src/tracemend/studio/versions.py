@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tracemend.data import Labelled
+from tracemend.data.decision import ACTS, Decision
 from tracemend.errors import RunError, did_you_mean
-from tracemend.mend.decision import ACTS, Decision
 from tracemend.mend.export import apply
 from tracemend.runs import read_json, read_result, write_json
 

@@ -103,6 +103,18 @@ def test_noisy_validation_is_what_one_file_holds(job, folders):
     assert selected(rows, job.settings, sets=["hatecheck"]).empty
 
 
+def test_where_the_default_refuses_a_person_is_left_with_the_labels_as_they_are(job, folders):
+    """Few texts, much noise and no label to trust: what is refused counts in the mean, as no repair at all."""
+    wanted = cells("repair", replace(job, noisy_validation=True), arms=["nothing", "default", "random", "oracle"])
+    found = prove(wanted, workers=0, **folders)
+    rows: Any = results_of("repair", **folders).rows()
+    assert found.failed == 0 and rows.set_index("arm")["refused"].fillna(0).to_dict() == {
+        "nothing": 0, "default": 1, "random": 0, "oracle": 0,
+    }  # fmt: skip
+    assert rows["ap"].nunique() == 1 and (rows["acted"] == 0).all()
+    assert "In 1 of 1 draws it refused" in tables(rows, "repair")
+
+
 def test_true_labels_are_tuned_on_once_a_draw(job, folders):
     wanted = cells("repair", job, rates=[0.2, 0.3], arms=["nothing", "default"])
     assert prove(wanted, workers=0, **folders).failed == 0

@@ -10,6 +10,7 @@ from tracemend.data.exchange.answers import Answer
 from tracemend.data.exchange.argilla import from_argilla, to_argilla
 from tracemend.data.exchange.label_studio import configuration, from_label_studio, to_label_studio
 from tracemend.data.exchange.suspects import Suspects
+from tracemend.data.labels import label_name
 from tracemend.data.tables import table_from_file
 from tracemend.errors import DataError, did_you_mean
 from tracemend.runs import atomic, write_csv, write_json
@@ -93,6 +94,7 @@ def _from_table(path: Path) -> list[Answer]:
     found = []
     for at, row in enumerate(table.frame.to_dict("records")):
         said = {name: str(row.get(name) or "").strip() for name in ("uid", ANSWER, REVIEWER, COMMENT)}
+        said[ANSWER] = label_name(said[ANSWER]) or ""  # as the labels themselves are read
         if said[ANSWER] and not said["uid"]:
             raise DataError(
                 f"{path}: {table.at([at])} answers {said[ANSWER]!r} and has no uid; fill in the file that tracemend "

@@ -80,7 +80,9 @@ def validation_only(shared: Shared) -> Edited:
 
 
 def default(shared: Shared) -> Edited:
-    """The default repair."""
+    """The default repair; where it refuses, the labels as they are: what a person is left with then."""
+    if shared.default is None:
+        return Edited(shared.splits.train, facts={"refused": 1.0})
     return _repaired(shared, *shared.default)
 
 
@@ -97,7 +99,7 @@ def gbair(shared: Shared) -> Edited:
 
 def random(shared: Shared) -> Edited:
     """The default's acts on examples drawn at random: as many removed, as many given another label."""
-    kinds = _acts(shared.default[0])["kind"].tolist()
+    kinds = _budget(shared)["kind"].tolist()
     train = shared.splits.train
     rng = np.random.default_rng([shared.unit.seed, 11])
     rows = rng.permutation(len(train))[: len(kinds)]
@@ -115,7 +117,7 @@ def best_other(shared: Shared) -> Edited:
         raise TracemendError(
             "the arm best-other needs a detector: name the one that finds most on the development sets (--other NAME)."
         )
-    budget = len(_acts(shared.default[0]))
+    budget = len(_budget(shared))
     found = detector(name, seed=shared.unit.seed).run(shared.subject, shared.splits, progress=shared.progress)
     top = found.table().sort_values("rank").head(budget)
     labels = dict(zip(top["uid"], top["suggested"], strict=True))
@@ -126,7 +128,7 @@ def oracle(shared: Shared) -> Edited:
     """The true label for as many wrong ones as the default acted on (all of them where it acted on more)."""
     train = shared.splits.train
     wrong = np.flatnonzero(train.wrong)
-    budget = len(_acts(shared.default[0]))
+    budget = len(_budget(shared))
     rows = np.random.default_rng([shared.unit.seed, 12]).permutation(wrong)[:budget]
     uid, truth = train.uid, train.frame["truth"]
     labels = {uid[r]: truth.iloc[r] for r in rows}
@@ -153,7 +155,8 @@ def repaired(shared: Shared, arm: str) -> pd.DataFrame:
     tuning on the true and on the corrupted labels; ``acted`` examples, the share of them that was wrong
     (``acted_right``), the share of all labels touched (``touched``); ``wrong_before`` and ``wrong_after``, the share of
     wrong labels in the training set; ``seconds`` of the arm without its last tuning, ``tuning_seconds`` of the first
-    one; ``loop_ap`` of the classifier that a repair's own loop ends with; ``estimated_noise`` of a repair.
+    one; ``loop_ap`` of the classifier that a repair's own loop ends with; ``estimated_noise`` of a repair; ``refused``
+    is 1 where the default repair refused, for labels that carry no signal.
     """
     train = shared.splits.train
     _ = shared.first, shared.clean  # shared work, not the arm's
@@ -183,6 +186,11 @@ def _acts(result: RepairResult) -> pd.DataFrame:
     """The decisions of a repair that changed the training set."""
     rows = result.rows
     return rows[rows["kind"].isin(ACTS)] if len(rows) else pd.DataFrame(columns=["uid", "kind"])
+
+
+def _budget(shared: Shared) -> pd.DataFrame:
+    """The decisions of the default repair that changed the training set: none where it refused."""
+    return pd.DataFrame(columns=["uid", "kind"]) if shared.default is None else _acts(shared.default[0])
 
 
 def _repaired(shared: Shared, result: RepairResult, seconds: float) -> Edited:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tracemend.data import Labelled
+from tracemend.errors import NoSignalError
 from tracemend.evaluate.grid import Unit
 from tracemend.mend.job import configured
 from tracemend.mend.proof.sets import draw
@@ -140,9 +141,12 @@ class Shared:
         )
 
     @cached_property
-    def default(self) -> tuple[RepairResult, float]:
-        """The default repair from the shared start, and the seconds it took beyond that."""
-        return self.repaired("default", self.repair("default"))
+    def default(self) -> tuple[RepairResult, float] | None:
+        """The default repair from the shared start, and the seconds it took beyond that; None where it refuses."""
+        try:
+            return self.repaired("default", self.repair("default"))
+        except NoSignalError:
+            return None
 
     def repaired(self, name: str, method: Repair) -> tuple[RepairResult, float]:
         """Run a repair in a folder of its own, from the tunings that are there already; and its seconds.

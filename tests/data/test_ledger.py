@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tracemend.data.ledger import ACTS, Decision, Kind, Ledger, replay
 from tracemend.errors import RunError
-from tracemend.mend.ledger import ACTS, Decision, Kind, Ledger, replay
 
 
 def relabel(uid: str = "a", new: str = "unsafe", *, round: int = 1, actor: str = "gbair") -> Decision:

@@ -18,8 +18,8 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
+from tracemend.data.decision import ACTS, Decision, Kind, replay, undone
 from tracemend.errors import RunError, did_you_mean
-from tracemend.mend.decision import ACTS, Decision, Kind, replay, undone
 
 __all__ = ["ACTS", "Decision", "Kind", "Ledger", "replay", "undone"]
 
