@@ -54,12 +54,10 @@ class Ledger:
 
     Example:
         >>> with Ledger(tmp_path / "ledger.sqlite") as ledger:
-        ...     ledger.add([Decision(uid="4f0c-0", kind="remove", old="safe", round=1, actor="gbair")])
-        ...     ledger.undo("4f0c-0", actor="Ada")
-        ...     ledger.state()
-        [1]
-        [2]
-        {}
+        ...     made = ledger.add([Decision(uid="4f0c-0", kind="remove", old="safe", round=1, actor="gbair")])
+        ...     undone = ledger.undo("4f0c-0", actor="Ada")
+        ...     made, undone, ledger.state()
+        ([1], [2], {})
     """
 
     def __init__(self, path: Path | str) -> None:
