@@ -31,8 +31,9 @@ def methods_of(base: type[M]) -> dict[str, type[M]]:
     """The methods of one kind by their names without the family.
 
     Example:
+        >>> from tracemend.neurons.neuron_method import NeuronMethod
         >>> sorted(methods_of(NeuronMethod))
-        ['gaussian', 'linear', ...]
+        ['ablate', 'correlation', 'gaussian', 'linear', 'probeless']
     """
     return {name.partition(".")[2]: found for name, found in registry().items() if issubclass(found, base)}
 

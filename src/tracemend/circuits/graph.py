@@ -110,6 +110,7 @@ class Graph(Circuit[GraphResult]):
             more edges to prune than the largest circuit has.
 
     Example:
+        >>> from tracemend.data.prompts import indirect_objects
         >>> Graph().run(load("smollm2"), indirect_objects(4)).table().head(10)
     """
 

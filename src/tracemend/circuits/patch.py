@@ -101,6 +101,7 @@ class Patch(Circuit[PatchResult]):
             (the model does not do the task).
 
     Example:
+        >>> from tracemend.data.prompts import indirect_objects
         >>> Patch().run(load("smollm2"), indirect_objects(8)).part("heads").head(5)
     """
 

@@ -92,7 +92,7 @@ class Sasc(Method[SascResult]):
             function; texts that hold fewer than 200 n-grams, or too few words for a test.
 
     Example:
-        >>> found = Sasc().run(lambda text: text.count("!"), ["So good!", ...])
+        >>> found = Sasc().run(lambda text: text.count("!"), texts)
         >>> found.table()[["explanation", "score", "low", "high"]]
     """
 

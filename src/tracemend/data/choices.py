@@ -32,6 +32,7 @@ def letter_choices(count: int = 16, *, seed: int = 0) -> PromptPairs:
 
     Example:
         >>> letter_choices(1).frame.loc[0, "answer"]
+        'A'
     """
     if not 1 <= count <= 1000:
         raise DataError(f"count is {count}; expected 1 to 1000.")

@@ -42,7 +42,7 @@ class Prompts:
             DataError: no rows, a column that lacks, or a cell without text; the message names them.
 
         Example:
-            >>> Contrasts.make([{"prompt": "The sky is", "answer": "blue", "foil": "green"}])
+            >>> sky = Contrasts.make([{"prompt": "The sky is", "answer": "blue", "foil": "green"}])
         """
         frame = rows.copy() if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
         frame = frame.reset_index(drop=True)
@@ -161,6 +161,7 @@ def indirect_objects(count: int = 16, *, seed: int = 0) -> PromptPairs:
 
     Example:
         >>> indirect_objects(1).frame.loc[0, "answer"]
+        'Tom'
     """
     pairs = [(a, b) for a in _NAMES for b in _NAMES if a != b]
     most = len(_FORMS) * len(pairs) * len(_PLACES) * len(_THINGS)

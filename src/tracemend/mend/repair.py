@@ -69,7 +69,7 @@ class Repair(Method[RepairResult]):
 
     Example:
         >>> result = Repair(tuning=Tuning(adapter="prompt")).run(load("minilm"), splits)
-        >>> result.verdict.sentence
+        >>> result.metrics["recovered_share"]
     """
 
     name: ClassVar[str] = "mend.repair"

@@ -179,8 +179,8 @@ def expected_layer(layers: Sequence[int], scores: Sequence[float]) -> float | No
         Nothing where there are no scores, or the last is not above the first.
 
     Example:
-        >>> expected_layer([0, 1, 2], [0.5, 0.7, 0.8])
-        1.3333333333333333
+        >>> round(expected_layer([0, 1, 2], [0.5, 0.7, 0.8]), 2)
+        1.33
     """
     if len(scores) < 2 or scores[-1] <= scores[0]:
         return None

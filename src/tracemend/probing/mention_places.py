@@ -31,6 +31,7 @@ def by_place(train: Sequence[Pronoun], test: Sequence[Pronoun]) -> Floats:
         1 where the candidate with the highest score is the right one, else 0.
 
     Example:
+        >>> from tracemend.probing.coreference import usable
         >>> parts, _ = usable(read_gap("gap"), train=400, test=400, seed=0)
         >>> by_place(parts["train"], parts["test"]).mean() > 0.6
         True

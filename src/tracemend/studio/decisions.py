@@ -88,8 +88,9 @@ class Review:
         run: the run directory.
 
     Example:
-        >>> review = Review("runs/demo")  # doctest: +SKIP
+        >>> review = Review("runs/demo")
         >>> review.decide("Ada", {"4f0c9a7be1d2-0": ("label", "safe")}, seen={"4f0c9a7be1d2-0": 0})
+        [1]
     """
 
     def __init__(self, run: Path | str) -> None:

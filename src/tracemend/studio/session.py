@@ -37,8 +37,9 @@ class Session:
         RunError: it is not one.
 
     Example:
-        >>> session = Session("runs/demo")  # doctest: +SKIP
-        >>> session.errors(session.current, show="wrong")["total"]
+        >>> from tracemend.studio.lists import errors
+        >>> session = Session("runs/demo")
+        >>> errors(session, session.current, show="wrong")["total"]
     """
 
     def __init__(self, run: Path | str) -> None:

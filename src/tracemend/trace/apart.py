@@ -60,8 +60,10 @@ def judged_apart(
         TraceError: shapes differ.
 
     Example:
-        >>> judged_apart(*both_train, *both_trusted, 2).trusted.shape
-        (300, 2)
+        >>> states, trusted = np.random.default_rng(0).normal(size=(2, 60, 8))
+        >>> y = np.arange(60) % 2
+        >>> judged_apart(states, y, trusted, y, 2).trusted.shape
+        (60, 2)
     """
     found = Apart(folds_of(trusted_y, folds, seed, groups), [], np.zeros((len(trusted_y), labels)))
     for known, asked in found.parts:

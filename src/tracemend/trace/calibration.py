@@ -109,8 +109,12 @@ def proven_wrong(
         TraceError: the trusted examples have one label only, or shapes differ.
 
     Example:
-        >>> proven_wrong(*both_train, *both_trusted, 2).mean()
-        0.29
+        >>> right = np.arange(200) % 2
+        >>> states = np.random.default_rng(0).normal(size=(200, 8)) + 2 * right[:, None]
+        >>> given = np.where(np.arange(200) < 20, 1 - right, right)  # the first twenty are wrong
+        >>> found = proven_wrong(states[:100], given[:100], states[100:], right[100:], 2)
+        >>> print(found[:20].mean().round(2), found[20:].mean().round(2))
+        0.98 0.0
     """
     given = (features, y, trusted_features, trusted_y, labels)
     apart = judged_apart(*given, seed=seed, groups=groups)

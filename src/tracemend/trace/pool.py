@@ -53,7 +53,10 @@ def pooled(sources: list[Judged], trusted_y: Indices) -> tuple[Judged, Doubles]:
         TraceError: there is no source.
 
     Example:
-        >>> both, weights = pooled([frozen, tuned], validation.y)
+        >>> right, chance = np.array([[0.9, 0.1], [0.2, 0.8]]), np.full((2, 2), 0.5)
+        >>> found, weights = pooled([Judged(right, right), Judged(chance, chance)], np.array([0, 1]))
+        >>> weights.round(1)
+        array([0.7, 0.5])
     """
     if not sources:
         raise TraceError("there is nothing to pool; give the probabilities of one model at least.")

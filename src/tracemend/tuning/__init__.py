@@ -10,6 +10,7 @@ from tracemend.tuning.checkpoints import Checkpoint, checkpoints
 from tracemend.tuning.classifier import TextClassifier
 from tracemend.tuning.completion import CompletionModel
 from tracemend.tuning.pooled import PooledClassifier
+from tracemend.tuning.predictor import Predictor
 from tracemend.tuning.tune import Tuned, Tuning, tune
 from tracemend.tuning.tune_completions import TunedCompletions, tune_completions
 
@@ -21,6 +22,7 @@ __all__ = [
     "CompletionModel",
     "Kind",
     "PooledClassifier",
+    "Predictor",
     "TextClassifier",
     "Tuned",
     "TunedCompletions",

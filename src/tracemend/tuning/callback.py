@@ -31,6 +31,7 @@ class CheckpointCallback(TrainerCallback):
             training, or the training resumes from a state that does not tell its learning rates.
 
     Example:
+        >>> from transformers import Trainer
         >>> trace = CheckpointCallback(classifier, "runs/mine")
         >>> Trainer(classifier.network, args, train_dataset=data, callbacks=[trace]).train()
         >>> trace.checkpoints[-1].lr_sum

@@ -22,8 +22,9 @@ class PooledClassifier(PreTrainedModel):
         seed: of the head's initial weights.
 
     Example:
-        >>> model = PooledClassifier(load("minilm").network, num_labels=2)
-        >>> PeftModel.from_pretrained(model, "runs/mine/adapter-0004")   # what plain PEFT needs
+        >>> from peft import PeftModel
+        >>> network = PooledClassifier(load("minilm").network, num_labels=2)
+        >>> PeftModel.from_pretrained(network, "runs/mine/adapter-0004")   # what plain PEFT needs
     """
 
     def __init__(self, encoder: PreTrainedModel, num_labels: int, seed: int = 0) -> None:

@@ -46,6 +46,7 @@ class TraceCallback(CheckpointCallback):
             holds the gradients of another training.
 
     Example:
+        >>> from transformers import Trainer, TrainingArguments
         >>> trace = TraceCallback(classifier, "runs/mine", gradients=True, uid=train.uid)
         >>> args = TrainingArguments("runs/trainer", remove_unused_columns=False)
         >>> data = [{"row": i, "ids": ids, "label": y} for i, (ids, y) in enumerate(examples)]

@@ -104,7 +104,7 @@ def score(
 
     Example:
         >>> store = GradientStore.open("runs/mine/store")
-        >>> found = score(store, HeldQueries([gradients_at(c) for c in checkpoints]), TracInScore(), top=20)
+        >>> found = score(store, HeldQueries([gradients]), top=20)  # the queries' gradients at its one checkpoint
         >>> found.bottom(0, 5)[["uid", "label", "score"]]
     """
     how = TracInScore() if how is None else how

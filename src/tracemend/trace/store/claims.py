@@ -38,7 +38,7 @@ class Claims:
     Example:
         >>> with Claims(path / ".claims") as claims, claims.held("shard-00017") as mine:
         ...     if mine:
-        ...         work()
+        ...         print("at work on shard 17")
     """
 
     def __init__(self, folder: Path, *, patience: float = PATIENCE) -> None:

@@ -260,8 +260,8 @@ class GradientStore:
             TraceError: see :meth:`read`.
 
         Example:
-            >>> out = store.buffer(256)
-            >>> for block in store.blocks(0, 17, out):
+            >>> total = torch.zeros(store.width)
+            >>> for block in store.blocks(0, 17, store.buffer(256)):
             ...     total += block.grads.float().sum(dim=0)
         """
         self._check_buffer(out, 1)
