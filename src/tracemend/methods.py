@@ -94,12 +94,15 @@ class MethodResult:
         Raises:
             RunError: a file is missing or damaged.
         """
-        path = Path(directory)
+        return cls(**cls._read(Path(directory)))
+
+    @classmethod
+    def _read(cls, path: Path) -> dict[str, Any]:
+        """The fields by name; one that ``save`` writes more of reads more here."""
         facts = read_json(path / "method.json")
         # JSON has no NaN; a figure that was not defined is one again.
         facts |= {name: _figures(facts[name]) for name in ("metrics", "controls")}
-        read: dict[str, Any] = {name: _table(path / f"{name}.parquet") for name in ("rows", *cls.tables)}
-        return cls(**facts, **read)
+        return {**facts, **{name: _table(path / f"{name}.parquet") for name in ("rows", *cls.tables)}}
 
 
 def _figures(kept: Mapping[str, Any]) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def test_it_finds_the_planted_labels(whole: tuple[RepairResult, Path, int], spli
     assert found.metrics["acted_precision"] > random["acted_precision"] + 0.2
     assert found.metrics["detection_ap"] > 0.6
     assert random["detection_ap"] == pytest.approx(splits.train.wrong.mean())
-    assert found.repaired is not None and found.repaired.has_truth
+    assert found.repaired.has_truth
     assert found.repaired.wrong.sum() < splits.train.wrong.sum()
 
 
@@ -123,7 +123,6 @@ def test_a_finished_run_is_read_back(whole: tuple[RepairResult, Path, int], spli
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     found = quick().run(tiny("bert"), splits, out=out, progress=Counter(kill_at=1))
     assert found.metrics == expected.metrics
-    assert found.repaired is not None and expected.repaired is not None
     assert found.repaired.fingerprint == expected.repaired.fingerprint
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
@@ -152,7 +151,7 @@ def test_nothing_suspect_leaves_the_original(tmp_path: Path) -> None:
     easy = replace(splits, validation=splits.validation.take(np.flatnonzero(right)))
     found = rules.run(tiny("bert"), easy, out=tmp_path / "run")
     assert len(found.table()) == 0 and found.figure().axes
-    assert found.verdict is not None and found.verdict.recommended == "original"
+    assert found.verdict.recommended == "original"
     assert found.verdict.sentence.startswith("No label was found suspect enough")
     assert found.recommended is easy.train
     assert (tmp_path / "run" / "repaired.jsonl").read_text("utf-8").count("\n") == len(easy.train)
@@ -185,7 +184,7 @@ def test_the_preset_of_the_paper(splits: Splits) -> None:
     found = rules.run(tiny("bert"), splits)
     assert found.metrics["rounds"] == 2
     assert found.metrics["removed"] == len(found.rows) == 10 and found.metrics["relabelled"] == 0
-    assert found.repaired is not None and len(found.repaired) == len(splits.train) - 10
+    assert len(found.repaired) == len(splits.train) - 10
     assert list(found.rows["round"]) == [1] * 5 + [2] * 5
     with pytest.raises(TuningError, match="preset 'gbare' is not one of: default, gbair"):
         Repair.preset("gbare")
@@ -242,7 +241,6 @@ def test_the_users_file_is_left_alone_and_the_repaired_one_speaks_its_language(t
     assert source.read_bytes() == before
     repaired = pd.read_csv(tmp_path / "run" / "repaired.csv")
     assert list(repaired) == ["uid", "comment", "toxic", "right", "likes"]
-    assert found.repaired is not None
     assert list(repaired["toxic"]) == list(found.repaired.frame["label"])
     uid = found.rows["uid"].iloc[0]
     tracemend.mend.undo(tmp_path / "run", uid, read_examples(tmp_path / "run").train)
@@ -285,7 +283,6 @@ def test_tuning_on_is_no_merit_of_the_repair(tmp_path: Path) -> None:
     found = method.run(tiny("bert"), planted(), out=tmp_path / "run")
     rows = found.curve[(found.curve["arm"] == "unchanged") & (found.curve["split"] == "verdict")]
     assert list(rows["round"]) == list(range(int(found.metrics["rounds"]) + 1)) and rows["acted"].eq(0).all()
-    assert found.verdict is not None
     before = {c.metric: c.before for c in found.verdict.comparisons}
     held = found.curve[(found.curve["arm"] == "unchanged") & (found.curve["split"] == "validation")]["ap"]
     better = held.iloc[-1] > held.iloc[0]

@@ -75,7 +75,7 @@ def test_wrong_labels_are_found_and_how_many_there_are() -> None:
     found, splits = on_the_demo(0.3)
     assert found.metrics["acted_precision"] > 0.75  # of a random choice 0.3
     assert abs(found.metrics["estimated_noise"] - splits.train.wrong.mean()) < 0.1
-    assert found.repaired is not None and found.repaired.wrong.mean() < splits.train.wrong.mean() / 2
+    assert found.repaired.wrong.mean() < splits.train.wrong.mean() / 2
 
 
 @pytest.mark.slow

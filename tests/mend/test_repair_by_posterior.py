@@ -122,7 +122,7 @@ def test_validation_labels_that_are_all_wrong_are_refused_or_seen_through() -> N
     found = by_posterior(validation="noisy", fdr=None, candidates=15, rounds=1).run(tiny("bert"), turned)
     assert found.metrics["estimated_noise"] < 0.4
     assert found.metrics["acted_precision"] > splits.train.wrong.mean() + 0.2
-    assert found.verdict is not None and found.verdict.sentence.endswith("may be wrong as well.")
+    assert found.verdict.sentence.endswith("may be wrong as well.")
 
 
 def test_noisy_validation_trusts_no_label() -> None:
@@ -182,7 +182,6 @@ def test_questions_wait_for_a_person_and_answers_stand(tmp_path: Path) -> None:
     table["answer"] = [truth[uid] for uid in table["uid"]]
     table.to_csv(tmp_path / "answers.csv", index=False)
     again = tracemend.repair(mine, out=tmp_path / "second", answers=tmp_path / "answers.csv", **options)
-    assert again.repaired is not None
     labels = dict(zip(again.repaired.uid, again.repaired.frame["label"], strict=True))
     assert [labels[uid] for uid in table["uid"]] == list(table["answer"])
     with Ledger(tmp_path / "second" / "ledger.sqlite") as ledger:

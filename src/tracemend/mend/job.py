@@ -334,13 +334,12 @@ def _keep_predictor(
     columns: Mapping[str, str],
 ) -> None:
     """What ``predict`` needs: the recommended adapter and its threshold."""
-    recommended = "original" if result.verdict is None else result.verdict.recommended
     Predictor(
         method.tuning.classifier(model, splits.labels),
         method.tuning,
         splits.train.positive,
         result.metrics.get("threshold"),
-        adapter=f"adapter-{recommended}",
+        adapter=f"adapter-{result.verdict.recommended}",
         columns=columns,
     ).save(folder)
 

@@ -69,7 +69,7 @@ class Repair(Method[RepairResult]):
 
     Example:
         >>> result = Repair(tuning=Tuning(adapter="prompt")).run(load("minilm"), splits)
-        >>> result.metrics["recovered_share"]
+        >>> result.verdict.sentence
     """
 
     name: ClassVar[str] = "mend.repair"

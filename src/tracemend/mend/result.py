@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -58,10 +58,10 @@ class RepairResult(MethodResult):
         folder: the run directory; None where nothing was kept.
     """
 
-    curve: pd.DataFrame = field(default_factory=pd.DataFrame)
-    verdict: Verdict | None = None
-    repaired: Labelled | None = None
-    recommended: Labelled | None = None
+    curve: pd.DataFrame
+    verdict: Verdict
+    repaired: Labelled
+    recommended: Labelled
     folder: Path | None = None
 
     def save(self, directory: Path | str) -> Path:
@@ -70,30 +70,26 @@ class RepairResult(MethodResult):
         write_parquet(path / "curve.parquet", self.curve)
         sets = {"repaired": self.repaired, "recommended": self.recommended}
         for name, data in sets.items():
-            if data is not None:
-                write_parquet(path / f"examples-{name}.parquet", data.frame)
+            write_parquet(path / f"examples-{name}.parquet", data.frame)
         facts = {
-            "verdict": None if self.verdict is None else self.verdict.facts,
-            "sets": {n: {"labels": d.labels, "positive": d.positive} for n, d in sets.items() if d is not None},
+            "verdict": self.verdict.facts,
+            "sets": {n: {"labels": d.labels, "positive": d.positive} for n, d in sets.items()},
             "folder": None if self.folder is None else str(self.folder),
         }
         write_json(path / "repair.json", facts)
         return path
 
     @classmethod
-    def load(cls, directory: Path | str) -> Self:
-        """Read what :meth:`save` wrote."""
-        path = Path(directory)
+    def _read(cls, path: Path) -> dict[str, Any]:
         facts = read_json(path / "repair.json")
         sets = {name: _examples(path / f"examples-{name}.parquet", **about) for name, about in facts["sets"].items()}
-        return replace(
-            super().load(path),
-            curve=pd.read_parquet(path / "curve.parquet"),
-            verdict=None if facts["verdict"] is None else Verdict.of(facts["verdict"]),
-            folder=None if facts["folder"] is None else Path(facts["folder"]),
-            repaired=sets.get("repaired"),
-            recommended=sets.get("recommended"),
-        )
+        return {
+            **super()._read(path),
+            "curve": pd.read_parquet(path / "curve.parquet"),
+            "verdict": Verdict.of(facts["verdict"]),
+            "folder": None if facts["folder"] is None else Path(facts["folder"]),
+            **sets,
+        }
 
     def table(self) -> pd.DataFrame:
         """The decisions without their machine-readable evidence."""
@@ -113,8 +109,8 @@ class RepairResult(MethodResult):
         return table
 
     def _repr_html_(self) -> str:
-        sentence = escape(self.verdict.sentence) if self.verdict else ""
-        return f"<p><b>{sentence}</b></p>{self.summary().to_html(float_format='{:.3f}'.format, na_rep='')}"
+        table = self.summary().to_html(float_format="{:.3f}".format, na_rep="")
+        return f"<p><b>{escape(self.verdict.sentence)}</b></p>{table}"
 
 
 def _examples(path: Path, labels: list[str], positive: str) -> Labelled:

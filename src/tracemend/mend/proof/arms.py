@@ -195,8 +195,6 @@ def _budget(shared: Shared) -> pd.DataFrame:
 
 def _repaired(shared: Shared, result: RepairResult, seconds: float) -> Edited:
     train = shared.splits.train
-    if result.repaired is None:
-        raise TracemendError(f"the repair of {shared.unit.name} kept no training set; this is a fault of tracemend.")
     # As the decisions left it, whether or not the verdict recommends it: a benchmark reads no verdict.
     facts = {
         "loop_ap": result.metrics["ap_repaired"],

@@ -1,4 +1,4 @@
-"""The examples of the docstrings are true: those that need no model run, and all of them call what there is as it is.
+"""The examples of docstrings and pages are true: they call what there is as it is, and those that need no model run.
 
 A name that an example does not make stands for something of the reader's, such as ``splits``. What it calls must exist.
 """
@@ -11,6 +11,7 @@ import doctest
 import importlib
 import inspect
 import pkgutil
+import re
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -62,14 +63,13 @@ MAKE_A_MODEL = {"AttentionOnly", "Endpoint", "SimilaritySimulator", "load", "tra
 
 @dataclass(frozen=True)
 class Example:
-    """The lines of one docstring."""
+    """The lines of one docstring, or of one page."""
 
-    test: doctest.DocTest
-    module: ModuleType
-
-    @property
-    def source(self) -> str:
-        return "".join(line.source for line in self.test.examples)
+    name: str
+    source: str
+    # A page imports what it needs; a docstring does not.
+    module: ModuleType | None = None
+    test: doctest.DocTest | None = None
 
     @property
     def unmade(self) -> list[str]:
@@ -77,6 +77,7 @@ class Example:
         nodes = list(ast.walk(ast.parse(self.source)))
         names = [n for n in nodes if isinstance(n, ast.Name)]
         made = {n.id for n in names if isinstance(n.ctx, ast.Store)}
+        made |= {n.name for n in nodes if isinstance(n, ast.FunctionDef)}
         made |= {a.arg for n in nodes if isinstance(n, ast.arguments) for a in n.args}
         made |= {a.asname or a.name for n in nodes if isinstance(n, ast.ImportFrom | ast.Import) for a in n.names}
         return sorted({n.id for n in names} - made - set(vars(builtins)))
@@ -84,7 +85,9 @@ class Example:
     @property
     def imports(self) -> dict[str, str]:
         """The lines that import such names, from this module or from where they are public."""
-        found = {}
+        found: dict[str, str] = {}
+        if self.module is None:
+            return found
         for name in self.unmade:
             value = vars(self.module).get(name)
             if inspect.ismodule(value):
@@ -103,14 +106,14 @@ class Example:
     def runs(self) -> bool:
         """Whether it takes no time and needs nothing of the reader's."""
         slow = MAKE_A_MODEL & set(self.unmade)
-        return not (slow or self.of_the_reader or self.test.name in ASK_FOR_A_FILE)
+        return not (self.test is None or slow or self.of_the_reader or self.name in ASK_FOR_A_FILE)
 
     @property
     def function(self) -> str:
         """The lines as the body of a function with types, for the type checker."""
         given = ", ".join(f"{name}: {STAND_INS.get(name, 'Any')}" for name in self.of_the_reader)
         lines = "\n".join([*self.imports.values(), self.source])
-        return f"def of_{self.test.name.replace('.', '_')}({given}) -> None:\n{textwrap.indent(lines, '    ')}\n"
+        return f"def of_{re.sub(r'[^a-zA-Z0-9]', '_', self.name)}({given}) -> None:\n{textwrap.indent(lines, '    ')}\n"
 
 
 @cache
@@ -129,24 +132,28 @@ def examples() -> Iterator[Example]:
     for module in modules():
         for test in doctest.DocTestFinder().find(module):
             if test.examples:
-                yield Example(test, module)
+                yield Example(test.name, "".join(line.source for line in test.examples), module, test)
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+        if page.parent.name == "tutorials":  # each of these is run by a test of its own
+            continue
+        if blocks := re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL):
+            yield Example(str(page.relative_to(ROOT)), "\n".join(blocks))
 
 
 EXAMPLES = list(examples())
 
 
 def run(example: Example) -> None:
+    assert example.test is not None
     names = dict(vars(example.module))
     for line in example.imports.values():
         exec(line, names)
-    test = doctest.DocTest(
-        example.test.examples, names, example.test.name, example.test.filename, example.test.lineno, None
-    )
+    test = doctest.DocTest(example.test.examples, names, example.name, example.test.filename, None, None)
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     doctest.DebugRunner(optionflags=flags).run(test)
 
 
-@pytest.mark.parametrize("example", [e for e in EXAMPLES if e.runs], ids=lambda e: e.test.name)
+@pytest.mark.parametrize("example", [e for e in EXAMPLES if e.runs], ids=lambda e: e.name)
 def test_it_prints_what_it_says(example: Example, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run(example)
@@ -155,7 +162,7 @@ def test_it_prints_what_it_says(example: Example, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", sorted(ASK_FOR_A_FILE))
 def test_one_that_asks_for_a_file_says_so(name: str, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (example,) = (e for e in EXAMPLES if e.test.name == name)
+    (example,) = (e for e in EXAMPLES if e.name == name)
     with pytest.raises(doctest.UnexpectedException) as failed:
         run(example)
     assert isinstance(failed.value.exc_info[1], TracemendError)
@@ -167,7 +174,7 @@ def test_what_they_call_exists():
         nodes = list(ast.walk(ast.parse(example.source)))
         called = {n.func.id for n in nodes if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
         if missing := [name for name in example.of_the_reader if name in called or name[0].isupper()]:
-            unknown[example.test.name] = missing
+            unknown[example.name] = missing
     assert not unknown
 
 
