@@ -331,6 +331,14 @@ def test_corrupt_takes_a_matrix(run, here):
     assert "expected JSON" in run(*given, "--matrix", "half", "--out", "worse.csv").stderr
 
 
+def test_a_matrix_names_numbers_however_they_are_written(run, here):
+    lines = [f"{word} text {i},{i % 2}" for i, word in enumerate(["kind", "cruel"] * 10)]
+    Path("numbers.csv").write_text("\n".join(["text,label", *lines]), "utf-8")
+    given = ("corrupt", "numbers.csv", "--text", "text", "--label", "label", "--kind", "class-conditional")
+    done = run(*given, "--matrix", '{"0.0": {"1.0": 0.5}}', "--out", "bad.csv", "--json")
+    assert json.loads(done.stdout)["wrong"] == 5
+
+
 def test_undo_takes_one_decision_back(run, folder, repaired, tmp_path):
     mine = tmp_path / "run"
     shutil.copytree(repaired, mine)

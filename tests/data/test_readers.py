@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tracemend.data import read, read_texts
+from tracemend.data import Labelled, read, read_texts
 from tracemend.errors import DataError
 from tracemend.progress import Progress
 
@@ -115,6 +115,16 @@ def test_a_whole_number_is_one_label_however_it_is_written(save):
     assert both.labels == ("0", "1")
     versions = take(save("c.csv", "comment,toxic\na,1.0.0\nb,v1.0\nc,1.5\n"))
     assert list(versions.frame["label"]) == ["1.0.0", "v1.0", "1.5"]
+
+
+def test_labels_given_in_python_are_named_as_cells_are():
+    made = Labelled.make(
+        ["a", "b", "c"], [np.int64(1), True, "x"], truth=[0, None, "x"], label_names=["1", "True", "x"]
+    )
+    assert list(made.frame["label"]) == ["1", "True", "x"] and list(made.frame["truth"]) == ["0", None, "x"]
+    for label in (None, float("nan"), 0.5, ["x"]):
+        with pytest.raises(DataError, match="in row 1 is none"):
+            Labelled.make(["a", "b"], ["x", label])
 
 
 def test_truth_may_hold_a_label_that_the_labels_lack():

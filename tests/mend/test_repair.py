@@ -74,6 +74,15 @@ def test_it_finds_the_planted_labels(whole: tuple[RepairResult, Path, int], spli
     assert found.repaired.wrong.sum() < splits.train.wrong.sum()
 
 
+def test_it_says_which_examples_the_repaired_set_holds(whole: tuple[RepairResult, Path, int], splits: Splits) -> None:
+    found, out, _ = whole
+    (note,) = (n for n in json.loads((out / "result.json").read_text("utf-8"))["notes"] if "repaired set" in n)
+    sizes = len(splits.train), sum(map(len, splits.parts.values())), len(found.repaired)
+    left = f", {sizes[2]} of them left" if sizes[2] < sizes[0] else ""
+    assert note.startswith(f"The repaired set is the training part, {sizes[0]} of {sizes[1]} examples{left}; ")
+    assert all(name in note for name in splits.parts if name != "train")
+
+
 def test_every_decision_says_why(whole: tuple[RepairResult, Path, int], splits: Splits) -> None:
     table = whole[0].table()
     assert len(table) and table["uid"].is_unique and set(table["uid"]) <= set(splits.train.uid)

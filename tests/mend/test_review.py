@@ -72,6 +72,24 @@ def test_the_same_file_twice_is_once_and_undo_takes_it_back(run, data, tmp_path)
     assert pd.read_csv(run / "repaired.csv")["label"].tolist() == data.frame["label"].tolist()
 
 
+def test_a_file_given_again_after_an_undo_decides_again(run, data, tmp_path):
+    path = filled(run, tmp_path / "r.csv", r0="unsafe")
+    review(run, path)
+    undo(run, data.uid[0], data)
+    assert review(run, path).relabelled == 1
+    assert pd.read_csv(run / "repaired.csv")["label"].iloc[0] == "unsafe"
+
+
+def test_a_number_is_the_label_however_a_spreadsheet_writes_it(run, tmp_path):
+    data = Labelled.make([f"text {i}" for i in range(6)], [0, 1] * 3)
+    write_examples(Splits(train=data, validation=data, verdict=data), run)
+    table = data.frame[["uid", "text", "label"]].assign(rank=range(1, 7), suggested="1", score=1.0, evidence="why")
+    write_parquet(run / "suspects.parquet", table)
+    found = review(run, filled(run, tmp_path / "r.csv", r0="1.0", r1="1.0", r2="0.0"))
+    assert (found.relabelled, found.kept) == (1, 2)
+    assert pd.read_csv(run / "repaired.csv", dtype=str)["label"].tolist() == ["1", "1", "0", "1", "0", "1"]
+
+
 def test_a_review_overrules_the_run_and_the_actor_can_be_named(run, data, tmp_path):
     with Ledger(run / "ledger.sqlite") as ledger:
         ledger.add([Decision(uid=data.uid[0], kind="remove", old="safe", round=3, actor="repair")])

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from tracemend.data.labels import label_name
 from tracemend.errors import DataError, did_you_mean
 from tracemend.runs import fingerprint
 
@@ -124,19 +125,23 @@ class Labelled:
     def make(
         cls,
         texts: Iterable[str],
-        labels: Iterable[str],
+        labels: Iterable[str | int],
         *,
         replies: Iterable[str | None] | None = None,
         groups: Iterable[str | None] | None = None,
-        truth: Iterable[str | None] | None = None,
+        truth: Iterable[str | int | None] | None = None,
         label_names: Iterable[str] | None = None,
         positive: str | None = None,
         extra: pd.DataFrame | None = None,
     ) -> Labelled:
-        """Build from columns.
+        """Build from columns; a label that is no text, such as 1 or True, gets its :func:`label_name`.
 
         Raises:
-            DataError: a label is not in ``label_names``, or ``positive`` is no label.
+            DataError: a label is missing, or none of ``label_names``, or ``positive`` is no label.
+
+        Example:
+            >>> Labelled.make(["you rock", "go away"], [0, 1]).labels
+            ('0', '1')
         """
         text = list(texts)
         nothing: list[str | None] = [None] * len(text)
@@ -145,9 +150,9 @@ class Labelled:
             "uid": uids(text, reply),
             "text": text,
             "reply": reply,
-            "label": list(labels),
+            "label": [_named(label, row) for row, label in enumerate(labels)],
             "group": list(groups) if groups is not None else nothing,
-            "truth": list(truth) if truth is not None else nothing,
+            "truth": nothing if truth is None else [t if t is None else _named(t, row) for row, t in enumerate(truth)],
         }
         frame = pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in columns.items()})
         if extra is not None:
@@ -238,6 +243,19 @@ class Labelled:
         """Hash over texts, labels, true labels and groups, in order."""
         columns = [list(self.frame[c]) for c in ("uid", "label", "group", "truth")]
         return fingerprint(columns, self.labels, self.positive)
+
+
+def _named(label: object, row: int) -> str:
+    """A label as text; text stays as it is."""
+    try:
+        name = label if isinstance(label, str) else label_name(label)
+    except TypeError:
+        name = None
+    if name is None:
+        raise DataError(
+            f"label {label!r} in row {row} is none: labels are text, whole numbers or booleans. Leave such rows out."
+        )
+    return name
 
 
 @dataclass(frozen=True, eq=False)
