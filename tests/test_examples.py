@@ -12,6 +12,7 @@ import importlib
 import inspect
 import pkgutil
 import re
+import shlex
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,12 +21,15 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import typer
 from mypy import api as mypy
 
 import tracemend
+from tracemend.cli import app
 from tracemend.errors import TracemendError
 
 ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 # What the reader's own names stand for, where more examples than one use them; other names stand for anything.
 STAND_INS = {
@@ -133,11 +137,14 @@ def examples() -> Iterator[Example]:
         for test in doctest.DocTestFinder().find(module):
             if test.examples:
                 yield Example(test.name, "".join(line.source for line in test.examples), module, test)
-    for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
-        if page.parent.name == "tutorials":  # each of these is run by a test of its own
-            continue
-        if blocks := re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL):
+    for page in PAGES:
+        # Each tutorial is run by a test of its own.
+        if page.parent.name != "tutorials" and (blocks := fenced(page, "python")):
             yield Example(str(page.relative_to(ROOT)), "\n".join(blocks))
+
+
+def fenced(page: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
 EXAMPLES = list(examples())
@@ -186,3 +193,34 @@ def test_they_call_it_as_it_is_to_be_called(tmp_path):
     file.write_text(f"from typing import Any\n{imports}\n\n{functions}", encoding="utf-8")
     said, errors, status = mypy.run(["--config-file", str(ROOT / "pyproject.toml"), str(file)])
     assert status == 0, said + errors
+
+
+def commands() -> Iterator[tuple[str, ...]]:
+    """What pages give to ``tracemend``; forms such as ``tracemend undo RUN UID`` are none to type in."""
+    for page in PAGES:
+        for block in fenced(page, "console"):
+            for line in block.replace("\\\n", " ").splitlines():
+                if re.match(r"\$ tracemend [a-z]", line) and not re.search(
+                    r" (FILE|RUN|DIR|COL|NAME|TEXT)\b| \[--", line
+                ):
+                    given = shlex.split(line, comments=True)[2:]
+                    yield tuple(given[: given.index("|")] if "|" in given else given)
+
+
+def parsed(given: list[str]) -> None:
+    """Let the command line read its arguments, without running anything."""
+    context = typer.main.get_command(app).make_context("tracemend", [], resilient_parsing=True)
+    while hasattr(context.command, "resolve_command"):
+        name, command, given = context.command.resolve_command(context, given)
+        context = command.make_context(str(name), given, parent=context)
+
+
+@pytest.mark.parametrize("given", sorted(set(commands())), ids=" ".join)
+def test_the_command_line_takes_what_pages_type(given: tuple[str, ...]):
+    parsed(list(given))
+
+
+def test_a_page_that_types_something_else_would_be_found():
+    parsed(["undo", "runs/mine", "some-uid"])
+    with pytest.raises(Exception, match="No such option"):
+        parsed(["undo", "runs/mine", "some-uid", "--never"])
