@@ -40,7 +40,7 @@ def repair_refused(run, table, *more, text="text", label="label"):
 class TestTables:
     def test_missing_column(self, run):
         said = repair_refused(run, frame(), text="txt")
-        assert "has no column 'txt' (--text)" in said and "did you mean 'text'?" in said
+        assert "has no column 'txt' (--text;" in said and "did you mean 'text'?" in said
 
     def test_missing_file(self, run):
         said = refused(run, *repair_of("nosy.csv", "out"))

@@ -263,7 +263,10 @@ def _check_columns(table: Table, columns: dict[str, str]) -> None:
     present = list(table.frame.columns)
     for role, column in columns.items():
         if column not in present:
-            raise DataError(f"{table.name} has no column {column!r} (--{role}): it is {did_you_mean(column, present)}")
+            raise DataError(
+                f"{table.name} has no column {column!r} (--{role}; all files of a run name their columns alike): it is "
+                f"{did_you_mean(column, present)}"
+            )
     roles: dict[str, str] = {}
     for role, column in columns.items():
         if column in roles:
