@@ -188,6 +188,8 @@ def read_result(run: Path) -> dict[str, Any]:
         RunError: it is missing or damaged.
     """
     path = run / "result.json"
+    if (run / "config.json").exists() and not path.exists():
+        raise RunError(f"the run {run} is not finished ({path.name} is missing); give its command again, it goes on.")
     found = read_json(path)
     if not isinstance(found, dict) or "command" not in found:
         raise RunError(f"{path} is damaged (it names no command); delete it and give the command of the run again.")

@@ -1,6 +1,7 @@
 import gzip
 import json
 import pickle
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -122,9 +123,28 @@ def test_labels_given_in_python_are_named_as_cells_are():
         ["a", "b", "c"], [np.int64(1), True, "x"], truth=[0, None, "x"], label_names=["1", "True", "x"]
     )
     assert list(made.frame["label"]) == ["1", "True", "x"] and list(made.frame["truth"]) == ["0", None, "x"]
-    for label in (None, float("nan"), 0.5, ["x"]):
+    missing: list[Any] = [None, float("nan"), 0.5, ["x"]]
+    for label in missing:
         with pytest.raises(DataError, match="in row 1 is none"):
             Labelled.make(["a", "b"], ["x", label])
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"labels": ["x", "y"]}, "3 texts and 2 labels were given"),
+        ({"groups": ["g"]}, "3 texts and 1 groups"),
+        ({"truth": list("xyxy")}, "3 texts and 4 truth"),
+        ({"replies": []}, "3 texts and 0 replies"),
+        ({"texts": ["a", None, "c"]}, "text None in row 1 is no text"),
+        ({"texts": [], "labels": []}, "no text was given"),
+        ({"positive": 3}, "the positive label '3' is not one of: x, y"),
+    ],
+)
+def test_columns_that_do_not_go_together_are_refused(columns, said):
+    with pytest.raises(DataError, match=said):
+        Labelled.make(**{"texts": list("abc"), "labels": ["x", "y", "x"], **columns})
+    assert Labelled.make(["a", "b"], [0, 1], positive=1).positive == "1"
 
 
 def test_truth_may_hold_a_label_that_the_labels_lack():

@@ -10,7 +10,7 @@ import pytest
 
 from tracemend.errors import TraceError
 from tracemend.evaluate import detection
-from tracemend.mend.cross import cross_posterior, soft_logistic
+from tracemend.mend.cross import cross_posterior, soft_logistic, trusted_posterior
 from tracemend.mend.decide import suggest
 
 
@@ -115,6 +115,36 @@ def test_the_same_data_give_the_same_posterior() -> None:
     y, _ = flipped(truth, 0.2, 2)
     one, other = (cross_posterior(x, y, 2, seed=3).posterior for _ in range(2))
     np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("mostly", [40, 35])
+def test_a_label_that_one_author_mostly_uses_is_not_denied(mostly: int) -> None:
+    """Folds that leave the author out hardly know the label: they would deny what is right."""
+    rng = np.random.default_rng(0)
+    y = np.repeat([1, 0], [40, 260])
+    author = [f"author {i // 10}" for i in range(300)]
+    author[:40] = ["a"] * mostly + ["b"] * (40 - mostly)
+    x = rng.normal(size=(300, 32)) + 3 * np.outer(y, np.eye(32)[0])
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    assert cross_posterior(x, y, 2, groups=author).wrong[:40].mean() < 0.1
+
+
+def test_mates_of_a_trusted_author_do_not_vouch_for_it() -> None:
+    """Near-copies of one author are told from each other, and nothing else is: then no label is denied."""
+    rng = np.random.default_rng(0)
+
+    def authored(authors: int) -> tuple[Any, Any, Any]:
+        author = np.repeat(np.arange(authors), 5)
+        x = rng.normal(size=(authors, 64))[author] + 0.3 * rng.normal(size=(5 * authors, 64))
+        return x / np.linalg.norm(x, axis=1, keepdims=True), rng.permutation(np.arange(authors) % 2)[author], author
+
+    (x, y, _), (trusted, right, author) = authored(60), authored(30)
+    given = (x @ trusted.T, trusted @ trusted.T, right, y, 2)
+    denied = {
+        known: (trusted_posterior(*given, trusted_groups=groups)[np.arange(300), y] < 0.5).mean()
+        for known, groups in (("known", author.tolist()), ("unknown", None))
+    }
+    assert denied["known"] < 0.05 < 0.3 < denied["unknown"]
 
 
 def test_bad_input() -> None:

@@ -161,6 +161,42 @@ def test_groups_and_groups_of_one(tmp_path: Path) -> None:
     assert np.isfinite(clean.metrics["estimated_noise_high"])
 
 
+def test_what_a_person_said_stands_in_the_recommended_set_too() -> None:
+    splits = planted(200, wrong=0.1)
+    train = splits.train
+    wrong = {train.uid[i]: train.frame["truth"][i] for i in np.flatnonzero(train.wrong)[:3]}
+    right = {train.uid[i]: train.frame["label"][i] for i in np.flatnonzero(~train.wrong)[:3]}
+    for said in (wrong, right):
+        method = by_posterior(rank="consensus", fold_epochs=0, fdr=None, noise=0.0, rounds=1, answers=said)
+        found = method.run(tiny("bert"), splits)
+        assert found.verdict.recommended == "original"
+        for data in (found.repaired, found.recommended):
+            labels = dict(zip(data.uid, data.frame["label"], strict=True))
+            assert {uid: labels[uid] for uid in said} == said
+        # To confirm a label is no act.
+        assert found.verdict.sentence.startswith("No label was found suspect enough") == (said is right)
+
+
+def test_the_share_given_sets_the_budget_with_a_rate_of_false_discoveries_too(tmp_path: Path) -> None:
+    splits = planted(200, wrong=0.1)
+    by_posterior(fdr=1.0, noise=0.4, rounds=1).run(tiny("bert"), splits, out=tmp_path)
+    events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text("utf-8").splitlines()]
+    (arm,) = (e for e in events if e["event"] == "arm")
+    assert arm["candidates"] == [round(0.4 * len(splits.train))]
+
+
+@pytest.mark.parametrize(
+    ("controls", "said"),
+    [(("randm",), "did you mean 'random'"), (("influence",), "'influence' is not one of"), ("random", "give a tuple"),
+     (("random", "random"), "each once")],
+)  # fmt: skip
+def test_a_control_that_is_none_is_refused(controls: Any, said: str) -> None:
+    with pytest.raises(TuningError, match=said):
+        by_posterior(controls=controls).run(tiny("bert"), planted(60), progress=Nothing())
+    with pytest.raises(TuningError, match=said):
+        configured(controls=controls)
+
+
 def test_questions_wait_for_a_person_and_answers_stand(tmp_path: Path) -> None:
     data = planted(400).train
     mine = data.frame[["text", "label", "truth"]].rename(columns={"text": "comment"})

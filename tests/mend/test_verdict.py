@@ -10,6 +10,7 @@ import pytest
 
 from tracemend.data import Labelled
 from tracemend.mend import Verdict, verdict
+from tracemend.mend.verdict import beside_start
 
 N = 200
 
@@ -47,6 +48,26 @@ def test_noisy_labels_change_the_sentence_and_not_the_rule() -> None:
     plain, noisy = (verdict(data(), before, after, acted=10, noisy=noisy) for noisy in (False, True))
     assert (plain.recommended, plain.comparisons) == (noisy.recommended, noisy.comparisons)
     assert noisy.sentence == f"{plain.sentence} The labels it is judged by may be wrong as well."
+
+
+def test_no_repair_helps_that_is_behind_the_start() -> None:
+    """What it is compared with was chosen on validation, and may be the worse of two."""
+    after = probabilities(1.0, seed=1)
+    found = verdict(data(), probabilities(0.3), after, acted=10, against="more tuning")
+    assert found.recommended == "repaired" and found.against == "more tuning"
+    assert beside_start(found, data(), probabilities(0.5), after) is found
+    behind = beside_start(found, data(), probabilities(2.0), after)
+    assert behind.recommended == "original" and behind.comparisons == found.comparisons
+    assert behind.sentence.startswith("Not shown: it is better than more tuning, but not than the start")
+    harmed = verdict(data(), after, probabilities(0.3), acted=10)
+    assert beside_start(harmed, data(), after, probabilities(0.3)) is harmed
+
+
+def test_average_precision_of_several_labels_says_that_it_is_a_mean() -> None:
+    labels = ["a", "b", "c"] * 60
+    p = np.random.default_rng(0).dirichlet(np.ones(3), size=180)
+    found = verdict(Labelled.make([f"text {i}" for i in range(180)], labels), p, p, acted=1)
+    assert "average precision (mean over the labels) changed by +0.000" in found.sentence
 
 
 def test_what_the_interval_does_not_show_is_not_claimed() -> None:

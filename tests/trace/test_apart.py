@@ -16,6 +16,20 @@ def noise(n: int, labels: int, rng: np.random.Generator, width: int = 100) -> tu
     return x / np.linalg.norm(x, axis=1, keepdims=True), rng.integers(labels, size=n)
 
 
+@pytest.mark.parametrize("shares", [(0.8, 0.2), (0.9, 0.1), (0.7, 0.2, 0.1)])
+def test_rare_labels_are_not_denied_where_features_say_nothing(shares: tuple[float, ...]) -> None:
+    """What is toned down ends in how often a label is true: even odds would deny the rare ones."""
+    labels, rng = len(shares), np.random.default_rng(0)
+    (x, _), (clean, _) = noise(300, labels, rng), noise(150, labels, rng)
+    y, clean_y = (rng.choice(labels, size=n, p=shares) for n in (300, 150))
+    found = true_labels(x, y, clean, clean_y, labels)
+    apart = judged_apart(x, y, clean, clean_y, labels)
+    both, _ = pooled([Judged(found.predicted, apart.trusted)], clean_y)
+    believed, _ = settled(both.train, y)
+    assert (believed.argmax(axis=1) != y).mean() <= 0.02
+    assert 1 - believed[np.arange(300), y].mean() < 0.15
+
+
 @pytest.mark.parametrize("labels", [2, 4])
 def test_where_features_say_nothing_nothing_is_touched(labels: int) -> None:
     rng = np.random.default_rng(labels)

@@ -102,6 +102,15 @@ def test_bad_input() -> None:
         true_labels(x, y[:-1], x, y, 2)
 
 
+def test_one_fold_or_less_than_no_round_is_refused() -> None:
+    y = np.arange(20) % 2
+    for folds in (1, 0, -1):
+        with pytest.raises(TraceError, match=f"folds is {folds}; it must be at least 2"):
+            folds_of(y, folds, 0)
+    with pytest.raises(TraceError, match="rounds is -1"):
+        true_labels(np.eye(20), y, np.eye(20), y, 2, rounds=-1)
+
+
 def test_folds_cut_no_group_where_there_are_enough_of_them() -> None:
     y = np.arange(60) % 2
     groups = [f"author {i // 6}" for i in range(60)]

@@ -111,7 +111,7 @@ def _symmetric(data: Labelled, noise: Noise, rng: np.random.Generator) -> list[s
 
 def _class_conditional(data: Labelled, noise: Noise, rng: np.random.Generator) -> list[str]:
     if not noise.matrix:
-        raise DataError("class-conditional noise needs a matrix, such as {'safe': {'unsafe': 0.3}}.")
+        raise DataError('class-conditional noise needs a matrix (--matrix), such as {"safe": {"unsafe": 0.3}}.')
     labels = list(data.frame["label"])
     for source, targets in noise.matrix.items():
         for name in (source, *targets):

@@ -125,45 +125,57 @@ class Labelled:
     def make(
         cls,
         texts: Iterable[str],
-        labels: Iterable[str | int],
+        labels: Iterable[str | int | np.integer[Any]],
         *,
         replies: Iterable[str | None] | None = None,
         groups: Iterable[str | None] | None = None,
-        truth: Iterable[str | int | None] | None = None,
+        truth: Iterable[str | int | np.integer[Any] | None] | None = None,
         label_names: Iterable[str] | None = None,
-        positive: str | None = None,
+        positive: str | int | np.integer[Any] | None = None,
         extra: pd.DataFrame | None = None,
     ) -> Labelled:
         """Build from columns; a label that is no text, such as 1 or True, gets its :func:`label_name`.
 
         Raises:
-            DataError: a label is missing, or none of ``label_names``, or ``positive`` is no label.
+            DataError: columns differ in length or are empty, a text is missing, a label is missing or none of
+                ``label_names``, or ``positive`` is no label.
 
         Example:
             >>> Labelled.make(["you rock", "go away"], [0, 1]).labels
             ('0', '1')
         """
-        text = list(texts)
+        text, label = list(texts), [_named(label, row) for row, label in enumerate(labels)]
         nothing: list[str | None] = [None] * len(text)
-        reply = list(replies) if replies is not None else nothing
+        reply, group = (nothing if of is None else list(of) for of in (replies, groups))
+        true = nothing if truth is None else list(truth)
+        for name, column in (("labels", label), ("replies", reply), ("groups", group), ("truth", true)):
+            if len(column) != len(text):
+                raise DataError(f"{len(text)} texts and {len(column)} {name} were given; give one for each text.")
+        if not text and label_names is None:
+            raise DataError("no text was given; give one at least, or read a table with tracemend.data.read.")
+        for row, cell in enumerate(text):
+            if not isinstance(cell, str):
+                raise DataError(f"text {cell!r} in row {row} is no text; leave such rows out.")
         columns: dict[str, list[Any]] = {
             "uid": uids(text, reply),
             "text": text,
             "reply": reply,
-            "label": [_named(label, row) for row, label in enumerate(labels)],
-            "group": list(groups) if groups is not None else nothing,
-            "truth": nothing if truth is None else [t if t is None else _named(t, row) for row, t in enumerate(truth)],
+            "label": label,
+            "group": group,
+            "truth": [t if t is None else _named(t, row) for row, t in enumerate(true)],
         }
         frame = pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in columns.items()})
         if extra is not None:
             frame = pd.concat([frame, extra.reset_index(drop=True)], axis=1)
         names = tuple(sorted(set(columns["label"]))) if label_names is None else tuple(label_names)
-        for row, label in enumerate(columns["label"]):
-            if label not in names:
-                raise DataError(f"label {label!r} in row {row} is {did_you_mean(str(label), names)}")
+        for row, one in enumerate(label):
+            if one not in names:
+                raise DataError(f"label {one!r} in row {row} is {did_you_mean(one, names)}")
         if positive is None:
             counts = frame["label"].value_counts()
             positive = min(names, key=lambda name: (counts.get(name, 0), -names.index(name)))
+        elif not isinstance(positive, str):
+            positive = label_name(positive) or ""
         if positive not in names:
             raise DataError(f"the positive label {positive!r} is {did_you_mean(positive, names)}")
         return cls(frame, names, positive)

@@ -166,7 +166,7 @@ def recovered_share(
         level: of both intervals.
 
     Raises:
-        TracemendError: the three do not have one figure a seed.
+        TracemendError: the three do not have one figure a seed, or one is not finite.
 
     Example:
         >>> recovered_share([0.9, 0.92], [0.7, 0.71], [0.85, 0.86]).share.__round__(2)
@@ -177,6 +177,10 @@ def recovered_share(
         raise TracemendError(
             f"clean, corrupted and repaired have shapes {', '.join(str(a.shape) for a in arms)}; "
             "expected one figure a seed in each, the same seeds in the same order."
+        )
+    if not all(np.isfinite(a).all() for a in arms):
+        raise TracemendError(
+            "clean, corrupted or repaired holds NaN or an infinity; leave such seeds out of all three."
         )
     gaps, gains = arms[0] - arms[1], arms[2] - arms[1]
     seeds, sets, nan = len(gaps), 1, float("nan")

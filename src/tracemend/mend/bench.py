@@ -29,7 +29,7 @@ from tracemend.mend.ranking import (
     with_posterior,
 )
 from tracemend.mend.rounds import ArmResult, measure, repair_arm
-from tracemend.mend.verdict import Verdict, verdict
+from tracemend.mend.verdict import Verdict, beside_start, verdict
 from tracemend.models import LanguageModel
 from tracemend.progress import Progress
 from tracemend.runs import RunDirectory
@@ -123,16 +123,16 @@ class Bench:
 
         def work() -> Any:
             features = self.embedded(train, "train", LAYERS), self.embedded(validation, "validation", LAYERS)
-            folder = None if self.run is None else self.run.path / "folds"
-            found = consensus(
+            return consensus(
                 self.model, train, validation, features, tuning if rules.fold_epochs else None,
                 seed=rules.seed, out=folder, progress=self.progress,
-            )  # fmt: skip
-            if folder is not None:
-                shutil.rmtree(folder, ignore_errors=True)
-            return found.posterior.tolist()
+            ).posterior.tolist()  # fmt: skip
 
-        return np.array(work() if self.run is None else self.run.step("consensus", work), dtype=np.float64)
+        folder = None if self.run is None else self.run.path / "folds"
+        found = work() if self.run is None else self.run.step("consensus", work)
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)  # not before the step is kept
+        return np.array(found, dtype=np.float64)
 
     def _crossed(self, train: Labelled) -> Crossed:
         """Training and validation labels, each judged by the others'; the training examples come first."""
@@ -148,9 +148,11 @@ class Bench:
 
     def _believed(self, kernels: tuple[Floats, Floats], train: Labelled) -> npt.NDArray[np.float64]:
         """The posterior of the training labels where the validation labels are trusted."""
-        trusted, labels = self.splits.validation.y, len(train.labels)
-        groups, seed = groups_of(train), self.rules.seed
-        return trusted_posterior(*kernels, trusted, train.y, labels, groups=groups, seed=seed)
+        trusted = self.splits.validation
+        given, known = groups_of(train), groups_of(trusted)
+        return trusted_posterior(
+            *kernels, trusted.y, train.y, len(train.labels), groups=given, trusted_groups=known, seed=self.rules.seed
+        )
 
     def _decided(self, ranking: Ranking, train: Labelled) -> Ranking:
         """The ranking with the posterior that decides, where the configuration asks for one."""
@@ -259,17 +261,21 @@ class Bench:
         else:
             against = "the start (more tuning on the unchanged labels was no better)"
         before, after = (self._predict(of.load_state(), data) for of in (original, arm.tuned.best))
-        acted = int(arm.decisions["kept"].sum()) if len(arm.decisions) else 0
-        return verdict(
+        tried = arm.decisions if arm.decisions.empty else arm.decisions[arm.decisions["kind"] != "keep"]
+        acted = int(tried["kept"].sum()) if len(tried) else 0
+        found = verdict(
             data,
             before,
             after,
             acted=acted,
-            tried=len(arm.decisions),
+            tried=len(tried),
             against=against,
             noisy=self.rules.validation == "noisy",
             seed=self.rules.seed,
         )
+        if original is self.start.best:
+            return found
+        return beside_start(found, data, self._predict(self.start.best.load_state(), data), after)
 
     def threshold(self, checkpoint: Checkpoint) -> float | None:
         """From which probability the positive label is predicted, chosen on validation."""

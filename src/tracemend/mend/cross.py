@@ -35,6 +35,8 @@ Posterior = Callable[[Floats, Floats, Floats], Floats]
 _STRENGTH = 10.0
 # Texts tell the given labels where chance would do so more seldom than this.
 _CHANCE = 0.01
+# A fold that learns fewer of a label's examples does not know it: so few may have one author, not the label's sense.
+_KNOWN = 0.4
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -115,7 +117,7 @@ def cross_posterior(
     x, given = np.asarray(features, dtype=np.float64), np.asarray(y)
     if x.ndim != 2 or given.shape != x.shape[:1] or labels < 2 or (groups is not None and len(groups) != len(given)):
         raise TraceError(f"features have shape {x.shape} and labels {given.shape}; expected [n, D], [n] and n groups.")
-    parts = _folds(given, labels, groups, folds, seed)
+    parts = _folds(given, labels, groups=groups, folds=folds, seed=seed)
     one_hot = np.eye(labels)[given]
     f = _judge(x, one_hot, parts, fit)
     told = _told(f, given)
@@ -124,19 +126,15 @@ def cross_posterior(
     shares = joint.sum(axis=0)[:, None]
     # A label that nothing confidently is: taken as given rightly, which asserts nothing of anybody else.
     matrix = np.where(shares > 0, joint.T / np.where(shares > 0, shares, 1.0), np.eye(labels))
-    posterior = given_the_label(from_text(f, matrix), given, matrix)
+    predicted = from_text(f, matrix)
     for _ in range(steps):
-        posterior = given_the_label(_judge(x, posterior, parts, fit), given, matrix)
-    strength = math.inf
-    wrong = 1.0 - posterior[np.arange(len(given)), given]
-    if groups is not None:
-        wrong, strength = by_group(wrong, groups)
-        posterior = shifted(posterior, given, wrong)
+        predicted = _judge(x, given_the_label(predicted, given, matrix), parts, fit)
+    posterior, wrong, strength = _believed(predicted, given, matrix, groups)
     # Groups that differ in how often they are denied tell as well: nobody differs so by chance.
-    if not told and math.isinf(strength):
-        nothing = np.zeros(len(given))
-        return Crossed(posterior=one_hot, wrong=nothing, given=f, matrix=np.eye(labels), strength=strength, told=False)
-    return Crossed(posterior=posterior, wrong=wrong, given=f, matrix=matrix, strength=strength, told=True)
+    told = told or math.isfinite(strength)
+    if not told:
+        posterior, wrong, matrix = one_hot, np.zeros(len(given)), np.eye(labels)
+    return Crossed(posterior=posterior, wrong=wrong, given=f, matrix=matrix, strength=strength, told=told)
 
 
 def trusted_posterior(
@@ -147,6 +145,7 @@ def trusted_posterior(
     labels: int,
     *,
     groups: Sequence[Hashable] | None = None,
+    trusted_groups: Sequence[Hashable] | None = None,
     folds: int = 5,
     seed: int = 0,
 ) -> Floats:
@@ -161,7 +160,9 @@ def trusted_posterior(
         trusted_y: their label indices [m].
         y: the given labels in question [n].
         labels: how many labels there are.
-        groups: of each example in question [n], see :func:`by_group`.
+        groups: of each example in question [n], see :func:`by_group`. They tell nothing where the fit denies trusted
+            labels group by group as well.
+        trusted_groups: of each trusted example [m]; none is cut, for its mates would vouch for it.
         folds: at most; fewer where a label has fewer trusted examples.
         seed: of the folds.
 
@@ -169,7 +170,7 @@ def trusted_posterior(
         TraceError: the trusted examples have one label only, or a label with a single example.
     """
     held_out = np.zeros((len(trusted_y), labels))
-    for a, b in _folds(np.asarray(trusted_y), labels, None, folds, seed):
+    for a, b in _folds(np.asarray(trusted_y), labels, groups=trusted_groups, folds=folds, seed=seed):
         held_out[b] = trusted_probabilities(
             trusted_kernel[np.ix_(b, a)], trusted_kernel[np.ix_(a, a)], trusted_y[a], labels
         )
@@ -178,11 +179,24 @@ def trusted_posterior(
     posterior = given_the_label(q, y, noise_matrix(q, y))
     if groups is None:
         return posterior
+    denied = 1.0 - held_out[np.arange(len(trusted_y)), trusted_y]
+    if trusted_groups is not None and math.isfinite(by_group(denied, trusted_groups)[1]):
+        return posterior
     wrong, _ = by_group(1.0 - posterior[np.arange(len(y)), y], groups)
     return shifted(posterior, y, wrong)
 
 
-def _folds(y: Ints, labels: int, groups: Sequence[Hashable] | None, folds: int, seed: int) -> list[tuple[Ints, Ints]]:
+def _folds(
+    y: Ints, labels: int, *, groups: Sequence[Hashable] | None = None, folds: int = 5, seed: int = 0
+) -> list[tuple[Ints, Ints]]:
+    """Rows to learn from and rows to judge, each judged once.
+
+    Groups are cut only where they must be: there is but one, or a label is mostly one group's, so that whoever learns
+    without that group hardly knows the label and would deny it.
+
+    Raises:
+        TraceError: a label was given once.
+    """
     counts = np.bincount(y, minlength=labels)
     least = int(counts[counts > 0].min())
     if least < 2:
@@ -192,9 +206,22 @@ def _folds(y: Ints, labels: int, groups: Sequence[Hashable] | None, folds: int, 
         most = min(folds, least, len(np.unique(unit)))
         if most >= 2:
             cut = StratifiedGroupKFold(most, shuffle=True, random_state=seed)
-            return [(a, b) for a, b in cut.split(y, y, unit) if len(b)]
-    # One group is no reason to judge nobody: then examples are judged by others of the same group.
+            uncut = [(a, b) for a, b in cut.split(y, y, unit) if len(b)]
+            if all((np.bincount(y[a], minlength=labels) >= _KNOWN * counts).all() for a, _ in uncut):
+                return uncut
     return list(StratifiedKFold(min(folds, least), shuffle=True, random_state=seed).split(y, y))
+
+
+def _believed(
+    predicted: Floats, given: Ints, matrix: Floats, groups: Sequence[Hashable] | None
+) -> tuple[Floats, Floats, float]:
+    """Posterior [n, C], probability that the given label is wrong [n], and the strength of what groups tell."""
+    posterior = given_the_label(predicted, given, matrix)
+    wrong = 1.0 - posterior[np.arange(len(given)), given]
+    if groups is None:
+        return posterior, wrong, math.inf
+    wrong, strength = by_group(wrong, groups)
+    return shifted(posterior, given, wrong), wrong, strength
 
 
 def _told(f: Floats, given: Ints) -> bool:

@@ -12,7 +12,7 @@ from tracemend.data import Labelled, Splits, demo, make_splits, read
 from tracemend.data.examples import write_examples
 from tracemend.errors import TuningError, did_you_mean
 from tracemend.mend.questions import read_answers
-from tracemend.mend.ranking import PROBABLE, Rank, check_posterior
+from tracemend.mend.ranking import PROBABLE, Rank, check_controls, check_posterior
 from tracemend.mend.repair import Repair
 from tracemend.mend.result import RepairResult
 from tracemend.models import LanguageModel, load
@@ -255,6 +255,7 @@ def configured(preset: str = "default", *, seed: int = 0, **choices: Unpack[Choi
             "none is tuned. Give such labels (valid, --valid), or leave fold_epochs out."
         )
     check_posterior(method)
+    check_controls(method.controls)
     return method
 
 

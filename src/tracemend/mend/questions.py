@@ -110,7 +110,10 @@ def answered(train: Labelled, answers: Mapping[str, str]) -> list[dict[str, Any]
     made = []
     for uid, said in answers.items():
         if said not in train.labels:
-            raise DataError(f"answer {said!r} to {uid} is {did_you_mean(said, train.labels)}")
+            raise DataError(
+                f"the answer {said!r} to {uid} is {did_you_mean(said, train.labels)} (to leave an example out, leave "
+                "the answer empty, and remove it by tracemend review once the repair is done)"
+            )
         example = train.frame.iloc[rows[uid]]
         kept = said == example["label"]
         made.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, get_args
 
@@ -132,6 +133,20 @@ def check_posterior(rules: Decides) -> None:
             f"fdr, ask and noisy validation decide by the probability that a label is wrong, and rank {rules.rank!r} "
             "gives none; choose rank 'consensus' or 'trusted', or leave fdr and ask out and the validation clean."
         )
+
+
+def check_controls(controls: Sequence[str]) -> None:
+    """Refuse a control that is none: it would run as another one under its own name.
+
+    Raises:
+        TuningError: names the valid ones.
+    """
+    valid = [arm for arm in get_args(Arm) if arm != "influence"]
+    if isinstance(controls, str) or len(set(controls)) < len(controls):
+        raise TuningError(f"controls are {controls!r}; give a tuple of some of: {', '.join(valid)}, each once.")
+    for control in controls:
+        if control not in valid:
+            raise TuningError(f"control {control!r} is {did_you_mean(control, valid)}")
 
 
 def with_posterior(ranking: Ranking, y: Indices, posterior: Floats) -> Ranking:

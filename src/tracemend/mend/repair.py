@@ -22,7 +22,7 @@ from tracemend.mend.bounds import NoiseRate, refuse_noise
 from tracemend.mend.clock import Clock
 from tracemend.mend.decide import Policy, candidates_per_round
 from tracemend.mend.questions import QUESTIONS, answered
-from tracemend.mend.ranking import Arm, Rank, Validation, check_kernel, check_posterior
+from tracemend.mend.ranking import Arm, Rank, Validation, check_controls, check_kernel, check_posterior
 from tracemend.mend.result import RepairResult, acted_each_round, figures, keep, load_result
 from tracemend.mend.rounds import ArmResult, measure
 from tracemend.methods import Method
@@ -183,6 +183,7 @@ class Repair(Method[RepairResult]):
     ) -> RepairResult:
         check_kernel(self, len(splits.labels))
         check_posterior(self)
+        check_controls(self.controls)
         answered(splits.train, self.answers or {})  # refused before any work
         prints = {"model": model.fingerprint, **splits.fingerprints}
         run = RunDirectory(out, command=command, config=self.config, fingerprints=prints)
@@ -196,8 +197,8 @@ class Repair(Method[RepairResult]):
         bench = Bench(self, model, splits, start, first, progress, run)
         noise, cap, rate = self._noise(bench, run)
         clock.keep()
-        # With a rate of false discoveries that is what bounds a round; else the estimate does.
-        share = noise if rate is None or self.fdr is None else rate.high
+        # With a rate of false discoveries that is what bounds a round; else the estimate does, or the share given.
+        share = noise if rate is None or self.fdr is None or self.noise is not None else rate.high
         budget = self.candidates or candidates_per_round(share, len(splits.train), self.rounds)
         arms = {"influence": bench.arm("influence", budget, out / "arms" / "influence", cap=cap)}
         # The controls relabel and remove as many examples in each round, and are read at the same round.

@@ -54,7 +54,8 @@ class RepairResult(MethodResult):
         curve: figures by arm, round and split.
         verdict: the comparison on examples that steered nothing.
         repaired: the training set after the decisions.
-        recommended: the set to use: ``repaired``, or the original where the repair is not shown to help.
+        recommended: the set to use: ``repaired``, or, where the repair is not shown to help, the original with what
+            people decided.
         folder: the run directory; None where nothing was kept.
     """
 
@@ -231,7 +232,10 @@ def load_result(out: Path, splits: Splits) -> RepairResult:
     result = read_json(out / "result.json")
     judged = Verdict.of(result["verdict"])
     with Ledger(out / "ledger.sqlite") as ledger:
-        repaired = apply(splits.train, ledger.state())
+        state = ledger.state()
+    repaired = apply(splits.train, state)
+    by_people = {uid: decision for uid, decision in state.items() if decision.actor != "repair"}
+    original = apply(splits.train, by_people) if by_people else splits.train
     return RepairResult(
         metrics=result["metrics"],
         controls=result["controls"],
@@ -240,6 +244,6 @@ def load_result(out: Path, splits: Splits) -> RepairResult:
         curve=pd.read_parquet(out / "curve.parquet"),
         verdict=judged,
         repaired=repaired,
-        recommended=repaired if judged.recommended == "repaired" else splits.train,
+        recommended=repaired if judged.recommended == "repaired" else original,
         folder=out,
     )

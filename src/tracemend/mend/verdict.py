@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy.typing as npt
 
 from tracemend.data import Labelled
-from tracemend.evaluate import METRICS, Comparison, paired_bootstrap
+from tracemend.evaluate import METRICS, Comparison, average_precision, paired_bootstrap
 
 NAMES = {"ap": "average precision", "accuracy": "accuracy", "macro_f1": "macro-F1"}
 
@@ -22,22 +22,26 @@ class Verdict:
         recommended: ``repaired``, or ``original`` where the repair is not shown to help.
         sentence: the same in words.
         comparisons: one a metric, with paired bootstrap intervals.
+        against: what is compared with, in words.
     """
 
     recommended: str
     sentence: str
     comparisons: tuple[Comparison, ...]
+    against: str = ""
 
     @property
     def facts(self) -> dict[str, Any]:
         """As JSON values, for result.json."""
         compared = [asdict(c) for c in self.comparisons]
-        return {"recommended": self.recommended, "sentence": self.sentence, "comparisons": compared}
+        facts = {"recommended": self.recommended, "sentence": self.sentence, "comparisons": compared}
+        return {**facts, "against": self.against}
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> Verdict:
         """From the :attr:`facts` that result.json holds."""
-        return cls(facts["recommended"], facts["sentence"], tuple(Comparison(**c) for c in facts["comparisons"]))
+        compared = tuple(Comparison(**c) for c in facts["comparisons"])
+        return cls(facts["recommended"], facts["sentence"], compared, facts.get("against", ""))
 
 
 def verdict(
@@ -66,6 +70,7 @@ def verdict(
     probable label, so that no threshold chosen for one of the two favours it. With authors or conversations the
     bootstrap resamples whole groups.
     """
+    names = NAMES if len(data.labels) == 2 else {**NAMES, "ap": f"{NAMES['ap']} (mean over the labels)"}
     groups = list(data.frame["group"]) if data.frame["group"].notna().any() else None
 
     def compared(metric: str, level: float) -> Comparison:
@@ -83,35 +88,55 @@ def verdict(
         sentence = (
             f"No round was better on validation than the start ({tried} labels were tried); the original set stands."
         )
-        return Verdict("original", sentence, found)
+        return Verdict("original", sentence, found, against)
     if not acted:
-        return Verdict("original", "No label was found suspect enough to act on; the original set stands.", found)
+        sentence = "No label was found suspect enough to act on; the original set stands."
+        return Verdict("original", sentence, found, against)
     if helped:
-        what = f"on {len(data)} examples that steered nothing it changed {_listed(up)}"
+        what = f"on {len(data)} examples that steered nothing it changed {_listed(up, names)}"
         sentence = f"The repair helped: {what}, compared with {against}."
         if down:
-            sentence += f" But {' and '.join(NAMES[c.metric] for c in down)} fell."
+            sentence += f" But {' and '.join(names[c.metric] for c in down)} fell."
     elif down:
-        names = " and ".join(f"{NAMES[c.metric]} by {c.difference:+.3f}" for c in down)
+        fell = " and ".join(f"{names[c.metric]} by {c.difference:+.3f}" for c in down)
         sentence = (
-            f"The repair did harm: it changed {names}, compared with {against}. "
-            "The original set is the recommended one."
+            f"The repair did harm: it changed {fell}, compared with {against}. The original set is the recommended one."
         )
     elif rose:
         sentence = (
-            f"Not shown: compared with {against} it changed {_listed(rose)}, but with {len(METRICS)} figures looked at "
-            "that is not rare by chance. The original set is the recommended one."
+            f"Not shown: compared with {against} it changed {_listed(rose, names)}, but with {len(METRICS)} figures "
+            "looked at that is not rare by chance. The original set is the recommended one."
         )
     else:
         ap = by_name["ap"]
         sentence = (
-            f"Not shown: compared with {against}, average precision changed by {ap.difference:+.3f}, and the interval "
+            f"Not shown: compared with {against}, {names['ap']} changed by {ap.difference:+.3f}, and the interval "
             f"({ap.low:+.3f} to {ap.high:+.3f}) covers zero. The original set is the recommended one."
         )
     if noisy:
         sentence += " The labels it is judged by may be wrong as well."
-    return Verdict("repaired" if helped else "original", sentence, found)
+    return Verdict("repaired" if helped else "original", sentence, found, against)
 
 
-def _listed(found: Sequence[Comparison]) -> str:
-    return " and ".join(f"{NAMES[c.metric]} by {c.difference:+.3f} ({c.low:+.3f} to {c.high:+.3f})" for c in found)
+def beside_start(found: Verdict, data: Labelled, start: npt.NDArray[Any], after: npt.NDArray[Any]) -> Verdict:
+    """The verdict of a comparison with other than the start, if the repair is no worse than the start as well.
+
+    Which of two references is the better one was read off validation; a repair that falls behind either helps nobody.
+
+    Args:
+        found: the verdict against the other reference.
+        start: the start's probabilities on ``data`` [n, C].
+        after: the repaired classifier's [n, C].
+    """
+    was, now = (average_precision(data.y, p, data.positive_index) for p in (start, after))
+    if found.recommended == "original" or now > was:
+        return found
+    sentence = (
+        f"Not shown: it is better than {found.against}, but not than the start, whose average precision is {was:.3f} "
+        f"beside {now:.3f}. The original set is the recommended one."
+    )
+    return replace(found, recommended="original", sentence=sentence)
+
+
+def _listed(found: Sequence[Comparison], names: Mapping[str, str]) -> str:
+    return " and ".join(f"{names[c.metric]} by {c.difference:+.3f} ({c.low:+.3f} to {c.high:+.3f})" for c in found)

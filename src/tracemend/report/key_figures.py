@@ -54,12 +54,18 @@ def _average_precision(run: RepairRun) -> KeyFigure:
     data = run.part("data")
     # The verdict is read on another part: figures that look alike must say whose they are.
     part = " (test part)" if data.get("sizes", {}).get("test") else ""
-    label = [("positive label", str(data["positive"]))] if "positive" in data else []
+    several = len(data.get("labels", ())) > 2
+    label = [("positive label", str(data["positive"]))] if "positive" in data and not several else []
+    what = (
+        "each label is ranked above the rest, mean over the labels"
+        if several
+        else "the positive label is ranked above the rest"
+    )
     return KeyFigure(
         name=f"Average precision after repair{part}",
         value=decimal(metrics.get("ap_repaired")),
         beside=(*known[:1], *_beside(run, "ap_repaired", share=False), *known[1:], *label),
-        meaning="How well the positive label is ranked above the rest; 1 is perfect.",
+        meaning=f"How well {what}; 1 is perfect.",
     )
 
 
@@ -106,9 +112,12 @@ def _training_set(run: RepairRun) -> KeyFigure:
         beside.append(("thought wrong", percent(noise)))
     rounds = metrics.get("rounds")
     meaning = f"In {count(rounds)} {'round' if rounds == 1 else 'rounds'}"
+    if run.part("controls"):
+        meaning += "; the controls acted on as many"
+        meaning += ", without your answers" if metrics.get("relabelled_by_answers") else ""
     return KeyFigure(
         name="Training examples",
         value=count(metrics.get("n_train")),
         beside=tuple(beside),
-        meaning=meaning + ("; the controls acted on as many." if run.part("controls") else "."),
+        meaning=f"{meaning}.",
     )

@@ -45,6 +45,7 @@ class Verdict:
         recommended: ``repaired``, ``original`` or ``unknown``.
         rows: the comparisons behind it.
         n: examples they were made on; None where there were none.
+        against: what stands in the column before, in words; empty where it is the start.
     """
 
     headline: str
@@ -52,6 +53,7 @@ class Verdict:
     recommended: str
     rows: tuple[Row, ...]
     n: int | None
+    against: str
 
 
 HEADLINES = {
@@ -66,22 +68,26 @@ def verdict(run: RepairRun) -> Verdict:
     found = run.part("verdict")
     recommended = found.get("recommended") if found.get("recommended") in HEADLINES else "unknown"
     comparisons = found.get("comparisons") or []
+    against = str(found.get("against", ""))
+    data = run.part("data")
+    of = ", mean over the labels" if len(data.get("labels", ())) > 2 else ""
     extent = max((abs(c[end]) for c in comparisons for end in ("low", "high") if is_known(c.get(end))), default=0.0)
     return Verdict(
         headline=HEADLINES[str(recommended)],
         sentence=found.get("sentence") or "The run ended before it compared anything, so it recommends nothing.",
         recommended=str(recommended),
-        rows=tuple(_row(c, extent) for c in comparisons),
+        rows=tuple(_row(c, extent, of) for c in comparisons),
         n=comparisons[0].get("n") if comparisons else None,
+        against="" if against.startswith("the start") else against,
     )
 
 
-def _row(comparison: Mapping[str, Any], extent: float) -> Row:
+def _row(comparison: Mapping[str, Any], extent: float, of: str) -> Row:
     metric = str(comparison.get("metric"))
     low, high = comparison.get("low"), comparison.get("high")
     known = is_known(low) and is_known(high)
     return Row(
-        name=NAMES.get(metric, metric),
+        name=NAMES.get(metric, metric) + (of if metric == "ap" else ""),
         before=decimal(comparison.get("before")),
         after=decimal(comparison.get("after")),
         difference=signed(comparison.get("difference")),

@@ -93,6 +93,8 @@ def true_labels(
             f"{len(features)} and {len(trusted_features)} rows of features, {len(y)} and {len(trusted_y)} labels; "
             "give one label a row."
         )
+    if rounds < 0:
+        raise TraceError(f"rounds is {rounds}; it is a number of fits, at least 0.")
     if len(np.unique(trusted_y)) < 2:
         raise TraceError("the validation set has one label only; it needs two at least to judge labels by.")
     sure = np.eye(labels)[trusted_y]
@@ -164,10 +166,15 @@ def folds_of(
         seed: of the cut.
         groups: of each example [n]. No group is cut then, where there are enough of them for every fold to learn every
             label: texts of one author or template are alike, and one that has seen the others is surer than it may be.
+
+    Raises:
+        TraceError: fewer than two folds.
     """
+    if folds < 2:
+        raise TraceError(f"folds is {folds}; it must be at least 2, for nobody is judged by what learnt it.")
     counts = np.bincount(y)
     least = int(counts[counts > 0].min())
-    number = min(max(2, min(folds, least)), folds)
+    number = max(2, min(folds, least))
     if len(y) < number:
         return [(np.zeros(0, dtype=np.int64), np.arange(len(y)))]
     if least < number:

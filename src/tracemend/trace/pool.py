@@ -37,10 +37,12 @@ class Judged:
 def pooled(sources: list[Judged], trusted_y: Indices) -> tuple[Judged, Doubles]:
     r"""One probability from several: a logarithmic opinion pool with weights learnt on the trusted examples.
 
-    .. math:: p(c) \propto \prod_s p_s(c)^{w_s}, \qquad w_s \ge 0
+    .. math:: p(c) \propto \pi(c) \prod_s \left( \frac{p_s(c)}{\pi(c)} \right)^{w_s}, \qquad w_s \ge 0
 
-    (Genest and Zidek 1986). The weights are those of the lowest loss on the trusted examples, pulled towards an equal
-    share, so that what says nothing weighs nothing and what is too sure is toned down.
+    (Genest and Zidek 1986) around the shares :math:`\pi` of the labels among the trusted examples, one of each added:
+    what is toned down ends in how often a label is true, not in even odds, by which rare labels would be denied and
+    the noise be overestimated where texts say little. The weights are those of the lowest loss on the trusted examples,
+    pulled towards an equal share, so that what says nothing weighs nothing and what is too sure is toned down.
 
     Args:
         sources: of the same examples, none of them judged by what it was taught.
@@ -60,18 +62,23 @@ def pooled(sources: list[Judged], trusted_y: Indices) -> tuple[Judged, Doubles]:
     """
     if not sources:
         raise TraceError("there is nothing to pool; give the probabilities of one model at least.")
-    logs = [
+    logs: list[Doubles] = [
         np.log(np.clip([s.train for s in sources], _LEAST, None)),
         np.log(np.clip([s.trusted for s in sources], _LEAST, None)),
     ]
     share = 1.0 / len(sources)
-    rows = np.arange(len(trusted_y))
+    rows, labels = np.arange(len(trusted_y)), logs[1].shape[2]
+    base = np.log((np.bincount(trusted_y, minlength=labels) + 1.0) / (len(trusted_y) + labels))
+
+    def pool(weights: npt.NDArray[Any], log: Doubles) -> Doubles:
+        mixed: Doubles = base + np.tensordot(weights, log - base, axes=1)
+        return mixed
 
     def loss(weights: npt.NDArray[Any]) -> float:
-        mixed = np.tensordot(weights, logs[1], axes=1)
+        mixed = pool(weights, logs[1])
         own = mixed[rows, trusted_y] - logsumexp(mixed, axis=1)
         return float(-own.sum() + _PULL * ((weights - share) ** 2).sum())
 
     weights = minimize(loss, np.full(len(sources), share), bounds=[(0.0, None)] * len(sources)).x
-    train, trusted = (np.exp(log_softmax(np.tensordot(weights, log, axes=1), axis=1)) for log in logs)
+    train, trusted = (np.exp(log_softmax(pool(weights, log), axis=1)) for log in logs)
     return Judged(train, trusted), weights

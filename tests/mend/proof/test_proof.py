@@ -112,7 +112,7 @@ def test_where_the_default_refuses_a_person_is_left_with_the_labels_as_they_are(
         "nothing": 0, "default": 1, "random": 0, "oracle": 0,
     }  # fmt: skip
     assert rows["ap"].nunique() == 1 and (rows["acted"] == 0).all()
-    assert "In 1 of 1 draws it refused" in tables(rows, "repair")
+    assert "In 1 of 1 draws default refused" in tables(rows, "repair")
 
 
 def test_true_labels_are_tuned_on_once_a_draw(job, folders):

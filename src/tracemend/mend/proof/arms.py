@@ -16,7 +16,7 @@ import pandas as pd
 from sklearn.linear_model import LogisticRegression
 
 from tracemend.data import Labelled
-from tracemend.errors import TracemendError
+from tracemend.errors import NoSignalError, TracemendError
 from tracemend.evaluate import scores
 from tracemend.mend.proof.sets import joined
 from tracemend.mend.proof.unit import Figures, Shared
@@ -94,7 +94,10 @@ def gbair(shared: Shared) -> Edited:
     """
     like = shared.repair("default")
     method = shared.repair("gbair", rounds=like.rounds, warm_start=True, warm_epochs=like.warm_epochs)
-    return _repaired(shared, *shared.repaired("gbair", replace(method, candidates=None)))
+    try:
+        return _repaired(shared, *shared.repaired("gbair", replace(method, candidates=None)))
+    except NoSignalError:
+        return Edited(shared.splits.train, facts={"refused": 1.0})
 
 
 def random(shared: Shared) -> Edited:
@@ -156,7 +159,7 @@ def repaired(shared: Shared, arm: str) -> pd.DataFrame:
     (``acted_right``), the share of all labels touched (``touched``); ``wrong_before`` and ``wrong_after``, the share of
     wrong labels in the training set; ``seconds`` of the arm without its last tuning, ``tuning_seconds`` of the first
     one; ``loop_ap`` of the classifier that a repair's own loop ends with; ``estimated_noise`` of a repair; ``refused``
-    is 1 where the default repair refused, for labels that carry no signal.
+    is 1 where a repair refused, for labels that carry no signal.
     """
     train = shared.splits.train
     _ = shared.first, shared.clean  # shared work, not the arm's

@@ -133,9 +133,9 @@ def _repair(block: pd.DataFrame, default: str) -> str:
         own = block[block["arm"] == default]
         change = _paired(own["ap"].to_numpy(), own["ap_corrupted"].to_numpy(), own["dataset"])
         harm = f"Change of AP by {default}: {_Row('', change, 1.0).cells[0].removesuffix(', not shown')}. "
-        refused = int(own["refused"].eq(1).sum()) if "refused" in own else 0
-        if refused:
-            harm += f"In {refused} of {len(own)} draws it refused: the labels carry no signal, and stay as they are. "
+    for arm, own in block.groupby("arm"):
+        if refused := int(own["refused"].eq(1).sum()) if "refused" in own else 0:
+            harm += f"In {refused} of {len(own)} draws {arm} refused: labels that carry no signal stay as they are. "
     clean, corrupted = (_over_sets(first, f"ap_{name}") for name in ("clean", "corrupted"))
     facts = (
         f"AP after tuning on clean labels {clean:.3f}, on these {corrupted:.3f}; "
