@@ -210,7 +210,9 @@ class TestRuns:
         assert "name the --out directory of a finished" in refused(run, *command)
 
     def test_no_run_to_report(self, run):
-        assert "nowhere/result.json does not exist" in refused(run, "report", "nowhere")
+        Path("empty").mkdir()
+        assert "empty/result.json does not exist" in refused(run, "report", "empty")
+        assert "there is no folder nowhere" in refused(run, "report", "nowhere")
 
     @pytest.mark.parametrize("written", ["{}", "[]", '{"model": "model"}'])
     def test_a_damaged_classifier(self, run, tuned, written):

@@ -39,9 +39,16 @@ def test_what_was_asked_is_read_back_once_it_is_answered(train: Labelled, tmp_pa
     table.to_csv(path, index=False, encoding="utf-8-sig")
     found = read_answers(path, labels=train.labels)
     assert found == {train.uid[0]: "unsafe", train.uid[1]: "unsafe"}
+    table["answer"] = ["unsafe", " unsafe ", "(remove)"]
+    table.to_csv(path, index=False, encoding="utf-8-sig")
+    found = read_answers(path, labels=train.labels)
     made = answered(train, found)
-    assert [(d["kind"], d["old"], d["new"]) for d in made] == [("label", "safe", "unsafe"), ("keep", "unsafe", None)]
+    assert [(d["kind"], d["old"], d["new"]) for d in made] == [
+        ("label", "safe", "unsafe"), ("keep", "unsafe", None), ("remove", "safe", None),
+    ]  # fmt: skip
     assert {d["actor"] for d in made} == {"person"} and {d["round"] for d in made} == {0}
+    write_questions(path, [], made)
+    assert read_answers(path, labels=train.labels) == found
 
 
 def test_answers_that_a_spreadsheet_saved_with_semicolons_are_read(tmp_path: Path) -> None:

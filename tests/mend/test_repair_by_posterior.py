@@ -17,6 +17,7 @@ from tests.mend.test_limits import Nothing
 from tests.mend.test_repair import Counter, Killed, timeless
 from tracemend.data import Labelled, Ledger, Splits, corrupt, make_splits
 from tracemend.data.examples import read_examples
+from tracemend.data.exchange import REMOVE
 from tracemend.data.reference import available, reference
 from tracemend.errors import DataError, TraceError, TuningError
 from tracemend.mend import RepairResult, cross_posterior
@@ -215,23 +216,24 @@ def test_questions_wait_for_a_person_and_answers_stand(tmp_path: Path) -> None:
 
     train = read_examples(tmp_path / "first").train
     truth = dict(zip(train.uid, train.frame["truth"], strict=True))
-    table["answer"] = [truth[uid] for uid in table["uid"]]
+    table["answer"] = [REMOVE, *(truth[uid] for uid in table["uid"][1:])]
     table.to_csv(tmp_path / "answers.csv", index=False)
     again = tracemend.repair(mine, out=tmp_path / "second", answers=tmp_path / "answers.csv", **options)
     labels = dict(zip(again.repaired.uid, again.repaired.frame["label"], strict=True))
-    assert [labels[uid] for uid in table["uid"]] == list(table["answer"])
+    assert [labels.get(uid, REMOVE) for uid in table["uid"]] == list(table["answer"])
     with Ledger(tmp_path / "second" / "ledger.sqlite") as ledger:
         told = {d.uid: d for d in ledger.decisions() if d.actor == "person"}
-        assert set(told) == set(table["uid"]) and {d.kind for d in told.values()} <= {"label", "keep"}
+        assert set(told) == set(table["uid"]) and {d.kind for d in told.values()} <= {"label", "keep", "remove"}
     fresh = pd.read_csv(tmp_path / "second" / "questions.csv", dtype=str, keep_default_na=False)
     still_open = fresh[fresh["answer"] == ""]
     assert len(still_open) and not set(still_open["uid"]) & set(table["uid"])  # nobody is asked twice
     assert list(fresh["answer"])[: len(still_open)] == [""] * len(still_open)
     assert again.metrics["relabelled_by_answers"] == sum(d.kind == "label" for d in told.values())
+    assert again.metrics["removed_by_answers"] == 1
     # The newest file holds the first round's answers too, so that the next run is told of both.
     fresh["answer"] = [said or truth[uid] for uid, said in zip(fresh["uid"], fresh["answer"], strict=True)]
     both = read_answers_of(fresh, tmp_path / "both.csv")
-    assert both == {uid: truth[uid] for uid in [*table["uid"], *still_open["uid"]]}
+    assert both == {uid: truth[uid] for uid in [*table["uid"], *still_open["uid"]]} | {table["uid"][0]: REMOVE}
     assert again.metrics["relabelled"] + again.metrics["removed"] == (again.rows["score"].notna()).sum()
 
 

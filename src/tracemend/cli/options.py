@@ -10,10 +10,28 @@ from typing import Annotated, Literal
 
 import typer
 
+from tracemend.errors import RunError
+
 Adapter = Literal["prompt", "p-tuning", "prefix", "lora", "ia3", "head", "full"]
 PrecisionName = Literal["auto", "bf16", "fp32"]
 
 _DATA, _MODEL, _RUN = "Data", "Model and tuning", "Run"
+
+
+# What is not there is told before a command imports what it works with, which takes seconds.
+def _there(name: str | None) -> str | None:
+    if name is not None:
+        from tracemend.data.readers import refuse_absent
+
+        refuse_absent(name)
+    return name
+
+
+def _run_there(run: Path) -> Path:
+    if not run.is_dir():
+        raise RunError(f"there is no folder {run}; name the --out directory of a finished run.")
+    return run
+
 
 File = Annotated[
     str,
@@ -21,9 +39,13 @@ File = Annotated[
         metavar="FILE",
         help="CSV, TSV, JSONL, Parquet, a folder of datasets.save_to_disk, or hub:owner/name:split.",
         show_default=False,
+        callback=_there,
     ),
 ]
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="The directory of a finished run.", show_default=False)]
+Run = Annotated[
+    Path,
+    typer.Argument(metavar="RUN", help="The directory of a finished run.", show_default=False, callback=_run_there),
+]
 Text = Annotated[str, typer.Option(metavar="COL", help="Column of the text.", rich_help_panel=_DATA)]
 Label = Annotated[str, typer.Option(metavar="COL", help="Column of the labels.", rich_help_panel=_DATA)]
 Reply = Annotated[
@@ -48,10 +70,12 @@ Valid = Annotated[
         metavar="FILE",
         help="Validation data; else a part of FILE. Half is kept for the verdict.",
         rich_help_panel=_DATA,
+        callback=_there,
     ),
 ]
 Test = Annotated[
-    str | None, typer.Option(metavar="FILE", help="Test data; else a part of FILE.", rich_help_panel=_DATA)
+    str | None,
+    typer.Option(metavar="FILE", help="Test data; else a part of FILE.", rich_help_panel=_DATA, callback=_there),
 ]
 Positive = Annotated[
     str | None,

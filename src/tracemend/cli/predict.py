@@ -16,9 +16,7 @@ from tracemend.errors import DataError
 
 def predict(
     run: o.Run,
-    file: Annotated[
-        str, typer.Argument(metavar="FILE", help="CSV, TSV, JSONL, Parquet or a datasets folder.", show_default=False)
-    ],
+    file: o.File,
     text: Annotated[
         str | None, typer.Option(metavar="COL", help="Column of the text (default: the run's).", show_default=False)
     ] = None,

@@ -12,7 +12,7 @@ import pandas as pd
 from tracemend.data.completions import Completions
 from tracemend.data.labels import alike, flag, is_missing, label_name
 from tracemend.data.schema import COLUMNS, Labelled, riding
-from tracemend.data.tables import Table, table_from_file, table_from_frame
+from tracemend.data.tables import Table, refuse_missing, table_from_file, table_from_frame
 from tracemend.errors import DataError, did_you_mean
 from tracemend.progress import Progress
 
@@ -208,14 +208,27 @@ def _open(source: Any) -> Table:
     )
 
 
+def refuse_absent(name: str) -> None:
+    """Raise a DataError where ``name`` is no file, no folder and no name that a hub data set may have.
+
+    So that a command can say so before it imports what it works with, which takes seconds.
+    """
+    if not _of_the_hub(name):
+        refuse_missing(Path(name))
+
+
+def _of_the_hub(name: str) -> bool:
+    if name.startswith("hub:"):
+        return True
+    return not Path(name).exists() and bool(_HUB_NAME.fullmatch(name)) and not _FILE_ENDING.search(name)
+
+
 def _open_named(name: str) -> Table:
     path = Path(name)
     if path.is_dir():
         return _from_folder(path)
-    if name.startswith("hub:"):
+    if _of_the_hub(name):
         return _from_hub(name.removeprefix("hub:"))
-    if not path.exists() and _HUB_NAME.fullmatch(name) and not _FILE_ENDING.search(name):
-        return _from_hub(name)
     return table_from_file(path)
 
 

@@ -79,6 +79,17 @@ def table_from_frame(frame: pd.DataFrame, name: str) -> Table:
     return Table(frame, range(len(frame)), "row", name)
 
 
+def refuse_missing(path: Path) -> None:
+    """Raise a DataError where there is no such file; it names the file beside it that is spelt nearly so."""
+    if path.exists():
+        return
+    siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = get_close_matches(path.name, siblings, n=1)
+    raise DataError(
+        f"there is no file {path}" + (f"; did you mean {path.with_name(near[0])}?" if near else "; check the path.")
+    )
+
+
 def table_from_file(path: Path) -> Table:
     """Read .csv, .tsv, .jsonl, .json (a list of objects), each also with .gz, or .parquet.
 
@@ -88,12 +99,7 @@ def table_from_file(path: Path) -> Table:
     Raises:
         DataError: the file is missing, empty, damaged, a pickle, not UTF-8, or not what its ending says.
     """
-    if not path.exists():
-        siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        near = get_close_matches(path.name, siblings, n=1)
-        raise DataError(
-            f"there is no file {path}" + (f"; did you mean {path.with_name(near[0])}?" if near else "; check the path.")
-        )
+    refuse_missing(path)
     endings = [ending.lower() for ending in path.suffixes]
     packed = endings[-1:] == [".gz"]
     kind = next(reversed(endings[:-1] if packed else endings), "")

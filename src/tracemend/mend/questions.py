@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from tracemend.data import Labelled
+from tracemend.data.exchange import REMOVE
 from tracemend.data.labels import label_name
 from tracemend.data.tables import table_from_file
 from tracemend.errors import DataError, did_you_mean
@@ -32,14 +33,16 @@ def write_questions(path: Path, asked: Sequence[Mapping[str, Any]], said: Sequen
         RunError: the disk is full or not writable.
     """
     rows = [{**one, "label": one["old"], "answer": ""} for one in asked]
-    rows += [
-        {**one, "label": one["old"], "answer": one["old"] if one["kind"] == "keep" else one["new"]} for one in said
-    ]
+    rows += [{**one, "label": one["old"], "answer": _answer(one)} for one in said]
     write_csv(path, pd.DataFrame(rows, columns=list(COLUMNS)))
 
 
+def _answer(said: Mapping[str, Any]) -> str:
+    return str({"keep": said["old"], "label": said["new"], "remove": REMOVE}[said["kind"]])
+
+
 def read_answers(*paths: Path | str, labels: Sequence[str] | None = None) -> dict[str, str]:
-    """The labels a person gave: uid -> label. Rows without an answer are still open and left out.
+    """The labels a person gave: uid -> label, or ``(remove)``. Rows without an answer are still open and left out.
 
     Args:
         paths: ``questions.csv`` with answers, or any CSV with the columns ``uid`` and ``answer``, separated by commas
@@ -79,8 +82,10 @@ def _read(path: Path | str, labels: Sequence[str] | None) -> dict[str, str]:
         said = label_name(cell)  # as the labels themselves are read
         if said is None:
             continue
-        if labels is not None and said not in labels:
-            raise DataError(f"answer {said!r} in row {row} of {path} ({uid}) is {did_you_mean(said, labels)}")
+        if labels is not None and said not in (*labels, REMOVE):
+            raise DataError(
+                f"answer {said!r} in row {row} of {path} ({uid}) is {did_you_mean(said, (*labels, REMOVE))}"
+            )
         if found.setdefault(uid, said) != said:
             raise DataError(f"{path} answers {uid} with {found[uid]!r} and with {said!r}; keep one of the rows.")
     if not found:
@@ -91,11 +96,11 @@ def _read(path: Path | str, labels: Sequence[str] | None) -> dict[str, str]:
 
 
 def answered(train: Labelled, answers: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The decisions that the answers come to: another label, or the label looked at and kept.
+    """The decisions that the answers come to: another label, the label looked at and kept, or the example left out.
 
     Args:
         train: the training set the questions were about.
-        answers: uid -> label.
+        answers: uid -> label, or ``(remove)``.
 
     Raises:
         DataError: an answer is about an example that is not in the training set, or is no label.
@@ -109,19 +114,19 @@ def answered(train: Labelled, answers: Mapping[str, str]) -> list[dict[str, Any]
         )
     made = []
     for uid, said in answers.items():
-        if said not in train.labels:
-            raise DataError(
-                f"the answer {said!r} to {uid} is {did_you_mean(said, train.labels)} (to leave an example out, leave "
-                "the answer empty, and remove it by tracemend review once the repair is done)"
-            )
         example = train.frame.iloc[rows[uid]]
-        kept = said == example["label"]
+        if said in train.labels:
+            kind = "keep" if said == example["label"] else "label"
+        elif said == REMOVE:
+            kind = "remove"
+        else:
+            raise DataError(f"the answer {said!r} to {uid} is {did_you_mean(said, (*train.labels, REMOVE))}")
         made.append(
             {
                 **{column: example[column] for column in ("uid", "text", "reply", "truth")},
-                "kind": "keep" if kept else "label",
+                "kind": kind,
                 "old": example["label"],
-                "new": None if kept else said,
+                "new": said if kind == "label" else None,
                 "round": 0,  # before the loop, so that no round that did not help takes it back
                 "score": None,
                 "reason": f"A person was asked and said {said}.",

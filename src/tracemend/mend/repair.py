@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 
 from tracemend.data import Labelled, Splits
+from tracemend.data.exchange import REMOVE
 from tracemend.data.splits import LEAST
 from tracemend.errors import DataError, TuningError, did_you_mean
 from tracemend.mend.bench import Bench
@@ -288,11 +289,12 @@ class Repair(Method[RepairResult]):
         notes += self._nearly_gone(arm, train)
         if arm.asked:
             notes.append(
-                f"{len(arm.asked)} questions for a person are in {QUESTIONS}: write a label into its column answer, "
-                "and give the file with --answers to a new run on the same data and seed."
+                f"{len(arm.asked)} questions for a person are in {QUESTIONS}: write a label into its column answer, or "
+                f"{REMOVE} to leave the example out, and give the file with --answers to a new run on the same data "
+                "and seed."
             )
         if self.answers:
-            notes.append(f"{len(self.answers)} labels were given by a person who was asked.")
+            notes.append(f"{len(self.answers)} examples were answered for by a person who was asked.")
         return notes
 
     def _nearly_gone(self, arm: ArmResult, train: Labelled) -> list[str]:

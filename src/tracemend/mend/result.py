@@ -145,6 +145,7 @@ def figures(splits: Splits, arm: ArmResult, start: Figures, clean: Figures | Non
         "removed": int((kept["kind"] == "remove").sum()) if len(kept) else 0,
         "relabelled": int((kept["kind"] == "label").sum()) if len(kept) else 0,
         "relabelled_by_answers": int((said["kind"] == "label").sum()) if len(said) else 0,
+        "removed_by_answers": int((said["kind"] == "remove").sum()) if len(said) else 0,
     }
     if clean is not None:
         found["recovered_share"] = recovered_share(

@@ -199,12 +199,12 @@ def repair_arm(
 
 
 def _told(train: Labelled, said: list[dict[str, Any]]) -> Labelled:
-    """The training set with a person's answers."""
+    """The training set with the labels that a person gave; whom the answers remove is still among the rows to rank."""
     if not said:
         return train
     told = _apply(train, said)
     refuse_one_label(np.bincount(told.y, minlength=len(told.labels)).tolist(), told.labels, "the answers")
-    return told
+    return _apply(train, [d for d in said if d["kind"] != "remove"])
 
 
 def _apply(data: Labelled, made: list[dict[str, Any]]) -> Labelled:

@@ -104,8 +104,8 @@ def _detection(run: RepairRun) -> KeyFigure:
 def _training_set(run: RepairRun) -> KeyFigure:
     metrics = run.part("metrics")
     changes = [("removed", metrics.get("removed")), ("relabelled", metrics.get("relabelled"))]
-    if metrics.get("relabelled_by_answers"):
-        changes.append(("relabelled by your answers", metrics["relabelled_by_answers"]))
+    answers = [(kind, metrics.get(f"{kind}_by_answers")) for kind in ("relabelled", "removed")]
+    changes += [(f"{kind} by your answers", number) for kind, number in answers if number]
     beside = [(name, count(value)) for name, value in changes if is_known(value)]
     noise = metrics.get("estimated_noise")
     if is_known(noise):
@@ -114,7 +114,7 @@ def _training_set(run: RepairRun) -> KeyFigure:
     meaning = f"In {count(rounds)} {'round' if rounds == 1 else 'rounds'}"
     if run.part("controls"):
         meaning += "; the controls acted on as many"
-        meaning += ", without your answers" if metrics.get("relabelled_by_answers") else ""
+        meaning += ", without your answers" if any(number for _, number in answers) else ""
     return KeyFigure(
         name="Training examples",
         value=count(metrics.get("n_train")),
