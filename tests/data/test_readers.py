@@ -120,7 +120,7 @@ def test_a_whole_number_is_one_label_however_it_is_written(save):
 
 def test_labels_given_in_python_are_named_as_cells_are():
     made = Labelled.make(
-        ["a", "b", "c"], [np.int64(1), True, "x"], truth=[0, None, "x"], label_names=["1", "True", "x"]
+        ["a", "b", "c"], [np.int64(1), True, "x"], truth=[0, None, "x"], label_names=[np.int64(1), True, "x"]
     )
     assert list(made.frame["label"]) == ["1", "True", "x"] and list(made.frame["truth"]) == ["0", None, "x"]
     missing: list[Any] = [None, float("nan"), 0.5, ["x"]]

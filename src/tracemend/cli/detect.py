@@ -12,6 +12,13 @@ from tracemend.cli.output import command_line, person, print_files, print_notes,
 from tracemend.cli.progress import shown
 
 SHOWN = 15
+_MEANINGS = {
+    "denied": "of the most suspicious tenth, the share whose label the classifier does not predict",
+    "detection_ap": "average precision of the ranking for wrong labels",
+    "detection_auroc": "chance that a wrong label ranks above a right one",
+    "precision_at_k": "wrong ones among as many of the first as labels are wrong",
+    "brier": "mean squared error of the probability (random: the true share for every label)",
+}
 
 
 def detect(
@@ -98,10 +105,11 @@ def detect(
     suspects = pd.read_parquet(folder / "suspects.parquet").head(SHOWN)
     print_table(console, suspects.drop(columns=["uid", "evidence"]).dropna(axis=1, how="all"))
     rows = [
-        {"figure": n, chosen.name: v, "random order": result["controls"].get(n)} for n, v in result["metrics"].items()
+        {"figure": n, chosen.name: v, "random order": result["controls"].get(n), "meaning": _MEANINGS.get(n)}
+        for n, v in result["metrics"].items()
     ]
     console.print()
-    print_table(console, pd.DataFrame(rows))
+    print_table(console, pd.DataFrame(rows).dropna(axis=1, how="all"))
     print_notes(console, result["notes"])
     print_files(console, {"suspects": folder / "suspects.csv"})
     if json:

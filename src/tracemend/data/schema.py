@@ -130,7 +130,7 @@ class Labelled:
         replies: Iterable[str | None] | None = None,
         groups: Iterable[str | None] | None = None,
         truth: Iterable[str | int | np.integer[Any] | None] | None = None,
-        label_names: Iterable[str] | None = None,
+        label_names: Iterable[str | int | np.integer[Any]] | None = None,
         positive: str | int | np.integer[Any] | None = None,
         extra: pd.DataFrame | None = None,
     ) -> Labelled:
@@ -167,15 +167,14 @@ class Labelled:
         frame = pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in columns.items()})
         if extra is not None:
             frame = pd.concat([frame, extra.reset_index(drop=True)], axis=1)
-        names = tuple(sorted(set(columns["label"]))) if label_names is None else tuple(label_names)
+        names = tuple(sorted(set(columns["label"]))) if label_names is None else tuple(map(_text, label_names))
         for row, one in enumerate(label):
             if one not in names:
                 raise DataError(f"label {one!r} in row {row} is {did_you_mean(one, names)}")
         if positive is None:
             counts = frame["label"].value_counts()
             positive = min(names, key=lambda name: (counts.get(name, 0), -names.index(name)))
-        elif not isinstance(positive, str):
-            positive = label_name(positive) or ""
+        positive = _text(positive)
         if positive not in names:
             raise DataError(f"the positive label {positive!r} is {did_you_mean(positive, names)}")
         return cls(frame, names, positive)
@@ -255,6 +254,14 @@ class Labelled:
         """Hash over texts, labels, true labels and groups, in order."""
         columns = [list(self.frame[c]) for c in ("uid", "label", "group", "truth")]
         return fingerprint(columns, self.labels, self.positive)
+
+
+def _text(name: str | int | np.integer[Any]) -> str:
+    """The name of a label as text; what cannot be one, as it is written, so that it is refused by its name."""
+    try:
+        return name if isinstance(name, str) else label_name(name) or str(name)
+    except TypeError:
+        return str(name)
 
 
 def _named(label: object, row: int) -> str:

@@ -57,7 +57,7 @@ def page(run: RepairRun) -> str:
             key_figures=key_figures(run),
             split=shown_split(run.curve),
             curves=[curve_svg(run.curve, width=width, height=height) for width, height in ((992, 360), (350, 300))],
-            references=bool(set(REFERENCES) & set(run.curve["arm"])),
+            references=set(REFERENCES) & set(run.curve["arm"]),
             rounds=_rounds(run.curve),
             precision=_precision(run.curve),
             evidence=evidence(run.in_force),
