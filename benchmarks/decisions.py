@@ -3,8 +3,9 @@
     python benchmarks/decisions.py --seeds 5
     python benchmarks/decisions.py --evidence   # what every detector's probability rests on
     python benchmarks/decisions.py --only noisy --layers 1   # where no label is trusted, on the last layer alone
+    python benchmarks/decisions.py --only noisy --model smollm2 --sets uci_sentiment_sentences hatecheck   # a decoder
 
-No tuning: the posteriors rest on frozen minilm embeddings, 500 training and 200 validation examples. Labels are flipped
+No tuning: the posteriors rest on frozen embeddings, 500 training and 200 validation examples. Labels are flipped
 at known rates; with ``trolls`` half the authors of 10 texts each flip four labels of five, in both parts. Settings
 are chosen on uci_sentiment_sentences and hatecheck; the other sets have four and five labels and chose nothing.
 """
@@ -27,10 +28,9 @@ from tracemend.data.reference import reference
 from tracemend.errors import DataError
 from tracemend.evaluate import detection
 from tracemend.mend.bounds import fdr_prefix, noise_rate
-from tracemend.mend.cross import cross_posterior, trusted_posterior
 from tracemend.mend.gain import by_gain
 from tracemend.models import load
-from tracemend.trace import embed, out_of_fold_probabilities, true_labels
+from tracemend.trace import cross_posterior, embed, out_of_fold_probabilities, true_labels, trusted_posterior
 from tracemend.trace.calibration import LAYERS, proven_wrong
 
 TRAIN, VALIDATION, AUTHOR = 500, 200, 10
@@ -148,12 +148,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=3, help="Of the alternation, where validation is noisy.")
     parser.add_argument("--layers", type=int, default=LAYERS, help="Whose states judge, where validation is noisy.")
+    parser.add_argument("--model", default="minilm", help="Whose frozen states judge.")
     parser.add_argument("--only", default="", help="Cases that begin so.")
     parser.add_argument("--evidence", action="store_true")
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("TRACEMEND_DATA", "../shared/data")))
     given = parser.parse_args()
     warnings.simplefilter("ignore")
-    model = load("minilm")
+    model = load(given.model)
     if given.evidence:
         print("| set | flipped | Brier control | as it is: Brier, right labels denied | toned down |\n|" + " --- |" * 5)
     heads = [f"fdr {f}: acted (right)" for f in FDRS]

@@ -137,6 +137,30 @@ def _flat(config: Mapping[str, Any], under: str = "") -> dict[str, Any]:
     return found
 
 
+def differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """In what two works differ, in words: of each its ``config`` and the ``fingerprints`` of its model and data.
+
+    Example:
+        >>> differences({"config": {"seed": 0}, "fingerprints": {"train": "a"}}, {"config": {"seed": 1}})
+        ['seed: there 0, now 1', 'and other data']
+    """
+    old, new = (_flat(one.get("config", {})) for one in (there, now))
+    differing = [key for key in sorted(set(old) | set(new)) if old.get(key) != new.get(key)]
+    found = [f"{key}: there {old.get(key)!r}, now {new.get(key)!r}" for key in differing[:_SHOWN]]
+    if len(differing) > _SHOWN:
+        found.append(f"and {len(differing) - _SHOWN} more")
+    prints = [one.get("fingerprints", {}) for one in (there, now)]
+    if prints[0] != prints[1]:
+        # Two hashes side by side tell a person nothing.
+        other = {
+            "model" if key == "model" else "data"
+            for key in {*prints[0], *prints[1]}
+            if prints[0].get(key) != prints[1].get(key)
+        }
+        found.append(f"{'and ' if found else ''}other {' and '.join(sorted(other))}")
+    return found
+
+
 def _finite(value: Any) -> Any:
     if isinstance(value, float | np.floating):
         return float(value) if np.isfinite(value) else None
@@ -309,25 +333,10 @@ class RunDirectory:
                 f"{self.path / 'config.json'} is damaged (it names no command); choose another --out, or delete "
                 f"{self.path} and give the same command again."
             )
-        old, new = (_flat(one.get("config", {})) for one in (there, identity))
-        prints = [one.get("fingerprints", {}) for one in (there, identity)]
         if there["command"] != identity["command"]:
             # Then all else differs too, and says nothing.
-            old, new = ({"command": one["command"]} for one in (there, identity))
-            prints = []
-        differing = [key for key in sorted(set(old) | set(new)) if old.get(key) != new.get(key)]
-        differences = [f"{key}: there {old.get(key)!r}, now {new.get(key)!r}" for key in differing[:_SHOWN]]
-        if len(differing) > _SHOWN:
-            differences.append(f"and {len(differing) - _SHOWN} more")
-        if prints and prints[0] != prints[1]:
-            # Two hashes side by side tell a person nothing.
-            other = {
-                "model" if key == "model" else "data"
-                for key in {*prints[0], *prints[1]}
-                if prints[0].get(key) != prints[1].get(key)
-            }
-            differences.append(f"{'and ' if differences else ''}other {' and '.join(sorted(other))}")
-        return differences
+            return differences(*({"config": {"command": one["command"]}} for one in (there, identity)))
+        return differences(there, identity)
 
     @property
     def result(self) -> dict[str, Any] | None:

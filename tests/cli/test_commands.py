@@ -281,9 +281,7 @@ def test_detect_ranks_the_training_labels_and_measures(run, here):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("given", "used"), [((), "trace.out-of-fold-loss"), (("--valid", "held.csv"), "trace.consensus")]
-)
+@pytest.mark.parametrize(("given", "used"), [((), "trace.others-labels"), (("--valid", "held.csv"), "trace.consensus")])
 def test_detect_trusts_the_validation_labels_that_it_is_given(run, here, given, used):
     whole = pd.read_csv("clean.csv")
     whole[:40].to_csv("held.csv", index=False)

@@ -28,7 +28,7 @@ def test_a_detect_run_goes_out_and_comes_back(run, here, suspected):
     assert table["probability"].isna().all() and table["score"].notna().all()
     records = json.loads((here / "review.json").read_text("utf-8"))
     assert all(record["suggestions"]["label"]["score"] is None for record in records)
-    assert len(records) == 5 and records[0]["suggestions"]["label"]["agent"] == "trace.out-of-fold-loss"
+    assert len(records) == 5 and records[0]["suggestions"]["label"]["agent"] == "trace.others-labels"
     for record in records:
         value = record["suggestions"]["label"]["value"]
         record["responses"] = {"label": [{"value": value, "user_id": "ada"}]}

@@ -20,11 +20,11 @@ from tracemend.data.examples import read_examples
 from tracemend.data.exchange import REMOVE
 from tracemend.data.reference import available, reference
 from tracemend.errors import DataError, TraceError, TuningError
-from tracemend.mend import RepairResult, cross_posterior
+from tracemend.mend import RepairResult
 from tracemend.mend.job import configured
 from tracemend.mend.questions import read_answers
 from tracemend.models import load, tiny
-from tracemend.trace import embed
+from tracemend.trace import cross_posterior, embed
 
 pytestmark = pytest.mark.slow
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+import torch
 
 from tracemend.data import Labelled
 from tracemend.errors import TraceError
@@ -30,6 +33,19 @@ def test_the_reply_counts_and_long_texts_are_cut() -> None:
 
 def test_an_empty_text_has_an_embedding() -> None:
     assert np.isfinite(embed(tiny("gpt2"), [("", None)])).all()
+
+
+def test_a_decoders_first_token_does_not_drown_the_text() -> None:
+    """Its state is the same in every text and far longer than the others'."""
+    model = tiny("gpt2")
+    network: Any = model.network
+    massive = 1e4 * torch.ones(model.hidden_size)
+    massive[::2] *= -1  # a layer norm would take out what all numbers share
+    with torch.no_grad():
+        network.transformer.wpe.weight[0] += massive
+    found = embed(model, [("good day", None), ("a bad night", None)], layers=2)
+    middle = found[:, : model.hidden_size] * 2**0.5  # behind the last block stands a norm, which sees to it there
+    assert middle[0] @ middle[1] < 0.9
 
 
 def test_similarity_is_signed_by_the_label() -> None:

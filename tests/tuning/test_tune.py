@@ -21,7 +21,7 @@ from tracemend.errors import RunError, TuningError
 from tracemend.models import tiny
 from tracemend.progress import Progress
 from tracemend.tuning import Checkpoint, Tuned, Tuning, checkpoints, tune
-from tracemend.tuning.tune import resolve_precision, shorter
+from tracemend.tuning.tune import resolve_precision
 
 T = TypeVar("T")
 MODULE = importlib.import_module("tracemend.tuning.tune")  # the room exports a function of the same name
@@ -84,6 +84,22 @@ def test_a_killed_tuning_goes_on_as_if_it_had_not_been(
         assert len(found.checkpoints) == len(whole.checkpoints) == 4
         assert all(equal(a, b) for a, b in zip(found.checkpoints, whole.checkpoints, strict=True))
         assert torch.equal(*(torch.cat([v.flatten() for v in t.classifier.state().values()]) for t in (found, whole)))
+
+
+def test_checkpoints_of_another_tuning_are_refused_and_more_epochs_go_on(
+    tuning: Tuning, train: Labelled, validation: Labelled, tmp_path: Path
+) -> None:
+    out = tmp_path / "here"
+    tune(tiny("bert"), train, validation, tuning, out=out)
+    flipped = train.relabelled(
+        {uid: next(x for x in train.labels if x != label) for uid, label in train.frame[["uid", "label"]].values}
+    )
+    with pytest.raises(TuningError, match=r"of another tuning \(seed: there 0, now 7; and other data\)"):
+        tune(tiny("bert"), flipped, validation, replace(tuning, seed=7), out=out)
+    with pytest.raises(TuningError, match=r"other model"):
+        tune(tiny("gpt2"), train, validation, tuning, out=out)
+    longer = tune(tiny("bert"), train, validation, replace(tuning, epochs=tuning.epochs + 1), out=out)
+    assert len(longer.checkpoints) == tuning.epochs + 1
 
 
 def test_a_finished_tuning_is_read_and_not_done_again(
@@ -216,7 +232,7 @@ def test_fewer_examples_than_a_batch(n: int, tuning: Tuning, train: Labelled, va
 def test_a_warm_start_goes_on_from_where_it_is(tuning: Tuning, train: Labelled, validation: Labelled) -> None:
     before = tune(tiny("bert"), train, validation, tuning)
     state = before.best.load_state()
-    frozen = replace(tuning, epochs=1, learning_rate=0.0)
+    frozen = replace(tuning, epochs=1, learning_rate=1e-30)
     still = tune(tiny("bert"), train, validation, frozen, start=state)
     assert all(torch.equal(still.best.load_state()[name], value) for name, value in state.items())
     moved = tune(tiny("bert"), train, validation, replace(tuning, epochs=1), start=state)
@@ -241,8 +257,22 @@ def test_three_labels(tuning: Tuning) -> None:
 def test_too_few_examples_and_no_epochs_are_errors(tuning: Tuning, train: Labelled, validation: Labelled) -> None:
     with pytest.raises(TuningError, match="1 training examples cannot teach 2 labels"):
         tune(tiny("bert"), train.take([0]), validation, tuning)
-    with pytest.raises(TuningError, match="--epochs must be at least 1"):
-        tune(tiny("bert"), train, validation, replace(tuning, epochs=0))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"epochs": 0}, "epochs is 0; it must be at least 1"),
+        ({"precision": "bfloat16"}, "precision 'bfloat16' is not one of: auto, bf16, fp32"),
+        ({"adapter": "loar"}, "did you mean 'lora'"),
+        ({"patience": -1}, "patience is -1"),
+        ({"learning_rate": 0.0}, "learning_rate is 0.0"),
+        ({"warmup": 10}, "warmup is 10"),
+    ],
+)
+def test_a_value_that_a_tuning_cannot_have_is_refused_when_it_is_made(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(TuningError, match=said):
+        Tuning(**change)
 
 
 def test_a_validation_set_without_the_positive_label_is_an_error(
@@ -268,7 +298,3 @@ def test_bf16_learns_as_well(tuning: Tuning, validation: Labelled) -> None:
     tuned = tune(tiny("bert"), learnable(28), validation, replace(tuning, precision="bf16", epochs=1))
     assert all(value.dtype == torch.float32 for value in tuned.best.load_state().values())
     assert math.isfinite(tuned.best.metrics["ap"])
-
-
-def test_shorter_keeps_all_but_the_length(tuning: Tuning) -> None:
-    assert shorter(tuning, 2, 0.5) == replace(tuning, epochs=2, learning_rate=tuning.rate / 2)

@@ -132,7 +132,7 @@ class _Run:
         if self.corrupted is None or self.cut is None:
             return stream[None].expand(len(rows), *stream.shape)
         count = self.wiring.readers[rows[0]].sources
-        news = (self.corrupted[:count] - self.written[:count]).flatten(1)
+        news = (self.corrupted[:count] - self.written[:count]).flatten(1).to(stream.device)
         return stream + (self.cut[rows, :count].to(news) @ news).view(len(rows), *stream.shape)
 
     def _reading(self, layer: int) -> dict[str, Edit]:

@@ -29,8 +29,8 @@ def detect(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="A detector: trace.gbair, trace.loss, ... (tracemend methods); else trace.consensus where --valid is "
-            "given, and trace.out-of-fold-loss, which needs no trusted label, where it is not.",
+            help="A detector: trace.aum, trace.gbair, ... (tracemend methods); else what repair decides by: "
+            "trace.consensus with --valid or --truth, and trace.others-labels, which trusts no label, without.",
         ),
     ] = None,
     reply: o.Reply = None,
@@ -76,7 +76,8 @@ def detect(
     from tracemend.tuning import Tuning
 
     folder = o.run_directory(out, file)
-    chosen = detector(method or ("trace.out-of-fold-loss" if valid is None else "trace.consensus"), seed=seed)
+    trusted = valid is not None or truth is not None
+    chosen = detector(method or ("trace.consensus" if trusted else "trace.others-labels"), seed=seed)
     tuning = tuned_as(
         Tuning(), seed=seed, adapter=adapter, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate,
         patience=patience, max_length=max_length, virtual_tokens=virtual_tokens, precision=precision,

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tracemend.mend.amplify import Amplify, AmplifyResult
     from tracemend.mend.bounds import NoiseRate, fdr_prefix, noise_rate
-    from tracemend.mend.cross import cross_posterior, trusted_posterior
     from tracemend.mend.export import apply, export, undo
     from tracemend.mend.gain import Gains, by_gain
     from tracemend.mend.job import repair
@@ -39,7 +38,6 @@ __all__ = [
     "Verdict",
     "apply",
     "by_gain",
-    "cross_posterior",
     "export",
     "export_suspects",
     "fdr_prefix",
@@ -47,7 +45,6 @@ __all__ = [
     "noise_rate",
     "repair",
     "review",
-    "trusted_posterior",
     "tune_on_decisions",
     "undo",
     "verdict",
@@ -68,7 +65,6 @@ _FILES = {
     "Verdict": "verdict",
     "apply": "export",
     "by_gain": "gain",
-    "cross_posterior": "cross",
     "export": "export",
     "export_suspects": "review",
     "fdr_prefix": "bounds",
@@ -76,7 +72,6 @@ _FILES = {
     "noise_rate": "bounds",
     "repair": "job",
     "review": "review",
-    "trusted_posterior": "cross",
     "tune_on_decisions": "regularise",
     "undo": "export",
     "verdict": "verdict",

@@ -187,7 +187,7 @@ def act(
     chosen: Chosen,
     number: int,
     tuned: Tuned,
-    neighbours: Callable[[Labelled, int], Mapping[str, Any]] | None,
+    neighbours: Callable[[Labelled, Sequence[int]], Sequence[Mapping[str, Any]]] | None,
 ) -> list[dict[str, Any]]:
     """The decisions of a round, each with its evidence."""
     rows = chosen.rows
@@ -205,6 +205,7 @@ def act(
     if neighbours is not None:
         precision = resolve_precision(tuned.tuning.precision, tuned.classifier.device)
         predicted = tuned.classifier.predict(validation.pairs, precision=precision).argmax(axis=1)
+    near = None if neighbours is None else neighbours(train, rows)
     made = []
     for k, row in enumerate(rows):
         if kinds[k] == "keep":
@@ -213,8 +214,8 @@ def act(
         pushed = _pushed(ranking.signed[row], validation, predicted)
         example = train.frame.iloc[row]
         evidence: dict[str, Any] = {"errors": pushed}
-        if neighbours is not None:
-            evidence["neighbour"] = dict(neighbours(train, row))
+        if near is not None:
+            evidence["neighbour"] = dict(near[k])
         if chosen.gains is not None:
             evidence |= {"p_wrong": float(chosen.gains.wrong[row]), "gain": float(chosen.gains.gain[row])}
         made.append(

@@ -17,7 +17,6 @@ from tracemend.errors import NoSignalError, TraceError
 from tracemend.evaluate import threshold
 from tracemend.mend.acts import Kinds
 from tracemend.mend.bounds import NoiseRate, noise_rate
-from tracemend.mend.cross import Crossed, cross_posterior, trusted_posterior
 from tracemend.mend.ranking import (
     Arm,
     Ranking,
@@ -36,8 +35,9 @@ from tracemend.runs import RunDirectory
 from tracemend.trace import embed, nearest_opposite, out_of_fold_probabilities
 from tracemend.trace.calibration import LAYERS
 from tracemend.trace.consensus import consensus
+from tracemend.trace.cross import Crossed, cross_posterior, trusted_posterior
 from tracemend.trace.groups import groups_of
-from tracemend.tuning import Checkpoint, Kind, Tuned, Tuning, tune
+from tracemend.tuning import Checkpoint, Kind, Tuned, tune
 from tracemend.tuning.checkpoints import save_checkpoint
 from tracemend.tuning.tune import resolve_precision
 
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.floating[Any]]
 # The adapter of the models that judge the other folds, whichever the classifier itself has.
 _JUDGES: Kind = "lora"
+# Examples whose nearest neighbours are sought at once.
+_BLOCK = 256
 
 
 class Bench:
@@ -75,17 +77,22 @@ class Bench:
 
     def embedded(self, data: Labelled, name: str, layers: int = 1) -> Floats:
         """Sentence embeddings of the untuned model [n, layers * D], taken once for all examples of a split."""
-        key = name, layers
+        rules, whole = self.rules, self.splits.train if name == "train" else self.splits.validation
+        # Where several layers judge the labels, the last of them is among these: one pass is enough.
+        taken = LAYERS if rules.rank == "consensus" or rules.validation == "noisy" else layers
+        key = name, taken
         if key not in self._embedded:
-            whole = self.splits.train if name == "train" else self.splits.validation
-            length = self.rules.tuning.max_length
+            length = rules.tuning.max_length
             self._embedded[key] = embed(
-                self.model, whole.pairs, layers=layers, max_length=length, progress=self.progress
+                self.model, whole.pairs, layers=taken, max_length=length, progress=self.progress
             )
-        if name != "train":
-            return self._embedded[key]
-        row = {uid: i for i, uid in enumerate(self.splits.train.uid)}
-        return self._embedded[key][[row[uid] for uid in data.uid]]
+        found = self._embedded[key]
+        if layers == 1 and found.shape[1] > self.model.hidden_size:
+            found = found[:, -self.model.hidden_size :] * taken**0.5
+        if name != "train" or data is whole:
+            return found
+        row = {uid: i for i, uid in enumerate(whole.uid)}
+        return found[[row[uid] for uid in data.uid]]
 
     def noise_rate(self) -> NoiseRate:
         """Share of wrong labels by the posterior on frozen embeddings, with its interval and a second estimate."""
@@ -115,16 +122,17 @@ class Bench:
     def beliefs(self) -> npt.NDArray[np.float64]:
         """The posterior of the true labels of the whole training set by consensus [n, C]."""
         rules, train, validation = self.rules, self.splits.train, self.splits.validation
-        given = rules.tuning
-        tuning = Tuning(
-            adapter=_JUDGES, epochs=rules.fold_epochs, max_length=given.max_length, batch_size=given.batch_size,
-            precision=given.precision, seed=rules.seed,
-        )  # fmt: skip
+        tuning = None
+        if rules.fold_epochs:
+            # As the classifier is tuned, but for the adapter and how long; its learning rate is of its own adapter.
+            tuning = replace(
+                rules.tuning, adapter=_JUDGES, epochs=rules.fold_epochs, learning_rate=None, patience=0, seed=rules.seed
+            )
 
         def work() -> Any:
             features = self.embedded(train, "train", LAYERS), self.embedded(validation, "validation", LAYERS)
             return consensus(
-                self.model, train, validation, features, tuning if rules.fold_epochs else None,
+                self.model, train, validation, features, tuning,
                 seed=rules.seed, out=folder, progress=self.progress,
             ).posterior.tolist()  # fmt: skip
 
@@ -163,10 +171,15 @@ class Bench:
                 raise TraceError("the ranking rests on no fit to the validation labels; choose rank 'trusted'.")
             return with_posterior(ranking, train.y, self._believed(ranking.kernels, train))
         crossed, n = self._crossed(train), len(train)
-        # A validation label that is itself denied is no error of the classifier's, and no evidence.
-        believed = crossed.wrong[n:] <= 0.5
-        found = replace(ranking, signed=ranking.signed * believed, drivers=ranking.drivers * believed)
-        return with_posterior(found, train.y, crossed.posterior[:n])
+        return with_posterior(_among(ranking, crossed.wrong[n:] <= 0.5), train.y, crossed.posterior[:n])
+
+    def _consensus(self, train: Labelled) -> tuple[Floats, npt.NDArray[np.bool_]]:
+        """The posterior of the training labels [n, C], and which validation labels are believed [m]."""
+        if self.rules.validation == "noisy":
+            crossed, n = self._crossed(train), len(train)
+            return crossed.posterior[:n], crossed.wrong[n:] <= 0.5
+        row = {uid: i for i, uid in enumerate(self.splits.train.uid)}
+        return self.beliefs[[row[uid] for uid in train.uid]], np.ones(len(self.splits.validation), dtype=bool)
 
     def arm(
         self, arm: Arm, budget: int | Sequence[Kinds], out: Path, *, at: int | None = None, cap: int | None = None
@@ -198,7 +211,7 @@ class Bench:
             cap=cap,
             answers=self.rules.answers if arm == "influence" else None,
             out=out,
-            neighbours=self._neighbour if arm == "influence" else None,
+            neighbours=self._neighbours if arm == "influence" else None,
             measured=self.first,
             progress=self.progress,
         )
@@ -207,12 +220,12 @@ class Bench:
         validation = self.splits.validation
 
         def rank(tuned: Tuned, train: Labelled, number: int) -> Any:
-            if arm == "influence" and self.rules.rank == "consensus" and self.rules.validation == "clean":
-                row = {uid: i for i, uid in enumerate(self.splits.train.uid)}
-                posterior = self.beliefs[[row[uid] for uid in train.uid]]
-                return by_consensus(
+            if arm == "influence" and self.rules.rank == "consensus":
+                posterior, believed = self._consensus(train)
+                ranking, p_train = by_consensus(
                     self.rules, tuned, train, validation, posterior, self.precision, progress=self.progress
                 )
+                return _among(ranking, believed), p_train
             if arm == "influence":
                 both = self.embedded(train, "train"), self.embedded(validation, "validation")
                 ranking, p_train = by_influence(self.rules, tuned, train, validation, both, progress=self.progress)
@@ -229,14 +242,18 @@ class Bench:
 
         return rank
 
-    def _neighbour(self, train: Labelled, row: int) -> Mapping[str, Any]:
-        all_of_them = self.embedded(train, "train")
-        one = slice(row, row + 1)
-        found, similarity = nearest_opposite(all_of_them[one], train.y[one], among=all_of_them, among_y=train.y)
-        if found[0] < 0:
-            return {}
-        example = train.frame.iloc[int(found[0])]
-        return {**{c: example[c] for c in ("uid", "text", "reply", "label")}, "similarity": float(similarity[0])}
+    def _neighbours(self, train: Labelled, rows: Sequence[int]) -> list[Mapping[str, Any]]:
+        """Of each row its nearest example labelled otherwise; empty where there is none."""
+        features, y = self.embedded(train, "train"), train.y
+        made: list[Mapping[str, Any]] = []
+        for begin in range(0, len(rows), _BLOCK):
+            part = list(rows[begin : begin + _BLOCK])
+            found, similarity = nearest_opposite(features[part], y[part], among=features, among_y=y)
+            for at, cosine in zip(found, similarity, strict=True):
+                near = train.frame.iloc[int(at)]
+                facts = {**{c: near[c] for c in ("uid", "text", "reply", "label")}, "similarity": float(cosine)}
+                made.append(facts if at >= 0 else {})
+        return made
 
     def clean(self, out: Path) -> dict[str, Any]:
         """Figures of the same tuning on the true labels: what there was to lose."""
@@ -302,3 +319,10 @@ class Bench:
                 lr_sum=checkpoint.lr_sum,
                 metrics={},
             )
+
+
+def _among(ranking: Ranking, believed: npt.NDArray[np.bool_]) -> Ranking:
+    """Errors on these validation examples alone: a label that is itself denied makes no error, and is no evidence."""
+    if believed.all():
+        return ranking
+    return replace(ranking, signed=ranking.signed * believed, drivers=ranking.drivers * believed)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, TypedDict, Unpack, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypedDict, Unpack
 
 from tracemend.data import Labelled, Splits, demo, make_splits, read
 from tracemend.data.examples import write_examples
 from tracemend.errors import TuningError, did_you_mean
+from tracemend.fields import check_choice
 from tracemend.mend.questions import read_answers
-from tracemend.mend.ranking import PROBABLE, Rank, check_controls, check_posterior
+from tracemend.mend.ranking import PROBABLE, Rank
 from tracemend.mend.repair import Repair
 from tracemend.mend.result import RepairResult
 from tracemend.models import LanguageModel, load
@@ -62,7 +62,7 @@ class Choices(TuningChoices, total=False):
     warm_start: bool | None
     warm_epochs: int | None
     stop: Literal["best", "fixed"] | None
-    controls: tuple[Literal["influence", "similarity", "random", "unchanged"], ...] | None
+    controls: tuple[Literal["similarity", "random", "unchanged"], ...] | None
     kernel: Literal["cosine", "dot"] | None
     fdr: float | None
     validation: Literal["clean", "noisy"] | None
@@ -239,23 +239,16 @@ def configured(preset: str = "default", *, seed: int = 0, **choices: Unpack[Choi
         given["answers"] = read_answers(*answers)
     kernel = given.pop("kernel", None)
     if kernel is not None:
-        _check("kernel", kernel, ("cosine", "dot"))
+        check_choice("kernel", kernel, ("cosine", "dot"), TuningError)
         tracin = replace(tracin, normalise_train=kernel == "cosine", normalise_query=kernel == "cosine")
     if tracin.parts == ("prompt",) and tuning.adapter not in ("prompt", "p-tuning"):
         tracin = replace(tracin, parts=())  # an adapter without a prompt is traced whole
-    _check_literals(Repair, given)
-    _check_positive(given, ("rounds", "candidates", "top_k", "warm_epochs"))
-    noise: Any = given.get("noise", 0.0)
-    if not 0 <= noise <= 1:
-        raise TuningError(f"noise is {noise}; it is a share of the labels, from 0 to 1.")
     method = replace(method, tuning=tuning, tracin=tracin, **given)  # type: ignore[arg-type]
     if given.get("fold_epochs") and method.validation == "noisy":
         raise TuningError(
             "fold_epochs is of models that are tuned beside validation labels known to be right; with noisy validation "
             "none is tuned. Give such labels (valid, --valid), or leave fold_epochs out."
         )
-    check_posterior(method)
-    check_controls(method.controls)
     return method
 
 
@@ -268,29 +261,7 @@ def tuned_as(tuning: Tuning, *, seed: int, **choices: Unpack[TuningChoices]) -> 
     given: dict[str, Any] = {name: value for name, value in choices.items() if value is not None}
     if "lora_rank" in given:
         given["rank"] = given.pop("lora_rank")
-    _check_literals(Tuning, given)
-    _check_positive(given, ("epochs", "batch_size", "max_length", "virtual_tokens", "rank"))
-    if not 0 < given.get("learning_rate", 1) < math.inf:
-        raise TuningError(f"learning_rate is {given['learning_rate']}; it must be above 0, such as 0.002.")
     return replace(tuning, seed=seed, **given)
-
-
-def _check_positive(given: Mapping[str, Any], names: tuple[str, ...]) -> None:
-    for name in names:
-        if given.get(name, 1) < 1:
-            raise TuningError(f"{name} is {given[name]}; it must be at least 1.")
-
-
-def _check_literals(config: type, given: Mapping[str, Any]) -> None:
-    hints = get_type_hints(config)
-    for field in fields(config):
-        if field.name in given and get_origin(hints[field.name]) is Literal:
-            _check(field.name, given[field.name], get_args(hints[field.name]))
-
-
-def _check(name: str, value: Any, valid: tuple[Any, ...]) -> None:
-    if value not in valid:
-        raise TuningError(f"{name} {value!r} is {did_you_mean(str(value), valid)}")
 
 
 def _run(

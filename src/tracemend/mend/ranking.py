@@ -18,6 +18,7 @@ from tracemend.trace import (
     TracIn,
     candidates,
     driver_weights,
+    fitted_probabilities,
     head_inputs,
     label_free,
     similarity_scores,
@@ -207,8 +208,9 @@ def by_influence(
         except TraceError as error:
             progress.note("trusted fit on sentence embeddings", reason=str(error))
         kernels = _kernels(features)
-    ranking = _rank(rules, train, validation, found.scores, p_train, found.query_logits, kernels)
-    return ranking, p_train
+    judged = None if kernels is None else trusted_probabilities(*kernels, validation.y, len(train.labels))
+    ranking = _rank(rules, train, validation, found.scores, p_train, found.query_logits, judged)
+    return replace(ranking, kernels=kernels), p_train
 
 
 def by_consensus(
@@ -261,8 +263,10 @@ def by_similarity(
 ) -> Ranking:
     """The same rule with sentence embeddings of the untuned model in place of gradients."""
     signed = similarity_scores(embeddings[0], train.y, embeddings[1], validation.y)
-    kernels = _kernels(embeddings) if rules.rank in PROBABLE else None
-    return _rank(rules, train, validation, signed, p_train, validation_logits, kernels)
+    judged = None
+    if rules.rank in PROBABLE:
+        judged = fitted_probabilities(*embeddings, validation.y, len(train.labels))
+    return _rank(rules, train, validation, signed, p_train, validation_logits, judged)
 
 
 def by_chance(rules: Rules, round_: int, train: Labelled, validation: Labelled, p_train: Floats) -> Ranking:
@@ -293,10 +297,10 @@ def _rank(
     signed: Floats,
     p_train: Floats,
     validation_logits: Floats,
-    kernels: tuple[Floats, Floats] | None,
+    judged: Floats | None,
 ) -> Ranking:
+    """The ranking by what a trusted fit judges [n, C], or by the rule where there is none."""
     rows = np.arange(len(train))
-    judged = None if kernels is None else trusted_probabilities(*kernels, validation.y, len(train.labels))
     weights = driver_weights(validation_logits, validation.y, rules.drivers)
     if judged is not None:
         suspicion = -np.log(np.maximum(judged[rows, train.y], 1e-12))
@@ -317,7 +321,7 @@ def _rank(
     if len(train.labels) > 2:
         denied = np.maximum(1.0 - probabilities[rows, train.y], 1e-12)
         certainty = np.minimum(1.0, probabilities[rows, suggestion] / denied)
-    return Ranking(suspicion, suggestion, certainty, signed, weights, eligible, kernels)
+    return Ranking(suspicion, suggestion, certainty, signed, weights, eligible)
 
 
 def _kernels(features: tuple[Floats, Floats]) -> tuple[Floats, Floats]:

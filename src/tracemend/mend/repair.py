@@ -18,6 +18,7 @@ from tracemend.data import Labelled, Splits
 from tracemend.data.exchange import REMOVE
 from tracemend.data.splits import LEAST
 from tracemend.errors import DataError, TuningError, did_you_mean
+from tracemend.fields import check_fields
 from tracemend.mend.bench import Bench
 from tracemend.mend.bounds import NoiseRate, refuse_noise
 from tracemend.mend.clock import Clock
@@ -98,6 +99,13 @@ class Repair(Method[RepairResult]):
     validation: Validation = "clean"
     ask: int = 0
     answers: Mapping[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self, TuningError, positive=("rounds", "candidates", "top_k", "warm_epochs"))
+        if self.noise is not None and not 0 <= self.noise <= 1:
+            raise TuningError(f"noise is {self.noise}; it is a share of the labels, from 0 to 1.")
+        check_posterior(self)
+        check_controls(self.controls)
 
     @property
     def by_posterior(self) -> bool:
@@ -183,8 +191,6 @@ class Repair(Method[RepairResult]):
         progress: Progress,
     ) -> RepairResult:
         check_kernel(self, len(splits.labels))
-        check_posterior(self)
-        check_controls(self.controls)
         answered(splits.train, self.answers or {})  # refused before any work
         prints = {"model": model.fingerprint, **splits.fingerprints}
         run = RunDirectory(out, command=command, config=self.config, fingerprints=prints)

@@ -91,7 +91,7 @@ def repair_arm(
     at: int | None = None,
     cap: int | None = None,
     answers: Mapping[str, str] | None = None,
-    neighbours: Callable[[Labelled, int], Mapping[str, Any]] | None = None,
+    neighbours: Callable[[Labelled, Sequence[int]], Sequence[Mapping[str, Any]]] | None = None,
     measured: Mapping[str, Mapping[str, float]] | None = None,
     progress: Progress = Progress(),
 ) -> ArmResult:
@@ -105,7 +105,7 @@ def repair_arm(
         out: folder of the arm; rounds that are there are read, not done again.
         cap: the most examples to act on in all rounds together; None does not bound it.
         answers: uid -> label that a person gave; carried out first of all.
-        neighbours: gives the nearest opposite-label neighbour of a training row, for the evidence.
+        neighbours: gives the nearest opposite-label neighbours of training rows, for the evidence.
         measured: figures of the start, where known.
 
     An example is acted on once. The chosen round is the one with the best validation AP where ``stop`` is ``best`` (the
@@ -113,7 +113,7 @@ def repair_arm(
     """
     given, train, tuned = splits.train, splits.train, start
     history: list[dict[str, Any]] = []
-    states: list[Mapping[str, Tensor]] = [start.best.load_state()]
+    state: Mapping[str, Tensor] = start.best.load_state()
     kept = [start.best]
     acted: dict[str, dict[str, Any]] = {}
     asked: list[dict[str, Any]] = []
@@ -155,7 +155,7 @@ def repair_arm(
                     splits.validation,
                     replace(again, seed=again.seed + number),
                     out=folder / "tuning",
-                    start=states[-1] if rules.warm_start else None,
+                    start=state if rules.warm_start else None,
                     progress=progress,
                 )
             _keep(folder, {**facts, "figures": measure(tuned, splits)}, tuned)
@@ -163,7 +163,7 @@ def repair_arm(
         tuned = at_checkpoint(
             tuned, Checkpoint(step=facts["step"], lr_sum=facts["lr_sum"], folder=folder, metrics=facts["metrics"])
         )
-        states.append(tuned.best.load_state())
+        state = tuned.best.load_state()
         kept.append(tuned.best)
         suspicion = np.array(facts["suspicion"]) if number == 1 else suspicion
         history += facts["decisions"]

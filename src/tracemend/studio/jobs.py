@@ -79,6 +79,9 @@ class Jobs:
             if now is not None and now.state == "running":
                 raise RunError(f"the job {now.number} ({now.kind}) is still running; wait for it, or cancel it.")
             number = f"{int(now.number) + 1 if now else 1:04d}"
+            # What a tuning that was cancelled or failed has left.
+            for tuning in self.folder.glob("*/tuning"):
+                shutil.rmtree(tuning, ignore_errors=True)
             folder = self._claim(number, {"kind": kind, "asked": dict(asked), "started": time.time()})
             with (folder / "worker.log").open("wb") as log:
                 # A session of its own: Ctrl-C reaches the server alone, which then says whether the work goes on.

@@ -33,7 +33,7 @@ from tracemend.tuning import Checkpoint, TextClassifier, Tuned, Tuning, checkpoi
 from tracemend.tuning.tune import resolve_precision
 
 NEIGHBOURS = 3
-# Scores of the matrix of influence; more validation examples than fit are traced only where they are errors.
+# Scores of the matrix of influence that are kept; where there are more, those of errors alone are.
 MOST = 200_000_000
 _BLOCK = 1_000
 
@@ -149,7 +149,9 @@ def _ranked(
     here = Checkpoint(step=0, lr_sum=1.0, metrics={}, state=classifier.state(), moments={})
     tuned = Tuned(classifier, loaded.tuning, [here], here, 0.0)
     steps = checkpoints(loaded.run)
-    traced = Traced(loaded.run / "store", TracIn(), [c for c in steps if c.folder == version.adapter])
+    # A store may hold all that led to the version; the last of them is what is asked for.
+    end = next((c.step for c in steps if c.folder == version.adapter), -1)
+    traced = Traced(loaded.run / "store", TracIn(), [c for c in steps if c.step <= end])
     ranking, _ = by_influence(
         Rules(traced),  # type: ignore[arg-type]  # Traced stands in for TracIn
         tuned,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -374,8 +373,3 @@ def _job(job: Job) -> dict[str, Any]:
 
 def _told(d: Decision) -> dict[str, Any]:
     return {"row": d.version, "uid": d.uid, "kind": d.kind, "old": d.old, "new": d.new}
-
-
-def default_actor() -> str:
-    """A first guess at who sits here."""
-    return os.environ.get("USER") or os.environ.get("USERNAME") or "me"

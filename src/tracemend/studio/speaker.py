@@ -126,11 +126,13 @@ def answer(
 
 
 def main() -> None:
-    """Answer until the other side is gone."""
+    """Say when the model is loaded, then answer until the other side is gone."""
     out = sys.stdout
     # What a library prints must not stand among the answers.
     with contextlib.redirect_stdout(sys.stderr):
         loaded = Loaded.of(Path(sys.argv[1]))
+        out.write("ready\n")
+        out.flush()
         known: dict[str, TextClassifier] = {}
         usual: dict[tuple[str, str], Usual] = {}
         for line in sys.stdin:

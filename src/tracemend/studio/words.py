@@ -6,6 +6,7 @@ started with the first question and ended with the server.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
 import subprocess
@@ -20,8 +21,9 @@ from tracemend.errors import RunError
 
 # Part (text or reply), a piece of it, and its weight from -1 to 1; None for what is no word or was not read.
 Piece = tuple[str, str, float | None]
-# Seconds until an answer: the first one waits for the model.
+# Seconds until an answer, and before the first until the model is loaded, which of a large one takes minutes.
 _PATIENCE = 120.0
+_LOADING = 3600.0
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,9 @@ class Speaker:
                 encoding="utf-8",
             )
             threading.Thread(target=_listen, args=(self._process, self._answers), daemon=True).start()
+            with contextlib.suppress(queue.Empty):
+                if not self._answers.get(timeout=_LOADING):  # it ended, which the answer shall say
+                    self._answers.put("")
         return self._process
 
     def _end(self) -> None:

@@ -6,6 +6,7 @@ Per-example gradients, influence scores, the candidates they point to, and detec
 from tracemend.trace.calibration import calibrated
 from tracemend.trace.candidates import Candidates, candidates, driver_weights
 from tracemend.trace.confident import confident_joint, label_quality, noise_estimate, pruned
+from tracemend.trace.cross import Crossed, cross_posterior, trusted_posterior
 from tracemend.trace.detectors import Detector
 from tracemend.trace.dynamics import Dynamics, dynamics
 from tracemend.trace.em import TrueLabels, true_labels
@@ -18,11 +19,12 @@ from tracemend.trace.scoring import DataInf, EkFac, HeldQueries, Scored, TracedQ
 from tracemend.trace.similarity import embed, nearest_opposite, similarity_scores
 from tracemend.trace.suspect_completions import SuspectCompletions
 from tracemend.trace.tracin import TracIn, self_influence
-from tracemend.trace.trusted import head_inputs, label_free, trusted_probabilities
+from tracemend.trace.trusted import fitted_probabilities, head_inputs, label_free, trusted_probabilities
 
 __all__ = [
     "Block",
     "Candidates",
+    "Crossed",
     "DataInf",
     "Detector",
     "Dynamics",
@@ -42,9 +44,11 @@ __all__ = [
     "calibrated",
     "candidates",
     "confident_joint",
+    "cross_posterior",
     "driver_weights",
     "dynamics",
     "embed",
+    "fitted_probabilities",
     "flipped_factor",
     "gradient_batches",
     "head_inputs",
@@ -61,5 +65,6 @@ __all__ = [
     "self_influence",
     "similarity_scores",
     "true_labels",
+    "trusted_posterior",
     "trusted_probabilities",
 ]

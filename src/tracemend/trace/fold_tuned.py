@@ -68,16 +68,18 @@ def fold_tuned(
     if len(cut) != len(apart.parts):
         raise TraceError(f"the examples make {len(cut)} folds and the trusted ones {len(apart.parts)}; take fewer.")
     found = Judged(np.zeros(shape), np.zeros((len(trusted), len(trusted.labels))))
+    uid = train.uid
     rounds = list(zip(cut, apart.parts, apart.believed, strict=True))
     for number, ((learn, judge), (known, asked), believed) in enumerate(
         progress.track(rounds, task="tune on the other folds")
     ):
         sure = learn[believed[learn].max(axis=1) > _SURE]
-        told = {train.uid[i]: train.labels[believed[i].argmax()] for i in sure}
+        told = {uid[i]: train.labels[believed[i].argmax()] for i in sure}
         held = trusted.take(known)
         lesson = _together(train.take(sure).relabelled(told), held)
         once = replace(tuning, patience=0, seed=tuning.seed + seed)
-        kept = None if out is None else out / f"fold-{number}"
+        # By what it is taught: beliefs that a resumed run comes to otherwise, in the last digit, teach another lesson.
+        kept = None if out is None else out / f"fold-{number}-{lesson.fingerprint[:8]}"
         tuned = tune(model, lesson, held, once, out=kept, curve=False, progress=progress)
         for target, rows, data in ((found.train, judge, train), (found.trusted, asked, trusted)):
             logits = tuned.classifier.predict(data.take(rows).pairs, progress=progress)

@@ -57,6 +57,7 @@ def adam_metric(
     Args:
         moments: second moments v by parameter name.
         step: optimizer steps t they come from.
+        beta: the optimizer's beta2.
 
     Raises:
         TraceError: there is no second moment for a part of the rows.

@@ -27,6 +27,10 @@ def embed(
 ) -> npt.NDArray[np.float32]:
     """Mean of hidden states over the text's tokens, unit length [n, layers * D].
 
+    Of a decoder the first token is left out, unless it is the only one: most of its state is the same in every text
+    (massive activations, Sun et al. 2024, arXiv 2402.17762; in smollm2 a hundred times as long as the others), and the
+    mean would be little else.
+
     Args:
         model: untuned; of an encoder-decoder the encoder is used.
         pairs: text and reply. For an encoder the tokenizer's separator stands between them; token type ids are not
@@ -69,7 +73,10 @@ def embed(
             part = order[begin : begin + batch_size]
             ids, mask = padded(model, [rows[i] for i in part])
             seen = states(model, ids, mask, wanted)
-            weights = mask[..., None].cpu() / mask.sum(1)[:, None, None].cpu()
+            counted = mask.cpu()
+            if model.family == "decoder":
+                counted[:, 0] = counted.sum(1) == 1
+            weights = counted[..., None] / counted.sum(1)[:, None, None]
             pooled = [(seen[layer].float().cpu() * weights).sum(1) for layer in wanted]
             beside = torch.cat([torch.nn.functional.normalize(one, dim=1) for one in pooled], dim=1)
             found[part] = (beside / layers**0.5).numpy()
@@ -87,8 +94,8 @@ def similarity_scores(
         train, query: unit embeddings [n, D] and [q, D].
         train_y, query_y: label indices [n] and [q].
     """
-    sign = np.where(np.asarray(train_y)[:, None] == np.asarray(query_y)[None, :], 1.0, -1.0)
-    return np.asarray(sign * (train @ query.T), dtype=np.float32)
+    found = np.asarray(train @ query.T, dtype=np.float32)
+    return np.negative(found, out=found, where=np.asarray(train_y)[:, None] != np.asarray(query_y)[None, :])
 
 
 def nearest_opposite(

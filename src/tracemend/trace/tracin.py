@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tracemend.data import Examples
 from tracemend.errors import TraceError
+from tracemend.fields import check_fields
 from tracemend.progress import Progress
 from tracemend.trace.gradients import Gradients, Layout, gradient_batches, per_example_gradients
 from tracemend.trace.gradients.collect import Precision, Way
@@ -76,6 +77,9 @@ class TracIn:
     method: Way = "auto"
     batch_size: int = 16
     precision: Precision = "fp32"
+
+    def __post_init__(self) -> None:
+        check_fields(self, TraceError, positive=("top", "project", "batch_size"))
 
     def influence(
         self,
@@ -191,7 +195,7 @@ class TracIn:
             )
         if checkpoint is None:
             raise TraceError("optimizer='adam' needs the second moments of a checkpoint; give checkpoints.")
-        return adam_metric(layout, checkpoint.second_moments(), step=checkpoint.step)
+        return adam_metric(layout, checkpoint.second_moments(), step=checkpoint.step, beta=checkpoint.beta2)
 
     def _columns(self, layout: Layout) -> list[Tensor]:
         every = torch.arange(sum(block.size for block in layout))

@@ -35,8 +35,8 @@ def label_free(cosines: Floats, rows: Indices, columns: Indices) -> Floats:
         >>> label_free(np.array([[1.0, -1.0]]), np.array([0]), np.array([0, 1]))
         array([[1., 1.]])
     """
-    sign = np.where(rows[:, None] == columns[None, :], 1.0, -1.0)
-    return sign * cosines
+    found: Floats = np.where(rows[:, None] == columns[None, :], cosines, -cosines)
+    return found
 
 
 def head_inputs(
@@ -87,12 +87,42 @@ def trusted_probabilities(
     Raises:
         TraceError: the trusted set has one label only.
     """
-    if len(np.unique(trusted_y)) < 2:
-        raise TraceError("the validation set has one label only; it needs two at least to judge labels by.")
+    _refuse_one_label(trusted_y)
     values, vectors = np.linalg.eigh((trusted_kernel + trusted_kernel.T) / 2)
     kept = values > 1e-6 * values.max()
     basis = vectors[:, kept] / np.sqrt(values[kept])
-    fit = LogisticRegression(C=strength, max_iter=2000).fit(trusted_kernel @ basis, trusted_y)
-    found = np.zeros((len(kernel), labels))
-    found[:, fit.classes_] = fit.predict_proba(kernel @ basis)
+    return _by_fit(trusted_kernel @ basis, trusted_y, kernel @ basis, labels, strength)
+
+
+def fitted_probabilities(
+    features: Floats, trusted: Floats, trusted_y: Indices, labels: int, *, strength: float = 10.0
+) -> npt.NDArray[np.float64]:
+    """:func:`trusted_probabilities` in the linear kernel of features that are at hand: no kernel of n by m is made.
+
+    Args:
+        features: of the examples in question [n, D].
+        trusted: of the trusted ones [m, D].
+        trusted_y, labels, strength: as there.
+
+    Raises:
+        TraceError: the trusted set has one label only.
+
+    Example:
+        >>> x = np.array([[0.0], [1.0], [2.0], [3.0]])
+        >>> fitted_probabilities(x, x, np.array([0, 0, 1, 1]), 2).argmax(axis=1)
+        array([0, 0, 1, 1])
+    """
+    _refuse_one_label(trusted_y)
+    return _by_fit(trusted, trusted_y, features, labels, strength)
+
+
+def _refuse_one_label(trusted_y: Indices) -> None:
+    if len(np.unique(trusted_y)) < 2:
+        raise TraceError("the validation set has one label only; it needs two at least to judge labels by.")
+
+
+def _by_fit(x: Floats, y: Indices, asked: Floats, labels: int, strength: float) -> npt.NDArray[np.float64]:
+    fit = LogisticRegression(C=strength, max_iter=2000).fit(x, y)
+    found = np.zeros((len(asked), labels))
+    found[:, fit.classes_] = fit.predict_proba(asked)
     return found

@@ -16,8 +16,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tracemend.errors import RunError, TuningError
-from tracemend.runs import flush, read_json, write_json
+from tracemend.runs import differences, flush, read_json, write_json
 from tracemend.tuning.adapted import Adapted
+
+# Adam's by default.
+BETA2 = 0.999
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +34,7 @@ class Checkpoint:
         folder: where it lies; None for one held in memory.
         state: trainable parameters by name, where held in memory.
         moments: second moments of the optimizer (Adam's ``exp_avg_sq``) by parameter name, likewise.
+        beta2: how much of the second moments a step of the optimizer kept: they began at 0 and are corrected by it.
     """
 
     step: int
@@ -39,6 +43,7 @@ class Checkpoint:
     folder: Path | None = None
     state: Mapping[str, Tensor] | None = None
     moments: Mapping[str, Tensor] | None = None
+    beta2: float = BETA2
 
     def load_state(self) -> Mapping[str, Tensor]:
         """Trainable parameters by name."""
@@ -109,7 +114,8 @@ def save_checkpoint(
         if optimizer is not None:
             save_file(second_moments(optimizer, names), str(making / "second_moments.safetensors"))
             save_file(_first_moments(optimizer, names), str(making / "first_moments.safetensors"))
-        facts = {"step": step, "lr_sum": lr_sum, "metrics": dict(metrics), **(extra or {})}
+        kept = {} if optimizer is None else {"beta2": optimizer.param_groups[0].get("betas", (0.0, BETA2))[1]}
+        facts = {"step": step, "lr_sum": lr_sum, "metrics": dict(metrics), **kept, **(extra or {})}
         write_json(making / "checkpoint.json", facts)
         flush(making)
         shutil.rmtree(folder, ignore_errors=True)
@@ -129,7 +135,10 @@ def save_checkpoint(
 def read_checkpoint(folder: Path) -> Checkpoint:
     """The checkpoint in a folder that :func:`save_checkpoint` wrote; tensors are read when asked for."""
     facts = read_json(folder / "checkpoint.json")
-    return Checkpoint(step=facts["step"], lr_sum=facts["lr_sum"], metrics=facts["metrics"], folder=folder)
+    return Checkpoint(
+        step=facts["step"], lr_sum=facts["lr_sum"], metrics=facts["metrics"], folder=folder,
+        beta2=facts.get("beta2", BETA2),
+    )  # fmt: skip
 
 
 def checkpoints(run: Path) -> list[Checkpoint]:
@@ -138,11 +147,16 @@ def checkpoints(run: Path) -> list[Checkpoint]:
     return sorted((read_checkpoint(f) for f in folders), key=lambda c: c.step)
 
 
-def unbroken(run: Path) -> list[Checkpoint]:
+def unbroken(run: Path, work: Mapping[str, Any] | None = None) -> list[Checkpoint]:
     """The checkpoints of a tuning that goes on from them, one an epoch: their folders are numbered 1 to n.
 
+    Args:
+        run: where they lie.
+        work: configuration and fingerprints of the tuning that goes on; None compares nothing.
+
     Raises:
-        TuningError: one is missing, so that the later ones are of epochs that would be counted wrongly.
+        TuningError: one is missing, so that the later ones are of epochs that would be counted wrongly, or they are of
+            another tuning.
     """
     numbers = {int(folder.name[8:]) for folder in _folders(run)}
     missing = sorted(set(range(1, max(numbers, default=0) + 1)) - numbers)
@@ -153,7 +167,15 @@ def unbroken(run: Path) -> list[Checkpoint]:
             f"{later} and give the same command again (it goes on from what was before), bring the missing one back, "
             "or use another --out."
         )
-    return checkpoints(run)
+    found = checkpoints(run)
+    # Checkpoints of an earlier version do not say whose they are.
+    there = read_json(found[-1]._folder() / "checkpoint.json").get("work") if found else None
+    if there and work and (other := differences(there, work)):
+        raise TuningError(
+            f"the checkpoints in {run} are of another tuning ({'; '.join(other)}); choose another folder, or delete "
+            "them."
+        )
+    return found
 
 
 def _folders(run: Path) -> list[Path]:

@@ -67,6 +67,7 @@ class TextClassifier(Adapted):
                 f"{model.name} takes {model.window} tokens and {self.virtual_tokens} of them are virtual: "
                 "nothing is left for text; use fewer --virtual-tokens."
             )
+        self.words = words
         self.verbaliser: Verbaliser | None = None
         base = twin(model.network)
         if model.family == "encoder":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from torch import Tensor
 from tracemend.data import Labelled
 from tracemend.errors import TuningError
 from tracemend.evaluate import average_precision
+from tracemend.fields import check_fields
 from tracemend.models import LanguageModel
 from tracemend.progress import Progress
 from tracemend.tuning.adapted import Adapted
@@ -52,6 +53,9 @@ class Tuning:
         precision: ``bf16`` (autocast), ``fp32``, or ``auto``: bf16 where the processor computes in it.
         max_length: tokens of an example, without virtual tokens.
         words: a word for each label, for models that classify by words.
+
+    Raises:
+        TuningError: a value that the field cannot have.
     """
 
     adapter: Kind = "lora"
@@ -68,6 +72,15 @@ class Tuning:
     rank: int = 8
     words: Mapping[str, str] | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_fields(self, TuningError, positive=("epochs", "batch_size", "max_length", "virtual_tokens", "rank"))
+        if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
+            raise TuningError(f"learning_rate is {self.learning_rate}; it must be above 0, such as 0.002.")
+        if self.patience < 0:
+            raise TuningError(f"patience is {self.patience}; it is a number of epochs, and 0 never stops early.")
+        if not 0 <= self.warmup <= 1:
+            raise TuningError(f"warmup is {self.warmup}; it is a share of the steps, from 0 to 1.")
 
     @property
     def rate(self) -> float:
@@ -147,8 +160,8 @@ def tune(
     """Tune an adapter on ``train``; early stop and the choice of the checkpoint look at ``validation`` only.
 
     Args:
-        out: folder for the checkpoints ``adapter-N``; what is there already is not done again. None keeps them in
-            memory.
+        out: folder for the checkpoints ``adapter-N``; what is there already is not done again, if it is of the same
+            model, data and configuration (epochs may be added). None keeps them in memory.
         start: trainable parameters to begin from (warm start); None begins from fresh ones.
         curve: whether validation is measured after each epoch; False measures it after the last alone where no early
             stop looks at it, which spares a pass over it an epoch.
@@ -158,7 +171,7 @@ def tune(
 
     Raises:
         TuningError: the training set has fewer examples than labels, the validation set lacks the positive label, the
-            loss is not finite, or a checkpoint before others is missing in ``out``.
+            loss is not finite, a checkpoint before others is missing in ``out``, or those there are of another tuning.
 
     Example:
         >>> tuned = tune(load("minilm"), splits.train, splits.validation, Tuning(adapter="prompt"))
@@ -198,7 +211,11 @@ def tune(
         return {"ap": average_precision(validation.y, p, validation.positive_index)}
 
     lengths = [len(row) for row in rows]
-    done, best = fit(classifier, lengths, loss, validate, tuning, figure="ap", curve=curve, out=out, progress=progress)
+    prints = {"model": model.fingerprint, "train": train.fingerprint, "validation": validation.fingerprint}
+    done, best = fit(
+        classifier, lengths, loss, validate, tuning,
+        figure="ap", curve=curve, out=out, prints={**prints, "start": start is not None}, progress=progress,
+    )  # fmt: skip
     return Tuned(classifier, tuning, done, best, time.monotonic() - began, tuple(notes))
 
 
@@ -213,6 +230,7 @@ def fit(
     lower: bool = False,
     curve: bool = True,
     out: Path | None = None,
+    prints: Mapping[str, Any] | None = None,
     progress: Progress = Progress(),
 ) -> tuple[list[Checkpoint], Checkpoint]:
     """The loop of every tuning: AdamW, one checkpoint an epoch, early stop.
@@ -226,20 +244,28 @@ def fit(
         lower: whether it is the better one when it is lower.
         curve: see :func:`tune`.
         out: see :func:`tune`.
+        prints: fingerprints of model and data, kept with the checkpoints and compared with theirs; None where
+            whoever calls sees to it that ``out`` is of the same work.
 
     Returns:
         All checkpoints, and the best.
 
     Raises:
-        TuningError: the loss is not finite, there is no epoch, or a checkpoint before others is missing in ``out``.
+        TuningError: the loss is not finite, a checkpoint before others is missing in ``out``, or those there are of
+            another tuning.
     """
     steps = math.ceil(len(lengths) / tuning.batch_size)
     total = tuning.epochs * steps
     optimizer = torch.optim.AdamW(
         model.trainable().values(), lr=tuning.rate, weight_decay=tuning.weight_decay, foreach=True
     )
-    done = unbroken(out) if out is not None else []
-    if done and out is not None:
+    work = None
+    if prints is not None:
+        # More epochs go on from fewer.
+        config = {name: value for name, value in tuning.config.items() if name != "epochs"}
+        work = {"config": config, "fingerprints": dict(prints)}
+    done = unbroken(out, work) if out is not None else []
+    if done:
         resume_optimizer(optimizer, done[-1], model)
 
     def merit(checkpoint: Checkpoint) -> float:
@@ -272,11 +298,9 @@ def fit(
             last_loss = float(found.detach())
         looked_at = curve or tuning.patience or epoch + 1 == tuning.epochs
         metrics = dict(validate()) if looked_at else {}
-        done.append(_checkpoint(out, model, optimizer, epoch, step, lr_sum, metrics))
+        done.append(_checkpoint(out, model, optimizer, epoch, step, lr_sum, metrics, work))
         # After the checkpoint: what was noted is never done again.
         progress.note("epoch", epoch=epoch + 1, loss=last_loss, **{f"validation_{n}": v for n, v in metrics.items()})
-    if not done:
-        raise TuningError("nothing was tuned: --epochs must be at least 1.")
     best = max(done, key=lambda c: (merit(c), c.step)) if tuning.patience else done[-1]
     model.restore(best.load_state())
     return done, best
@@ -285,10 +309,10 @@ def fit(
 def _batches(lengths: list[int], size: int, seed: list[int]) -> list[npt.NDArray[np.int64]]:
     """Shuffled batches of similar length: examples are pooled at random and sorted by length within a pool."""
     rng = np.random.default_rng(seed)
-    order = rng.permutation(len(lengths))
+    order, tokens = rng.permutation(len(lengths)), np.asarray(lengths)
     pool = 8 * size
     pools = [order[i : i + pool] for i in range(0, len(order), pool)]
-    ordered = np.concatenate([p[np.argsort(np.asarray(lengths)[p], kind="stable")] for p in pools])
+    ordered = np.concatenate([p[np.argsort(tokens[p], kind="stable")] for p in pools])
     batches = [ordered[i : i + size] for i in range(0, len(ordered), size)]
     return [batches[i] for i in rng.permutation(len(batches))]
 
@@ -301,10 +325,13 @@ def _checkpoint(
     step: int,
     lr_sum: float,
     metrics: Mapping[str, float],
+    work: Mapping[str, Any] | None,
 ) -> Checkpoint:
     if out is not None:
-        folder = out / f"adapter-{epoch + 1:04d}"
-        return save_checkpoint(folder, model, step=step, lr_sum=lr_sum, metrics=metrics, optimizer=optimizer)
+        folder, extra = out / f"adapter-{epoch + 1:04d}", {} if work is None else {"work": work}
+        return save_checkpoint(
+            folder, model, step=step, lr_sum=lr_sum, metrics=metrics, optimizer=optimizer, extra=extra
+        )
     moments = second_moments(optimizer, model.trainable())
     return Checkpoint(step=step, lr_sum=lr_sum, metrics=metrics, state=model.state(), moments=moments)
 
@@ -326,8 +353,3 @@ def class_weights(train: Labelled) -> Tensor:
     """Weights of the labels [C], inverse to their frequency."""
     counts = np.bincount(train.y, minlength=len(train.labels)).clip(min=1)
     return torch.tensor(len(train) / (len(train.labels) * counts), dtype=torch.float32)
-
-
-def shorter(tuning: Tuning, epochs: int, rate: float = 1.0) -> Tuning:
-    """The same tuning for fewer epochs and a share of the rate: what a warm start needs."""
-    return replace(tuning, epochs=epochs, learning_rate=tuning.rate * rate)

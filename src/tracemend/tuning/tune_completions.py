@@ -66,15 +66,15 @@ def tune_completions(
             default learning rates: they were measured there.
         separator: what stands between prompt and completion, see :class:`tracemend.tuning.CompletionModel`.
         reduction: ``mean`` or ``sum`` over the tokens of a completion.
-        out: folder for the checkpoints ``adapter-N``; what is there already is not done again. None keeps them in
-            memory.
+        out: folder for the checkpoints ``adapter-N``; what is there already is not done again, if it is of the same
+            model, data and configuration (epochs may be added). None keeps them in memory.
 
     Returns:
         The model at its best checkpoint and all checkpoints.
 
     Raises:
         TuningError: a choice that is for classifiers, the model writes no text, no example in one of the parts, the
-            loss is not finite, or a checkpoint before others is missing in ``out``.
+            loss is not finite, a checkpoint before others is missing in ``out``, or those there are of another tuning.
 
     Example:
         >>> tuned = tune_completions(load("smollm2"), train, validation, Tuning(adapter="lora", epochs=3))
@@ -116,5 +116,9 @@ def tune_completions(
         return {"loss": float(found.mean())}
 
     lengths = [len(row) for row in rows]
-    done, best = fit(made, lengths, loss, validate, tuning, figure="loss", lower=True, out=out, progress=progress)
+    prints = {"model": model.fingerprint, "train": train.fingerprint, "validation": validation.fingerprint}
+    done, best = fit(
+        made, lengths, loss, validate, tuning,
+        figure="loss", lower=True, out=out, prints={**prints, "read": [separator, reduction]}, progress=progress,
+    )  # fmt: skip
     return TunedCompletions(made, tuning, done, best, time.monotonic() - began, tuple(notes))

@@ -15,6 +15,7 @@ from tracemend.trace.detectors.forgetting import Forgetting
 from tracemend.trace.detectors.gbair import Gbair
 from tracemend.trace.detectors.loss import Loss
 from tracemend.trace.detectors.mean_influence import MeanInfluence
+from tracemend.trace.detectors.others_labels import OthersLabels
 from tracemend.trace.detectors.out_of_fold_loss import OutOfFoldLoss
 from tracemend.trace.detectors.outlier_gradients import OutlierGradients
 from tracemend.trace.detectors.own_influence import SelfInfluence
@@ -36,6 +37,7 @@ __all__ = [
     "Gbair",
     "Loss",
     "MeanInfluence",
+    "OthersLabels",
     "OutOfFoldLoss",
     "OutlierGradients",
     "RandomOrder",

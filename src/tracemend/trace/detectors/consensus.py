@@ -49,13 +49,21 @@ class Consensus(Detector):
         train, validation = subject.splits.train, subject.splits.validation
         features = tuple(subject.embedded(part, progress, layers=self.layers) for part in ("train", "validation"))
         classifier = subject.classifier
-        tuning = Tuning(adapter=self.adapter, epochs=self.epochs, max_length=classifier.max_length, seed=self.seed)
+        tuning = None
+        if self.epochs:
+            tuning = Tuning(
+                adapter=self.adapter,
+                epochs=self.epochs,
+                max_length=classifier.max_length,
+                words=classifier.words,
+                seed=self.seed,
+            )
         found = consensus(
             classifier.language_model,
             train,
             validation,
             (features[0], features[1]),
-            tuning if self.epochs else None,
+            tuning,
             folds=self.folds,
             tuned_folds=self.tuned_folds,
             seed=self.seed,

@@ -52,12 +52,15 @@ class OutlierGradients(Detector):
             raise TraceError(f"the rule {self.rule!r} is {did_you_mean(self.rule, _RULES)}")
         if self.trees < 1:
             raise TraceError(f"there are {self.trees} trees; a forest needs at least 1.")
-        found = per_example_gradients(
-            subject.classifier, subject.splits.train, precision=subject.precision, progress=progress
-        )
         head = ("head",) if subject.classifier.verbaliser is None else ()
-        parts = self.parts or head
-        grads = (found.only(parts) if parts else found).grads.numpy().astype(np.float64)
+        found = per_example_gradients(
+            subject.classifier,
+            subject.splits.train,
+            parts=self.parts or head,
+            precision=subject.precision,
+            progress=progress,
+        )
+        grads = found.grads.numpy().astype(np.float64)
         if self.rule == "forest":
             scores = -IsolationForest(n_estimators=self.trees, random_state=self.seed).fit(grads).score_samples(grads)
         else:

@@ -113,7 +113,7 @@ class Projection:
         if not self.shortens(block):
             return rows.float()
         matrices = rows.float().unflatten(1, block.shape)
-        signs = self.signs(block)
+        signs = self.signs(block).to(rows.device)
         first, second = block.shape
         found: Tensor = signs.T @ matrices if first > second else matrices @ signs
         return found.flatten(1)

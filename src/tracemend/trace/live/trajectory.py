@@ -203,7 +203,8 @@ def query_gradients(
         with at(classifier, checkpoint):
             one = per_example_gradients(classifier, queries, method="fast", batch_size=batch_size, progress=progress)
         if optimizer == "adam":
-            metric = adam_metric(one.layout, checkpoint.second_moments(), step=checkpoint.step)
+            moments = checkpoint.second_moments()
+            metric = adam_metric(one.layout, moments, step=checkpoint.step, beta=checkpoint.beta2)
             one = replace(one, grads=one.grads * metric)
         found[checkpoint.step] = one
     return found

@@ -14,6 +14,7 @@ from tracemend.trace.gradients.projection import Projection
 from tracemend.trace.scores import adam_metric
 from tracemend.trace.scoring.score import Fitted, Score
 from tracemend.trace.scoring.stored import Stored, written_out
+from tracemend.tuning.checkpoints import BETA2
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,5 +61,6 @@ class TracInScore(Score):
                 "optimizer sgd, or build a store without a projection."
             )
         _, layout = self._blocks(store)
-        step = int(store.manifest["checkpoints"][checkpoint]["step"])
-        return _Adam(adam_metric(written_out(layout), store.second_moments(checkpoint), step=step))
+        facts = store.manifest["checkpoints"][checkpoint]
+        step, beta = int(facts["step"]), facts.get("beta2", BETA2)
+        return _Adam(adam_metric(written_out(layout), store.second_moments(checkpoint), step=step, beta=beta))

@@ -18,6 +18,7 @@ from tracemend.trace.gradients.collect import Precision, Way
 from tracemend.trace.gradients.projection import Projection
 from tracemend.trace.store.shards import digest
 from tracemend.tuning import Adapted, Checkpoint
+from tracemend.tuning.checkpoints import BETA2
 
 SCHEMA = 2
 COLUMNS = ("row", "uid", "label", "length", "shard", "text", "depth", "origin", "place")
@@ -76,7 +77,11 @@ def identity(
             "data": _sha([text_hashes(data), np.asarray(data.y)], [*data.labels, *data.uid]),
         },
         "checkpoints": [
-            {"step": c.step, "lr_sum": c.lr_sum, "parameters": digest(c.load_state(), {})[:16], "moments": _moments(c)}
+            {
+                **{"step": c.step, "lr_sum": c.lr_sum, "parameters": digest(c.load_state(), {})[:16]},
+                "moments": _moments(c),
+                **({} if c.beta2 == BETA2 else {"beta2": c.beta2}),
+            }
             for c in checkpoints
         ],
     }

@@ -20,11 +20,11 @@ from scipy.stats import mannwhitneyu
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from tracemend.errors import TraceError
-from tracemend.trace import trusted_probabilities
 from tracemend.trace.confident import confident_joint
 from tracemend.trace.em import soft_fit
 from tracemend.trace.groups import by_group, members, shifted
 from tracemend.trace.noise import from_text, given_the_label, noise_matrix, tempered
+from tracemend.trace.trusted import trusted_probabilities
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

@@ -10,8 +10,8 @@ import pytest
 
 from tracemend.errors import TraceError
 from tracemend.evaluate import detection
-from tracemend.mend.cross import cross_posterior, soft_logistic, trusted_posterior
 from tracemend.mend.decide import suggest
+from tracemend.trace.cross import cross_posterior, soft_logistic, trusted_posterior
 
 
 def blobs(n: int = 300, labels: int = 2, seed: int = 0, spread: float = 0.8) -> tuple[Any, Any]:
