@@ -36,18 +36,21 @@ def test_only_development_sets_are_known() -> None:
 def test_no_template_crosses_the_parts_and_the_validation_is_clean(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(detectors, "TRAIN", 20)
     monkeypatch.setattr(detectors, "VALIDATION", 6)
-    made = detectors.parts(cases(), seed=0)
+    made = detectors.parts(cases(), seed=0, noisy=False)
     assert len(made.train) == 20 and len(made.validation) == 6
     assert made.train.wrong.sum() == 6
     assert not made.validation.has_truth or not made.validation.wrong.any()
     assert not set(made.train.frame["group"]) & set(made.validation.frame["group"])
+    noisy = detectors.parts(cases(), seed=0, noisy=True)
+    assert list(noisy.validation.uid) == list(made.validation.uid) and not noisy.validation.has_truth
+    assert (noisy.validation.y != made.validation.y).sum() == 2
 
 
 def test_the_table_is_of_finished_rows_best_first_with_the_control_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(detectors, "OUT", tmp_path)
-    assert detectors.table(["hatecheck"], "lora", "minilm", 4) == "nothing is finished yet"
+    assert detectors.table(["hatecheck"], "lora", "minilm", 4, noisy=False) == "nothing is finished yet"
     for name, ap in (("trace.loss", 0.5), ("trace.aum", 0.75)):
         for seed in (0, 1):
             figures = {"detection_ap": ap + 0.1 * seed, "detection_auroc": 0.8, "brier": 0.2}
@@ -55,8 +58,8 @@ def test_the_table_is_of_finished_rows_best_first_with_the_control_last(
             facts = {"set": "hatecheck", "seed": seed, "adapter": "lora", "model": "minilm", "epochs": 4}
             row = {**facts, "detector": name, "metrics": figures, "controls": control}
             write_json(tmp_path / f"{name}-{seed}.json", row)
-    lines = detectors.table(["hatecheck", "uci_sentiment_sentences"], "lora", "minilm", 4).splitlines()
+    lines = detectors.table(["hatecheck", "uci_sentiment_sentences"], "lora", "minilm", 4, noisy=False).splitlines()
     assert lines[2] == "| `trace.aum` | 0.800 (0.800), 0.200 |"
     assert lines[3] == "| `trace.loss` | 0.550 (0.800), 0.200 |"
     assert lines[4].endswith("| 0.300 (0.500), 0.210 |") and "random order" in lines[4]
-    assert detectors.table(["hatecheck"], "prompt", "minilm", 4) == "nothing is finished yet"
+    assert detectors.table(["hatecheck"], "prompt", "minilm", 4, noisy=False) == "nothing is finished yet"
