@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tracemend.cli import options as o
-from tracemend.cli.output import command_line, person, print_files, print_notes, print_result, print_table
+from tracemend.cli.output import (
+    command_line,
+    person,
+    print_files,
+    print_lines,
+    print_notes,
+    print_result,
+    print_table,
+)
 from tracemend.cli.progress import shown
 
 SHOWN = 15
@@ -29,8 +39,8 @@ def detect(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="A detector: trace.gbair, trace.loss, ... (tracemend methods); else trace.consensus where --valid is "
-            "given, and trace.out-of-fold-loss, which needs no trusted label, where it is not.",
+            help="A detector, such as trace.similarity (tracemend methods lists them). By default trace.consensus "
+            "where --valid is given, else trace.out-of-fold-loss, which needs no trusted label.",
         ),
     ] = None,
     reply: o.Reply = None,
@@ -65,7 +75,7 @@ def detect(
 
     Example:
 
-        tracemend detect comments.csv --text text --label is_toxic --method trace.gbair --out runs/suspects
+        tracemend detect comments.csv --text text --label is_toxic --out runs/suspects
     """
     import pandas as pd
 
@@ -82,7 +92,7 @@ def detect(
         patience=patience, max_length=max_length, virtual_tokens=virtual_tokens, precision=precision,
         class_weights=class_weights,
     )  # fmt: skip
-    with shown(quiet) as progress:
+    with o.columns_of(valid, test), shown(quiet) as progress:
         splits = read_splits(
             file, text=text, label=label, reply=reply, group=group, truth=truth, valid=valid, test=test,
             positive=positive, seed=seed, drop_empty=drop_empty, fix_splits=fix_splits, progress=progress,
@@ -103,14 +113,30 @@ def detect(
     remember_names(folder, {role: column for role, column in given.items() if column is not None})
     console = person(json=json)
     suspects = pd.read_parquet(folder / "suspects.parquet").head(SHOWN)
-    print_table(console, suspects.drop(columns=["uid", "evidence"]).dropna(axis=1, how="all"))
-    rows = [
-        {"figure": n, chosen.name: v, "random order": result["controls"].get(n), "meaning": _MEANINGS.get(n)}
-        for n, v in result["metrics"].items()
-    ]
+    print_table(
+        console, suspects.drop(columns=["uid", "evidence"]).dropna(axis=1, how="all"), shorten=("text", "reply")
+    )
+    figures = result["metrics"]
+    rows = [{"figure": n, chosen.name: v, "random order": result["controls"].get(n)} for n, v in figures.items()]
     console.print()
     print_table(console, pd.DataFrame(rows).dropna(axis=1, how="all"))
+    print_lines(console, [f"{name}: {_MEANINGS[name]}" for name in figures if name in _MEANINGS])
+    console.print()
     print_notes(console, result["notes"])
     print_files(console, {"suspects": folder / "suspects.csv"})
+    for line in _next(given, file, valid):
+        console.print(line, markup=False)
     if json:
         print_result(folder)
+
+
+def _next(columns: Mapping[str, str | None], file: str, valid: str | None) -> list[str]:
+    """What to do with the suspects; the command in a line of its own, to be copied."""
+    unchecked = valid is None and columns.get("truth") is None
+    trusted = ["--valid", "checked.csv", "--fix-splits"] if unchecked else [] if valid is None else ["--valid", valid]
+    named = [word for role, column in columns.items() if column is not None for word in (f"--{role}", column)]
+    command = shlex.join(["tracemend", "repair", file, *named, *trusted])
+    if not unchecked:
+        return ["Next: read the first rows of suspects.csv, then repair:", f"  {command}"]
+    check = "check the labels of 300 to 600 rows drawn at random, save them as checked.csv,"
+    return ["Next: read the first rows of suspects.csv. Then", check, "and repair:", f"  {command}"]
