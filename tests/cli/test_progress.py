@@ -60,6 +60,12 @@ def test_what_an_arm_may_do_is_told_in_words():
     ]
 
 
+def test_an_arm_that_changes_no_label_is_given_no_number_of_them():
+    progress, written = bars(terminal=False)
+    progress.note("arm", arm="unchanged", candidates=[37, 37])
+    assert written.getvalue() == "unchanged: as many rounds of tuning, no label changed (2 at most)\n"
+
+
 def test_an_epoch_is_told_with_the_figure_that_it_has_or_none():
     progress, written = bars(terminal=False)
     progress.note("epoch", epoch=1, loss=0.5, validation_ap=0.75)

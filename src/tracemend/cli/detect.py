@@ -109,7 +109,7 @@ def detect(
             command_line=command_line(),
             progress=progress,
         )
-    given = {"text": text, "label": label, "reply": reply, "group": group, "truth": truth}
+    given = {"text": text, "reply": reply, "label": label, "group": group, "truth": truth}
     remember_names(folder, {role: column for role, column in given.items() if column is not None})
     console = person(json=json)
     suspects = pd.read_parquet(folder / "suspects.parquet").head(SHOWN)
@@ -124,19 +124,20 @@ def detect(
     console.print()
     print_notes(console, result["notes"])
     print_files(console, {"suspects": folder / "suspects.csv"})
-    for line in _next(given, file, valid):
-        console.print(line, markup=False)
+    named = {**given, "model": None if model == "minilm" else model, "valid": valid}
+    sentence, command = _next(file, named, fixed=fix_splits, out=f"{folder}-repaired")
+    print_lines(console, [sentence])
+    console.print(f"  {command}", markup=False)  # in a line of its own, to be copied
     if json:
         print_result(folder)
 
 
-def _next(columns: Mapping[str, str | None], file: str, valid: str | None) -> list[str]:
-    """What to do with the suspects; the command in a line of its own, to be copied."""
-    unchecked = valid is None and columns.get("truth") is None
-    trusted = ["--valid", "checked.csv", "--fix-splits"] if unchecked else [] if valid is None else ["--valid", valid]
-    named = [word for role, column in columns.items() if column is not None for word in (f"--{role}", column)]
-    command = shlex.join(["tracemend", "repair", file, *named, *trusted])
-    if not unchecked:
-        return ["Next: read the first rows of suspects.csv, then repair:", f"  {command}"]
-    check = "check the labels of 300 to 600 rows drawn at random, save them as checked.csv,"
-    return ["Next: read the first rows of suspects.csv. Then", check, "and repair:", f"  {command}"]
+def _next(file: str, given: Mapping[str, str | None], *, fixed: bool, out: str) -> tuple[str, str]:
+    """What to do with the suspects, in words and as a command with the same columns."""
+    unchecked = given["valid"] is None and given["truth"] is None
+    if unchecked:
+        given, fixed = {**given, "valid": "checked.csv"}, True
+    options = [word for option, value in given.items() if value is not None for word in (f"--{option}", value)]
+    command = shlex.join(["tracemend", "repair", file, *options, *["--fix-splits"] * fixed, "--out", out])
+    check = "check the labels of 300 to 600 rows drawn at random, save them as checked.csv, and " if unchecked else ""
+    return f"Next: read the first rows of suspects.csv, then {check}repair:", command

@@ -60,6 +60,8 @@ def _round(facts: Mapping[str, Any]) -> str:
 def _arm(facts: Mapping[str, Any]) -> str:
     # One number for all rounds, or one for each.
     counts = facts["candidates"] if isinstance(facts["candidates"], Sequence) else [facts["candidates"]]
+    if facts["arm"] == "unchanged":
+        return f"unchanged: as many rounds of tuning, no label changed ({len(counts)} at most)"
     if not counts:
         return f"{facts['arm']}: no round"
     if len(set(counts)) == 1:
