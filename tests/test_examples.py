@@ -216,11 +216,15 @@ def parsed(given: list[str]) -> None:
 
 
 @pytest.mark.parametrize("given", sorted(set(commands())), ids=" ".join)
-def test_the_command_line_takes_what_pages_type(given: tuple[str, ...]):
+def test_the_command_line_takes_what_pages_type(given: tuple[str, ...], monkeypatch):
+    # Files and runs of the reader's are not here.
+    monkeypatch.setattr("tracemend.data.readers.refuse_absent", lambda name: None)
+    monkeypatch.setattr(Path, "is_dir", lambda path: True)
     parsed(list(given))
 
 
-def test_a_page_that_types_something_else_would_be_found():
+def test_a_page_that_types_something_else_would_be_found(monkeypatch):
+    monkeypatch.setattr(Path, "is_dir", lambda path: True)
     parsed(["undo", "runs/mine", "some-uid"])
     with pytest.raises(Exception, match="No such option"):
         parsed(["undo", "runs/mine", "some-uid", "--never"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -12,6 +13,30 @@ class TracemendError(Exception):
 
 class DataError(TracemendError):
     """The labelled texts cannot be used as given."""
+
+
+class MissingColumnError(DataError):
+    """A table lacks a column that was named.
+
+    Attributes:
+        source: the table as the user called it.
+        role: what the column was to hold: ``text``, ``label``, ...
+        found: the message without its remedy.
+        instead: a column that may be meant.
+    """
+
+    def __init__(self, source: str, role: str, column: str, present: Iterable[str], free: Iterable[str]) -> None:
+        names = [str(name) for name in present]
+        near = get_close_matches(column, names, n=1)
+        self.source, self.role = source, role
+        self.found = f"{source} has no column {column!r}; it has {', '.join(names)}"
+        self.found += f" (did you mean {near[0]!r}?)." if near else "."
+        self.instead = next(iter([*near, *free, *names]), "COLUMN")
+        super().__init__(self.named_by(f"--{role}"))
+
+    def named_by(self, option: str) -> str:
+        """The message with its remedy, where this option names the column."""
+        return f"{self.found} Name the column that holds the {self.role}, such as {option} {shlex.quote(self.instead)}."
 
 
 class ModelError(TracemendError):

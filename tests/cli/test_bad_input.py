@@ -40,11 +40,27 @@ def repair_refused(run, table, *more, text="text", label="label"):
 class TestTables:
     def test_missing_column(self, run):
         said = repair_refused(run, frame(), text="txt")
-        assert "has no column 'txt' (--text;" in said and "did you mean 'text'?" in said
+        assert "bad.csv has no column 'txt'; it has text, label, truth (did you mean 'text'?)." in said
+        assert said.endswith("Name the column that holds the text, such as --text text.")
+
+    def test_missing_column_of_another_file(self, run):
+        frame(60, seed=1, offset=1000).rename(columns={"text": "comment"}).to_csv("valid.csv", index=False)
+        said = repair_refused(run, frame(), "--valid", "valid.csv")
+        assert "valid.csv has no column 'text'; it has comment, label, truth." in said
+        assert "All files of a run name their columns alike: rename the column in valid.csv." in said
+        assert "--text" not in said
+
+    def test_missing_column_of_what_is_predicted(self, run, tuned):
+        frame().rename(columns={"text": "comment"}).to_csv("other.csv", index=False)
+        said = refused(run, "predict", tuned, "other.csv")
+        assert "it has comment, label, truth. Name the column that holds the text, such as --text comment." in said
+        assert "alike" not in said
 
     def test_missing_file(self, run):
         said = refused(run, *repair_of("nosy.csv", "out"))
         assert "there is no file nosy.csv; did you mean noisy.csv?" in said
+        Path("tiny.csv").write_text("text,label\n", "utf-8")
+        assert "there is no file missing.csv; check the path." in refused(run, *repair_of("missing.csv", "out"))
 
     def test_duplicate_columns(self, run):
         Path("bad.csv").write_text("text,text,label\na,b,safe\nc,d,unsafe\n", "utf-8")
@@ -88,7 +104,9 @@ class TestTables:
     def test_missing_labels(self, run):
         table = frame()
         table.loc[[0, 5], "label"] = None
-        assert "2 of 120 labels in column 'label' of bad.csv are missing: lines 2, 7" in repair_refused(run, table)
+        said = repair_refused(run, table)
+        assert "2 of 120 labels in column 'label' of bad.csv are missing: lines 2, 7" in said
+        assert "frame.dropna(subset=['label'])" in said
 
     def test_a_label_that_training_lacks(self, run):
         frame(60, seed=1, offset=1000).replace({"label": {"unsafe": "rude"}}).to_csv("valid.csv", index=False)
@@ -120,6 +138,17 @@ class TestTables:
         done = run(*repair_of("bad.csv", "out"), "--valid", "valid.csv", "--group", "author", "--fix-splits", "--json")
         assert done.exit_code == 0, done.output
         assert any(note.startswith("Dropped 10 rows") for note in json.loads(done.stdout)["notes"])
+
+    def test_checked_rows_of_the_file_itself_leave_the_training_part(self, run):
+        frame(160).to_csv("whole.csv", index=False)
+        frame(160, flipped=0)[:60].to_csv("checked.csv", index=False)
+        given = (*repair_of("whole.csv", "out"), "--valid", "checked.csv", "--fix-splits")
+        done = run(*given, "--rank", "trusted", "--json")
+        assert done.exit_code == 0, done.output
+        sizes = json.loads(done.stdout)["data"]["sizes"]
+        assert sizes == {"train": 100, "validation": 30, "verdict": 30}
+        said = refused(run, *repair_of("whole.csv", "two"), "--valid", "whole.csv", "--fix-splits")
+        assert "--valid holds every row of FILE; give there only rows that were checked." in said
 
     def test_too_few_rows_to_split(self, run):
         assert "at least 2 are needed" in repair_refused(run, frame(8, flipped=0))
@@ -241,7 +270,22 @@ class TestRuns:
 
     def test_usage(self, run):
         assert "--label" in refused(run, "repair", "noisy.csv", "--text", "text")
-        assert "'trusted'" in refused(run, *repair_of("noisy.csv", "out"), "--rank", "vote")
+        said = refused(run, *repair_of("noisy.csv", "out"), "--rank", "vote")
+        assert "'vote' is not one of: consensus, trusted," in said and "did you mean 'votes'?" in said
+
+    @pytest.mark.parametrize(
+        ("given", "told"),
+        [
+            (("--preset", "gbiar"), "'gbiar' is not one of: default, gbair; did you mean 'gbair'?"),
+            (("--fdr", "10"), "10 is not a share between 0 and 1, such as 0.1."),
+            (("--noise", "-1"), "-1 is not a share between 0 and 1, such as 0.3."),
+            (("--rounds", "0"), "0 is too small; give at least 1."),
+            (("--rounds", "some"), "'some' is no whole number."),
+        ],
+    )
+    def test_values_that_an_option_does_not_take(self, run, given, told):
+        said = " ".join(refused(run, *repair_of("noisy.csv", "out"), *given).replace("│", " ").split())
+        assert told in said and "Input should" not in said and "Value error" not in said
 
 
 @pytest.mark.usefixtures("here")

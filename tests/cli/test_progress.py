@@ -47,6 +47,25 @@ def test_what_a_person_wants_to_know_is_a_line_and_the_rest_is_not():
     assert lines == ["influence, round 2: 7 acted on, validation AP 0.912", "3 training texts are cut to 24 tokens"]
 
 
+def test_what_an_arm_may_do_is_told_in_words():
+    progress, written = bars(terminal=False)
+    for candidates in (12, [37, 37], [8, 3], [1], []):
+        progress.note("arm", arm="random", candidates=candidates)
+    assert written.getvalue().splitlines() == [
+        "random: up to 12 examples a round",
+        "random: up to 37 examples a round",
+        "random: up to 8, 3 examples in its rounds",
+        "random: up to 1 example a round",
+        "random: no round",
+    ]
+
+
+def test_an_arm_that_changes_no_label_is_given_no_number_of_them():
+    progress, written = bars(terminal=False)
+    progress.note("arm", arm="unchanged", candidates=[37, 37])
+    assert written.getvalue() == "unchanged: as many rounds of tuning, no label changed (2 at most)\n"
+
+
 def test_an_epoch_is_told_with_the_figure_that_it_has_or_none():
     progress, written = bars(terminal=False)
     progress.note("epoch", epoch=1, loss=0.5, validation_ap=0.75)

@@ -201,6 +201,10 @@ def test_files_that_are_not_there_or_empty(save, tmp_path):
     refused(save("a.csv.gz", gzip.compress(b"", mtime=0)), "is empty")
     refused(save("b.csv", "comment,toxic\n"), "no rows")
     refused(save("b.xyz", CSV), "'.xyz'", ".parquet")
+    refused(save("table", CSV), "has no file ending", ".parquet")
+    refused(save("b.txt", CSV), "rename it .csv", ".tsv")
+    refused(save("b.xlsx", CSV), "save the sheet as CSV (UTF-8)")
+    assert "did you mean" not in refused(tmp_path / "missing.csv", "check the path")
 
 
 @pytest.mark.parametrize(
@@ -211,7 +215,7 @@ def test_files_that_are_not_there_or_empty(save, tmp_path):
         ("a.csv", gzip.compress(CSV.encode(), mtime=0), ".gz"),
         ("a.csv", pickle.dumps({"a": 1}), "pickle"),
         ("a.pkl", pickle.dumps({"a": 1}), "never loaded"),
-        ("a.csv", CSV.encode("utf-16"), "UTF-16"),
+        ("a.csv", CSV.encode("utf-16"), "iconv -f UTF-16 -t UTF-8 "),
         ("a.csv", b"comment,toxic\na\x00b,1\n", "NUL"),
         ("a.csv", "<!DOCTYPE html><html></html>", "web page"),
         ("a.jsonl", "<html></html>", "web page"),
@@ -235,7 +239,15 @@ def test_not_what_the_ending_says(save, name, content, words):
 
 
 def test_wrong_encoding_names_the_byte(save):
-    refused(save("a.csv", "comment,toxic\nok,1\ncafé,0\n".encode("latin-1")), "0xe9", "position 22", "line 3", "iconv")
+    refused(
+        save("a.csv", "comment,toxic\nok,1\ncafé,0\n".encode("latin-1")),
+        "0xe9",
+        "position 22",
+        "line 3",
+        "a.csv > utf8.csv",
+    )
+    packed = gzip.compress("comment,toxic\ncafé,0\n".encode("latin-1"), mtime=0)
+    refused(save("a.tsv.gz", packed), "gzip -dc", "a.tsv.gz | iconv -f WINDOWS-1252 -t UTF-8 > utf8.tsv")
 
 
 def test_labels_and_texts_that_cannot_be_used(save):

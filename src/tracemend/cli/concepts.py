@@ -100,7 +100,8 @@ def tcav(
         label=label, layers=tuple(layers or ()), at=at, sets=sets, examples=examples, random_concepts=random_concepts,
         relative=relative, batch_size=batch_size, seed=seed,
     )  # fmt: skip
-    texts, others = read_unlabelled(data, text=text_column)
+    with o.columns_of(options={"text": "--text-column"}):
+        texts, others = read_unlabelled(data, text=text_column)
     if label_column is not None and label_column not in others:
         raise DataError(f"{data} has no column {label_column!r}; it has: {', '.join([text_column, *others])}.")
     labels = None if label_column is None else [str(value).strip() for value in others[label_column]]
@@ -194,7 +195,8 @@ def sasc(
         longest=longest, grams=grams, top=top, candidates=candidates, texts=texts, shuffles=shuffles,
         directions=directions, encoder=encoder, seed=seed,
     )  # fmt: skip
-    corpus = [text for text, _ in read_texts(data, text=text_column)]
+    with o.columns_of(options={"text": "--text-column"}):
+        corpus = [text for text, _ in read_texts(data, text=text_column)]
     if (run is None) == (model is None) or (model is not None and site is None and sae is None):
         raise ConceptError(
             "name either --run, whose label is explained, or --model with its --site (or --sae) and --unit."

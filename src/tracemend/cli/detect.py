@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tracemend.cli import options as o
-from tracemend.cli.output import command_line, person, print_files, print_notes, print_result, print_table
+from tracemend.cli.output import (
+    command_line,
+    person,
+    print_files,
+    print_lines,
+    print_notes,
+    print_result,
+    print_table,
+)
 from tracemend.cli.progress import shown
 
 SHOWN = 15
@@ -65,7 +75,7 @@ def detect(
 
     Example:
 
-        tracemend detect comments.csv --text text --label is_toxic --method trace.gbair --out runs/suspects
+        tracemend detect comments.csv --text text --label is_toxic --out runs/suspects
     """
     import pandas as pd
 
@@ -83,7 +93,7 @@ def detect(
         patience=patience, max_length=max_length, virtual_tokens=virtual_tokens, precision=precision,
         class_weights=class_weights,
     )  # fmt: skip
-    with shown(quiet) as progress:
+    with o.columns_of(valid, test), shown(quiet) as progress:
         splits = read_splits(
             file, text=text, label=label, reply=reply, group=group, truth=truth, valid=valid, test=test,
             positive=positive, seed=seed, drop_empty=drop_empty, fix_splits=fix_splits, progress=progress,
@@ -100,18 +110,35 @@ def detect(
             command_line=command_line(),
             progress=progress,
         )
-    given = {"text": text, "label": label, "reply": reply, "group": group, "truth": truth}
+    given = {"text": text, "reply": reply, "label": label, "group": group, "truth": truth}
     remember_names(folder, {role: column for role, column in given.items() if column is not None})
     console = person(json=json)
     suspects = pd.read_parquet(folder / "suspects.parquet").head(SHOWN)
-    print_table(console, suspects.drop(columns=["uid", "evidence"]).dropna(axis=1, how="all"))
-    rows = [
-        {"figure": n, chosen.name: v, "random order": result["controls"].get(n), "meaning": _MEANINGS.get(n)}
-        for n, v in result["metrics"].items()
-    ]
+    print_table(
+        console, suspects.drop(columns=["uid", "evidence"]).dropna(axis=1, how="all"), shorten=("text", "reply")
+    )
+    figures = result["metrics"]
+    rows = [{"figure": n, chosen.name: v, "random order": result["controls"].get(n)} for n, v in figures.items()]
     console.print()
     print_table(console, pd.DataFrame(rows).dropna(axis=1, how="all"))
+    print_lines(console, [f"{name}: {_MEANINGS[name]}" for name in figures if name in _MEANINGS])
+    console.print()
     print_notes(console, result["notes"])
     print_files(console, {"suspects": folder / "suspects.csv"})
+    named = {**given, "model": None if model == "minilm" else model, "valid": valid}
+    sentence, command = _next(file, named, fixed=fix_splits, out=f"{folder}-repaired")
+    print_lines(console, [sentence])
+    console.print(f"  {command}", markup=False)  # in a line of its own, to be copied
     if json:
         print_result(folder)
+
+
+def _next(file: str, given: Mapping[str, str | None], *, fixed: bool, out: str) -> tuple[str, str]:
+    """What to do with the suspects, in words and as a command with the same columns."""
+    unchecked = given["valid"] is None and given["truth"] is None
+    if unchecked:
+        given, fixed = {**given, "valid": "checked.csv"}, True
+    options = [word for option, value in given.items() if value is not None for word in (f"--{option}", value)]
+    command = shlex.join(["tracemend", "repair", file, *options, *["--fix-splits"] * fixed, "--out", out])
+    check = "check the labels of 300 to 600 rows drawn at random, save them as checked.csv, and " if unchecked else ""
+    return f"Next: read the first rows of suspects.csv, then {check}repair:", command

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import re
 import sys
 import tempfile
 import time
@@ -15,7 +16,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from tracemend.errors import TracemendError
+from tracemend.errors import TracemendError, did_you_mean
 
 INTERRUPTED = "interrupted; give the same command again to resume"
 DISK_FULL = (
@@ -39,6 +40,7 @@ class Guarded(TyperGroup):
             raise typer.Exit(130) from error
         except Exception as error:
             if _is_typers(error) or _is_broken_pipe(error):
+                _reword(error)
                 raise
             if _is_full_disk(error):
                 say(f"error: {DISK_FULL.format(error=error)}")
@@ -86,6 +88,37 @@ def _out(arguments: list[str]) -> Path | None:
 def _is_typers(error: Exception) -> bool:
     """Whether typer knows what to do: usage errors, exits, aborts."""
     return type(error).__module__.split(".")[0] in ("typer", "click")
+
+
+def _reword(error: Any) -> None:
+    """Say plainly what is wrong with the value of an option; typer gives the words of its checker, pydantic."""
+    details = getattr(error.__cause__, "errors", None)
+    if not hasattr(error, "message") or details is None:
+        return
+    fault = details()[0]
+    kind, found, limits = fault["type"], fault.get("input"), fault.get("ctx", {})
+    if kind == "value_error" and " is not one of " in error.message:
+        valid = re.findall(r"'([^']*)'", error.message.rpartition(" is not one of ")[2])
+        error.message = f"{found!r} is {did_you_mean(str(found), valid)}"
+    elif kind in ("less_than_equal", "greater_than_equal"):
+        error.message = _out_of_range(str(found), limits, _range_of(error))
+    elif kind in ("int_parsing", "int_from_float", "float_parsing"):
+        error.message = f"{found!r} is no {'whole ' if kind.startswith('int') else ''}number."
+
+
+def _range_of(error: Any) -> tuple[Any, Any]:
+    info = error.param.get_runtime_param().parameter_info if error.param is not None else None
+    return getattr(info, "min", None), getattr(info, "max", None)
+
+
+def _out_of_range(found: str, limits: dict[str, Any], allowed: tuple[Any, Any]) -> str:
+    if allowed == (0, 1):
+        value = float(found)
+        such_as = value / 100 if 1 < value <= 100 else 0.3  # meant as a percentage
+        return f"{found} is not a share between 0 and 1, such as {such_as:g}."
+    if "ge" in limits:
+        return f"{found} is too small; give at least {limits['ge']:g}."
+    return f"{found} is too large; give at most {limits['le']:g}."
 
 
 def _is_broken_pipe(error: Exception) -> bool:

@@ -5,12 +5,14 @@ The valid values stand here again, since the rooms that define them are heavy to
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from tracemend.errors import RunError
+from tracemend.errors import DataError, MissingColumnError, RunError
 
 Adapter = Literal["prompt", "p-tuning", "prefix", "lora", "ia3", "head", "full"]
 PrecisionName = Literal["auto", "bf16", "fp32"]
@@ -61,14 +63,16 @@ Group = Annotated[
 Truth = Annotated[
     str | None,
     typer.Option(
-        metavar="COL", help="Column of the true labels: then it is measured what was found.", rich_help_panel=_DATA
+        metavar="COL",
+        help="Column of the true labels; lets the run measure how many wrong labels it found.",
+        rich_help_panel=_DATA,
     ),
 ]
 Valid = Annotated[
     str | None,
     typer.Option(
         metavar="FILE",
-        help="Validation data; else a part of FILE. Half is kept for the verdict.",
+        help="Validation data, its labels checked; half is kept for the verdict. Else a part of FILE is taken.",
         rich_help_panel=_DATA,
         callback=_there,
     ),
@@ -90,7 +94,7 @@ FixSplits = Annotated[
     bool,
     typer.Option(
         "--fix-splits",
-        help="Where given files share groups or texts, drop these from the earlier part.",
+        help="Where given files share groups or texts, drop these rows: from FILE, or from --valid if --test has them.",
         rich_help_panel=_DATA,
     ),
 ]
@@ -101,10 +105,10 @@ Model = Annotated[
 AdapterKind = Annotated[
     Adapter | None, typer.Option("--adapter", help="Kind of adapter (default lora).", rich_help_panel=_MODEL)
 ]
-Epochs = Annotated[int | None, typer.Option(min=1, help="At most (default 8).", rich_help_panel=_MODEL)]
-BatchSize = Annotated[int | None, typer.Option(min=1, help="Default 16.", rich_help_panel=_MODEL)]
+Epochs = Annotated[int | None, typer.Option(min=1, help="Epochs at most (default 8).", rich_help_panel=_MODEL)]
+BatchSize = Annotated[int | None, typer.Option(min=1, help="Examples of a step (default 16).", rich_help_panel=_MODEL)]
 LearningRate = Annotated[
-    float | None, typer.Option(help="Peak; each adapter has its own default.", rich_help_panel=_MODEL)
+    float | None, typer.Option(help="Highest learning rate (default: the adapter's own).", rich_help_panel=_MODEL)
 ]
 Patience = Annotated[
     int | None,
@@ -135,7 +139,7 @@ Out = Annotated[
         metavar="DIR", help="Run directory; resumed where it is there (default runs/FILE).", rich_help_panel=_RUN
     ),
 ]
-Seed = Annotated[int, typer.Option(help="Of splits, tuning and controls.", rich_help_panel=_RUN)]
+Seed = Annotated[int, typer.Option(help="Seed of splits, tuning and controls.", rich_help_panel=_RUN)]
 Resume = Annotated[
     bool,
     typer.Option(
@@ -150,6 +154,25 @@ Json = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.", rich_help_panel=_RUN)]
 Force = Annotated[bool, typer.Option("--force", help="Replace the file where it is there.")]
+
+
+@contextmanager
+def columns_of(*further: str | None, options: Mapping[str, str] | None = None) -> Iterator[None]:
+    """What is said of a missing column inside the block.
+
+    Args:
+        further: files beside FILE, whose columns no option names: they are called as those of FILE.
+        options: by role, what the command calls the option that names a column, where that is not ``--ROLE``.
+    """
+    try:
+        yield
+    except MissingColumnError as error:
+        if error.source in further:
+            remedy = f"All files of a run name their columns alike: rename the column in {error.source}."
+            raise DataError(f"{error.found} {remedy}") from None
+        if options and error.role in options:
+            raise DataError(error.named_by(options[error.role])) from None
+        raise
 
 
 def run_directory(out: Path | None, file: str) -> Path:

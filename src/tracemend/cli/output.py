@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # Spaces between columns.
 _GAP = 2
+# Characters of a text that are left where a table has too little room.
+_LEAST_TEXT = 16
 
 
 def command_line() -> str:
@@ -46,15 +48,20 @@ def print_result(run: Path) -> None:
     print_json(read_json(run / "result.json"))
 
 
-def print_table(console: Console, table: pd.DataFrame, *, widest: int = 60) -> None:
-    """Print a table; long cells are shortened to ``widest`` characters.
+def print_table(console: Console, table: pd.DataFrame, *, widest: int = 60, shorten: Sequence[str] = ()) -> None:
+    """Print a table; long cells are shortened to ``widest`` characters, those of ``shorten`` to what room there is.
 
     A table that is wider than the window, or than the 80 columns of a pipe, is printed in pieces, one below the other,
     and each begins with the columns that name its rows.
     """
     columns = [[_cell(value, widest) for value in table.iloc[:, k]] for k in range(table.shape[1])]
     names = [str(name) for name in table.columns]
-    widths = [max(map(cell_len, [name, *of])) for name, of in zip(names, columns, strict=True)]
+    widths = _widths(names, columns)
+    if texts := [k for k, name in enumerate(names) if name in shorten]:
+        taken = sum(width for k, width in enumerate(widths) if k not in texts) + _GAP * (len(widths) - 1)
+        most = min(widest, max(_LEAST_TEXT, (console.width - taken) // len(texts)))
+        columns = [[_cell(cell, most) for cell in of] if k in texts else of for k, of in enumerate(columns)]
+        widths = _widths(names, columns)
     kinds = [table.iloc[:, k].dtype.kind for k in range(table.shape[1])]
     for number, (labels, others) in enumerate(_pieces(widths, kinds, console.width)):
         shown = Table(box=None, header_style="dim", pad_edge=False)
@@ -69,6 +76,10 @@ def print_table(console: Console, table: pd.DataFrame, *, widest: int = 60) -> N
             console.print()
         # A table that wraps at the window's width, not at the reader's patience.
         console.print(shown, soft_wrap=False)
+
+
+def _widths(names: Sequence[str], columns: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(cell_len, [name, *of])) for name, of in zip(names, columns, strict=True)]
 
 
 def _pieces(widths: list[int], kinds: Sequence[str], room: int) -> list[tuple[list[int], list[int]]]:
@@ -107,6 +118,12 @@ def print_run(console: Console, run: Path, **further: Path) -> None:
 
     files = {"report": write_report(run), "table": run / "rows.csv", "figure": run / "figure.svg"}
     print_files(console, {**files, **further})
+
+
+def print_lines(console: Console, lines: Sequence[str]) -> None:
+    """Print sentences, wrapped at the width of the window."""
+    for line in lines:
+        console.print(Text(line), soft_wrap=False)
 
 
 def print_notes(console: Console, notes: list[str]) -> None:

@@ -99,5 +99,6 @@ def prompt_search(
     )  # fmt: skip
     given = read_facts(data)
     if corpus:
-        given = given.with_texts(text for path in corpus for text, _ in read_texts(str(path), text=corpus_text))
+        with o.columns_of(options={"text": "--corpus-text"}):
+            given = given.with_texts(text for path in corpus for text, _ in read_texts(str(path), text=corpus_text))
     probed(method, model, given, data, out, json=json, quiet=quiet, masked=masked)

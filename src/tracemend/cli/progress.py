@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -57,6 +57,18 @@ def _round(facts: Mapping[str, Any]) -> str:
     return f"{facts['arm']}, round {facts['round']}: {facts['acted']} acted on{shown}"
 
 
+def _arm(facts: Mapping[str, Any]) -> str:
+    # One number for all rounds, or one for each.
+    counts = facts["candidates"] if isinstance(facts["candidates"], Sequence) else [facts["candidates"]]
+    if facts["arm"] == "unchanged":
+        return f"unchanged: as many rounds of tuning, no label changed ({len(counts)} at most)"
+    if not counts:
+        return f"{facts['arm']}: no round"
+    if len(set(counts)) == 1:
+        return f"{facts['arm']}: up to {counts[0]} {'example' if counts[0] == 1 else 'examples'} a round"
+    return f"{facts['arm']}: up to {', '.join(map(str, counts))} examples in its rounds"
+
+
 def _cell(facts: Mapping[str, Any]) -> str:
     failed = f" failed: {facts['error']}" if "error" in facts else " done"
     return f"{facts['unit']} {facts['arm']}{failed}; {facts['left']} left, about {facts['minutes_left']:g} minutes"
@@ -66,7 +78,7 @@ _LINES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "cut": lambda f: f"{f['texts']} training texts are cut to {f['tokens']} tokens",
     "dropped empty texts": lambda f: f"dropped {f['rows']} rows without text ({f['where']})",
     "epoch": _epoch,
-    "arm": lambda f: f"{f['arm']}: up to {f['candidates']} examples a round",
+    "arm": _arm,
     "round": _round,
     "cell": _cell,
     "cell failed": _cell,

@@ -12,7 +12,7 @@ from tracemend.cli import options as o
 from tracemend.cli.output import command_line, person, print_files, print_notes, print_result
 from tracemend.cli.progress import shown
 
-_LOOP = "Loop (the preset decides what is not given)"
+_LOOP = "Loop (the preset decides what is not given; gbair is named where it differs)"
 Preset = Literal["default", "gbair"]
 Action = Literal["remove", "relabel", "auto"]
 Rank = Literal["consensus", "trusted", "votes", "mean", "weighted"]
@@ -49,31 +49,71 @@ def repair(
     virtual_tokens: o.VirtualTokens = None,
     precision: o.Precision = None,
     class_weights: o.ClassWeights = None,
-    preset: Annotated[Preset, _loop(help="gbair: as reconstructed from the paper.")] = "default",
-    rounds: Annotated[int | None, _loop(min=1, help="At most.")] = None,
-    candidates: Annotated[int | None, _loop(min=1, help="Examples a round; else estimated noise x N / rounds.")] = None,
-    action: Annotated[Action | None, _loop(help="auto: whichever gains more.")] = None,
-    rank: Annotated[Rank | None, _loop(help="How training labels are ranked.")] = None,
+    preset: Annotated[
+        Preset, _loop(help="default, or gbair: the published method, as reconstructed from the paper.")
+    ] = "default",
+    rounds: Annotated[int | None, _loop(min=1, help="Rounds at most (default 3, gbair 15).")] = None,
+    candidates: Annotated[
+        int | None,
+        _loop(min=1, help="Examples acted on in a round, at most (default: estimated noise x N / rounds, gbair 20)."),
+    ] = None,
+    action: Annotated[
+        Action | None,
+        _loop(help="What is done with a wrong label (default auto: whichever gains more; gbair remove)."),
+    ] = None,
+    rank: Annotated[Rank | None, _loop(help="How training labels are ranked (default consensus, gbair votes).")] = None,
     fold_epochs: Annotated[
-        int | None, _loop(min=0, help="Of the models that judge what they have not seen (rank consensus); 0: none.")
+        int | None,
+        _loop(
+            min=0,
+            help="Epochs of the models that judge examples they have not seen, for rank consensus (default 3); "
+            "0 leaves these models out.",
+        ),
     ] = None,
-    drivers: Annotated[Drivers | None, _loop(help="Validation examples that drive the ranking.")] = None,
-    top_k: Annotated[int | None, _loop(min=1, help="Opponents of a driver that get its vote.")] = None,
-    kernel: Annotated[Kernel | None, _loop(help="Of two gradients; dot: not with rank trusted.")] = None,
-    checkpoints: Annotated[Checkpoints | None, _loop(help="Traced.")] = None,
+    drivers: Annotated[
+        Drivers | None, _loop(help="Validation examples whose influence counts (default misclassified).")
+    ] = None,
+    top_k: Annotated[int | None, _loop(min=1, help="Opponents of a driver that get its vote (default 20).")] = None,
+    kernel: Annotated[
+        Kernel | None,
+        _loop(help="How two gradients are compared (default cosine); dot is not possible with rank trusted."),
+    ] = None,
+    checkpoints: Annotated[
+        Checkpoints | None, _loop(help="Checkpoints whose gradients are taken (default last).")
+    ] = None,
     warm_start: Annotated[
-        bool | None, typer.Option("--warm-start/--no-warm-start", rich_help_panel=_LOOP, help="Or tune afresh.")
+        bool | None,
+        typer.Option(
+            "--warm-start/--no-warm-start",
+            rich_help_panel=_LOOP,
+            help="Each round tunes the last round's adapter further (the default), or tunes a new one (gbair).",
+        ),
     ] = None,
-    stop: Annotated[Stop | None, _loop(help="best: the round with the best validation AP.")] = None,
-    noise: Annotated[float | None, _loop(min=0, max=1, help="Share of wrong labels; else estimated.")] = None,
+    stop: Annotated[
+        Stop | None,
+        _loop(
+            help="Which round is kept: the one with the best validation AP (default best), or the last (gbair fixed)."
+        ),
+    ] = None,
+    noise: Annotated[
+        float | None, _loop(min=0, max=1, help="Share of wrong labels, such as 0.1 (default: estimated).")
+    ] = None,
     fdr: Annotated[
-        float | None, _loop(min=0, max=1, help="At most this share of the labels acted on may be right, such as 0.1.")
+        float | None,
+        _loop(
+            min=0, max=1, help="Share of right labels allowed among those acted on, such as 0.1 (default: no bound)."
+        ),
     ] = None,
     validation: Annotated[
         Validation | None,
-        _loop(help="noisy: no label is trusted; all are judged by the others'. Default without --valid and --truth."),
+        _loop(
+            help="clean: the validation labels are trusted (default with --valid or --truth, gbair). noisy: no label "
+            "is trusted, each is judged by the other labels, and less is found (default without)."
+        ),
     ] = None,
-    ask: Annotated[int | None, _loop(min=0, help="Questions to a person a round, into questions.csv.")] = None,
+    ask: Annotated[
+        int | None, _loop(min=0, help="Questions to a person in each round, written to questions.csv (default 0).")
+    ] = None,
     answers: Annotated[
         list[Path] | None,
         _loop(metavar="FILE", help="questions.csv of an earlier run, with the answers filled in; may be repeated."),
@@ -88,17 +128,20 @@ def repair(
 
     Tunes an adapter, finds the labels that frozen states, models tuned on the other folds and trusted validation labels
     deny together, relabels or removes these, tunes again, for a few rounds, with control arms, and judges before
-    against after on examples that took no part. Without trusted labels (--valid) all labels are judged by the others'.
-    FILE is never changed: the repaired set, the changes and a report go to --out.
+    against after on examples that took no part. Labels given with --valid are trusted. Without --valid and --truth no
+    label is trusted: each is judged by the other labels, and less is found. FILE is never changed: the repaired set,
+    the changes and a report go to --out.
 
     Example:
 
         tracemend repair comments.csv --text text --label is_toxic --out runs/mine
+
+        tracemend repair comments.csv --text text --label is_toxic --valid checked.csv --fix-splits --out runs/mine
     """
     from tracemend.mend.job import repair as work
 
     folder = o.run_directory(out, file)
-    with shown(quiet) as progress:
+    with o.columns_of(valid, test), shown(quiet) as progress:
         work(
             file,
             text=text,

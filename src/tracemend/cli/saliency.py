@@ -173,9 +173,10 @@ def _pairs(
     if reply is not None:
         raise DataError("--reply is the second text of --text; a file's column is named by --reply-column.")
     columns = columns_of(run)
-    return read_texts(
-        data,
-        text=text_column or columns.get("text", "text"),
-        reply=reply_column or columns.get("reply"),
-        drop_empty=drop_empty,
-    )
+    with o.columns_of(options={"text": "--text-column", "reply": "--reply-column"}):
+        return read_texts(
+            data,
+            text=text_column or columns.get("text", "text"),
+            reply=reply_column or columns.get("reply"),
+            drop_empty=drop_empty,
+        )

@@ -31,7 +31,7 @@ def trace(
     top: Annotated[int, typer.Option(min=1, help="Proponents and opponents a query.")] = 20,
     store: Annotated[
         bool,
-        typer.Option("--store", help="Take gradients from RUN/store; it is built where it lacks, and kept."),
+        typer.Option("--store", help="Take gradients from RUN/store; it is built if missing, and kept."),
     ] = False,
     score: Annotated[
         Score, typer.Option(help="Inner products, or with the curvature of the loss; the latter need --store.")

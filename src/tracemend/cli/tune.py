@@ -56,7 +56,7 @@ def tune(
         patience=patience, max_length=max_length, virtual_tokens=virtual_tokens, precision=precision,
         class_weights=class_weights,
     )  # fmt: skip
-    with shown(quiet) as progress:
+    with o.columns_of(valid, test), shown(quiet) as progress:
         splits = read_splits(
             file, text=text, label=label, reply=reply, group=group, truth=truth, valid=valid, test=test,
             positive=positive, seed=seed, drop_empty=drop_empty, fix_splits=fix_splits, progress=progress,

@@ -13,7 +13,7 @@ from tracemend.data.completions import Completions
 from tracemend.data.labels import alike, flag, is_missing, label_name
 from tracemend.data.schema import COLUMNS, Labelled, riding
 from tracemend.data.tables import Table, refuse_missing, table_from_file, table_from_frame
-from tracemend.errors import DataError, did_you_mean
+from tracemend.errors import DataError, MissingColumnError, did_you_mean
 from tracemend.progress import Progress
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(:\w+)?")
@@ -276,10 +276,8 @@ def _check_columns(table: Table, columns: dict[str, str]) -> None:
     present = list(table.frame.columns)
     for role, column in columns.items():
         if column not in present:
-            raise DataError(
-                f"{table.name} has no column {column!r} (--{role}; all files of a run name their columns alike): it is "
-                f"{did_you_mean(column, present)}"
-            )
+            free = [name for name in present if name not in columns.values()]
+            raise MissingColumnError(table.name, role, column, present, free)
     roles: dict[str, str] = {}
     for role, column in columns.items():
         if column in roles:
@@ -313,7 +311,7 @@ def _with_texts(table: Table, columns: dict[str, str], drop_empty: bool, progres
     if not drop_empty:
         raise DataError(
             f"{len(rows)} of {len(table.frame)} texts in {table.name} are empty: {table.at(rows)}. Fill them in, or "
-            "drop these rows (--drop-empty where the command has it, drop_empty=True in Python)."
+            "add --drop-empty to leave these rows out (drop_empty=True in Python)."
         )
     if len(rows) == len(table.frame):
         raise DataError(f"all {len(rows)} texts in {table.name} are empty; is {columns['text']!r} the right column?")
@@ -350,7 +348,8 @@ def _labels(table: Table, column: str, valid: list[str] | None) -> list[str]:
     if missing:
         raise DataError(
             f"{len(missing)} of {len(names)} labels in column {column!r} of {table.name} are missing: "
-            f"{table.at(missing)}. Label these rows or delete them."
+            f"{table.at(missing)}. Label these rows, or delete them: in a spreadsheet by a filter on "
+            f"empty cells, in Python by frame.dropna(subset=[{column!r}])."
         )
     return names
 

@@ -146,7 +146,8 @@ def _divide(data: Labelled, shares: Mapping[str, float], seed: int, notes: list[
     chosen = _apportion(clusters.ids, data.y, np.array(list(shares.values())), seed)
     made = {name: data.take(np.flatnonzero(chosen == i)) for i, name in enumerate(shares)}
     sizes = ", ".join(f"{name} {len(part)}" for name, part in made.items())
-    notes.append(f"Divided {what} with seed {seed}, stratified by label, no group across parts: {sizes} rows.")
+    whole = ", no group across parts" if data.frame["group"].notna().any() else ""
+    notes.append(f"Divided {what} with seed {seed}, stratified by label{whole}: {sizes} rows.")
     if clusters.exact or clusters.near:
         notes.append(
             f"In {what} {clusters.exact} rows repeat another and {clusters.near} pairs are near-duplicates (Jaccard "
@@ -183,6 +184,10 @@ def _apportion(
         part[one] = int(cost.argmin())
         filled[part[one]] += counts[one]
     return part[ids]
+
+
+# What the parts are called on the command line.
+_OPTIONS = {"train": "FILE", "validation": "--valid", "test": "--test"}
 
 
 def _without_overlap(parts: Mapping[str, Labelled], fix: bool, notes: list[str]) -> dict[str, Labelled]:
@@ -222,7 +227,13 @@ def _without_overlap(parts: Mapping[str, Labelled], fix: bool, notes: list[str])
     kept = {name: part.take(np.flatnonzero(~drop[rank == i])) for i, (name, part) in enumerate(parts.items())}
     for name, part in kept.items():
         if len(part) == 0:
-            raise DataError(f"all rows of the {name} part occur in a later part too; nothing is left of it.")
+            later = list(parts)[list(parts).index(name) + 1 :]
+            holders = " and ".join(_OPTIONS[part] for part in later)
+            raise DataError(
+                f"all rows of the {name} part occur in a later part too; nothing is left of it. {holders} "
+                f"{'holds' if len(later) == 1 else 'hold'} every row of {_OPTIONS[name]}; give there only "
+                + ("rows that were checked." if later == ["validation"] else "rows that are not to be trained on.")
+            )
     return kept
 
 

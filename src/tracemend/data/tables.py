@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import re
+import shlex
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -26,8 +27,6 @@ _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"\x1f\x8b", "gzip-compressed; add .gz to its name"),
     (b"PK\x03\x04", "a zip archive or a spreadsheet; save it as CSV (UTF-8)"),
     (b"\xd0\xcf\x11\xe0", "an old spreadsheet; save it as CSV (UTF-8)"),
-    (b"\xff\xfe", "UTF-16 text; save it as UTF-8"),
-    (b"\xfe\xff", "UTF-16 text; save it as UTF-8"),
     (b"%PDF", "a PDF"),
     (b"SQLite format 3", "an SQLite database; export the table as CSV"),
     (b"\x80\x02", "a pickle; pickles can run code and are never loaded, save the table as CSV, JSONL or Parquet"),
@@ -79,12 +78,16 @@ def table_from_frame(frame: pd.DataFrame, name: str) -> Table:
     return Table(frame, range(len(frame)), "row", name)
 
 
+# The usual 0.6 takes missing.csv for tiny.csv: most of a short name is its ending.
+_SPELT_ALIKE = 0.8
+
+
 def refuse_missing(path: Path) -> None:
     """Raise a DataError where there is no such file; it names the file beside it that is spelt nearly so."""
     if path.exists():
         return
     siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-    near = get_close_matches(path.name, siblings, n=1)
+    near = get_close_matches(path.name, siblings, n=1, cutoff=_SPELT_ALIKE)
     raise DataError(
         f"there is no file {path}" + (f"; did you mean {path.with_name(near[0])}?" if near else "; check the path.")
     )
@@ -108,7 +111,9 @@ def table_from_file(path: Path) -> Table:
     if kind == ".parquet" and not packed:
         return _parquet(path)
     if kind not in _PARSERS:
-        raise DataError(f"{path} ends in {kind or 'nothing'!r}; known are {', '.join(_PARSERS)} (also .gz), .parquet.")
+        what = f"ends in {kind!r}" if kind else "has no file ending"
+        known = f"known are {', '.join(_PARSERS)} (also .gz), .parquet."
+        raise DataError(f"{path} {what}; {_BY_ENDING.get(kind, '')}{known}")
     text = _decoded(path, kind, packed)
     frame, places, unit = _PARSERS[kind](text, path)
     if frame.empty:
@@ -117,6 +122,12 @@ def table_from_file(path: Path) -> Table:
 
 
 _REMEDY = "Save the table as CSV (UTF-8), TSV, JSONL or Parquet."
+_SPREADSHEET = "save the sheet as CSV (UTF-8); "
+_BY_ENDING = {
+    "": "add the one that says what it holds; ",
+    ".txt": "rename it .csv if commas separate its columns, .tsv if tabs do; ",
+    **dict.fromkeys((".xlsx", ".xls", ".ods"), _SPREADSHEET),
+}
 
 
 def _distinct(names: Sequence[str], source: object) -> None:
@@ -142,13 +153,15 @@ def _decoded(path: Path, kind: str, packed: bool) -> str:
     for signature, remedy in _SIGNATURES:
         if raw.startswith(signature):
             raise DataError(f"{path} is not {kind} text but {remedy}.")
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise DataError(f"{path} is UTF-16, not UTF-8. {_convert(path, kind, packed, 'UTF-16')}")
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise DataError(
-            f"{path} is not UTF-8: byte 0x{raw[error.start]:02x} at position {error.start} (line {line}). Save it as "
-            f"UTF-8 (in a spreadsheet: 'CSV UTF-8'), or convert it: iconv -f WINDOWS-1252 -t UTF-8 {path.name}"
+            f"{path} is not UTF-8: byte 0x{raw[error.start]:02x} at position {error.start} (line {line}). "
+            + _convert(path, kind, packed, "WINDOWS-1252")
         ) from None
     if "\x00" in text:
         raise DataError(f"{path} holds NUL bytes at position {text.index(chr(0))}, so it is not text. {_REMEDY}")
@@ -158,6 +171,14 @@ def _decoded(path: Path, kind: str, packed: bool) -> str:
     if kind in (".csv", ".tsv") and _is_json(text):
         raise DataError(f"{path} holds JSON, not {kind[1:].upper()}; name it .jsonl (one object a line) or .json.")
     return text
+
+
+def _convert(path: Path, kind: str, packed: bool, encoding: str) -> str:
+    """How to make UTF-8 of a file in another encoding."""
+    source = shlex.quote(str(path))
+    command = f"iconv -f {encoding} -t UTF-8"
+    command = f"gzip -dc {source} | {command}" if packed else f"{command} {source}"
+    return f"Save it as UTF-8 (in a spreadsheet: 'CSV UTF-8'), or convert it: {command} > utf8{kind}"
 
 
 def _is_json(text: str) -> bool:

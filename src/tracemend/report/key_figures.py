@@ -52,8 +52,8 @@ def _average_precision(run: RepairRun) -> KeyFigure:
     references = [("before repair", metrics.get("ap_corrupted")), ("clean labels", metrics.get("ap_clean"))]
     known = tuple((name, decimal(value)) for name, value in references if is_known(value))
     data = run.part("data")
-    # The verdict is read on another part: figures that look alike must say whose they are.
-    part = " (test part)" if data.get("sizes", {}).get("test") else ""
+    # The verdict may be read on another part: figures that look alike must say whose they are.
+    part = " (test part)" if data.get("sizes", {}).get("test") else " (verdict part)"
     several = len(data.get("labels", ())) > 2
     label = [("positive label", str(data["positive"]))] if "positive" in data and not several else []
     what = (

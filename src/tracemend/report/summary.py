@@ -10,7 +10,7 @@ import pandas as pd
 
 from tracemend.report.key_figures import key_figures
 from tracemend.report.run import RepairRun
-from tracemend.report.verdict import verdict
+from tracemend.report.verdict import Verdict, verdict
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -47,22 +47,30 @@ class Summary:
         parts: list[Any] = [Text(found.headline, style="bold"), Text(found.sentence)]
         if self.run.since:
             parts.append(Text(self.run.since_sentence))
-        for frame in (self.comparisons(), self.figures()):
+        for frame, heading in ((self.comparisons(), _compared_on(found)), (self.figures(), "")):
             if frame.empty:
                 continue
+            parts += [Text(""), Text(heading)] if heading else []
             table = Table(box=None, header_style="dim", pad_edge=False)
             for column in frame.columns:
                 table.add_column(Text(str(column)), justify="left")
             for row in frame.itertuples(index=False):
                 table.add_row(*[Text(str(cell)) for cell in row])
-            parts += [Text(""), table]
+            parts += [table] if heading else [Text(""), table]
         return Group(*parts)
 
     def _repr_html_(self) -> str:
         found = verdict(self.run)
         tables = [f.to_html(index=False, border=0) for f in (self.comparisons(), self.figures()) if not f.empty]
+        if not self.comparisons().empty and (heading := _compared_on(found)):
+            tables[0] = f"<p>{heading}</p>{tables[0]}"
         since = f"<p>{escape(self.run.since_sentence)}</p>" if self.run.since else ""
         return f"<p><strong>{escape(found.headline)}.</strong> {escape(found.sentence)}</p>{since}" + "".join(tables)
+
+
+def _compared_on(found: Verdict) -> str:
+    """Which examples the first table is of; the second says it of its own figures."""
+    return "" if found.n is None else f"On the verdict part, {found.n} examples that took no part in the repair:"
 
 
 def _word(shown: bool) -> str:
