@@ -41,11 +41,11 @@ SETS = ("surge-toxicity", "hate_stormfront", "openai-moderation", "sst2")
 TRAIN = 500
 # Arm -> changes to the preset. "gbair" is the paper's loop as reconstructed; the others change one thing at a time.
 ARMS: dict[str, tuple[Arm, dict[str, Any]]] = {
-    "gbair-remove": ("influence", {"preset": "gbair", "action": "remove"}),
-    "gbair-relabel": ("influence", {"preset": "gbair", "action": "relabel"}),
+    "gbair-remove": ("repair", {"preset": "gbair", "action": "remove"}),
+    "gbair-relabel": ("repair", {"preset": "gbair", "action": "relabel"}),
     "random-remove": ("random", {"preset": "gbair", "action": "remove"}),
     "similarity-remove": ("similarity", {"preset": "gbair", "action": "remove"}),
-    "kernel": ("influence", {"preset": "default", "rank": "trusted"}),
+    "kernel": ("repair", {"preset": "default", "rank": "trusted"}),
     "kernel-similarity": ("similarity", {"preset": "default", "rank": "trusted"}),
     "unchanged": ("unchanged", {"preset": "default", "rank": "trusted"}),
 }

@@ -39,12 +39,12 @@ def test_loops_within_loops():
 
 def test_what_a_person_wants_to_know_is_a_line_and_the_rest_is_not():
     progress, written = bars(terminal=False)
-    progress.note("round", arm="influence", round=2, acted=7, ap=0.91234)
+    progress.note("round", arm="repair", round=2, acted=7, ap=0.91234)
     progress.note("some detail", value=1)
     progress.note("cut", texts=3, tokens=24)
     progress.note("cut", texts=3, tokens=24)
     lines = written.getvalue().splitlines()
-    assert lines == ["influence, round 2: 7 acted on, validation AP 0.912", "3 training texts are cut to 24 tokens"]
+    assert lines == ["repair, round 2: 7 acted on, validation AP 0.912", "3 training texts are cut to 24 tokens"]
 
 
 def test_what_an_arm_may_do_is_told_in_words():

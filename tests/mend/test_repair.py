@@ -103,9 +103,9 @@ def test_the_run_directory_holds_what_the_design_says(whole: tuple[RepairResult,
         assert (out / name).exists(), name
     assert (out / "adapter-repaired").exists() == (result["verdict"]["recommended"] == "repaired")
     curve = found.curve
-    assert {"influence", "random", "similarity", "unchanged", "corrupted", "clean"} == set(curve["arm"])
+    assert {"repair", "random", "similarity", "unchanged", "corrupted", "clean"} == set(curve["arm"])
     assert set(curve["split"]) == {"validation", "verdict", "test"}
-    assert sorted(curve.loc[curve["arm"] == "influence", "round"].unique()) == [0, 1, 2]
+    assert sorted(curve.loc[curve["arm"] == "repair", "round"].unique()) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("share", [0.15, 0.45, 0.75, 0.99])
@@ -298,5 +298,5 @@ def test_tuning_on_is_no_merit_of_the_repair(tmp_path: Path) -> None:
     assert before["ap"] == pytest.approx(float(rows["ap"].iloc[-1 if better else 0]), abs=1e-6)
     assert ("as much tuning on the unchanged labels" in found.verdict.sentence) <= better
     random = found.curve[(found.curve["arm"] == "random") & (found.curve["split"] == "verdict")]
-    influence = found.curve[(found.curve["arm"] == "influence") & (found.curve["split"] == "verdict")]
+    influence = found.curve[(found.curve["arm"] == "repair") & (found.curve["split"] == "verdict")]
     assert list(random["acted"]) == list(influence["acted"])

@@ -188,7 +188,7 @@ def test_the_share_given_sets_the_budget_with_a_rate_of_false_discoveries_too(tm
 
 @pytest.mark.parametrize(
     ("controls", "said"),
-    [(("randm",), "did you mean 'random'"), (("influence",), "'influence' is not one of"), ("random", "give a tuple"),
+    [(("randm",), "did you mean 'random'"), (("repair",), "'repair' is not one of"), ("random", "give a tuple"),
      (("random", "random"), "each once")],
 )  # fmt: skip
 def test_a_control_that_is_none_is_refused(controls: Any, said: str) -> None:

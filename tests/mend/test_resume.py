@@ -23,13 +23,13 @@ from tracemend.trace import TracIn
 FILES = ("curve.parquet", "decisions.parquet", "repaired.jsonl", "adapter-original/parameters.safetensors")
 # Each is killed once before and once after it is in its place.
 POINTS = (
-    "arms/influence/round-01/decisions.json",
-    "arms/influence/round-01/tuning/adapter-0001",
-    "arms/influence/round-01/tuning/adapter-0002",
-    "arms/influence/round-01/parameters.safetensors",
-    "arms/influence/round-01/second_moments.safetensors",
-    "arms/influence/round-01/round.json",
-    "arms/influence/round-02/decisions.json",
+    "arms/repair/round-01/decisions.json",
+    "arms/repair/round-01/tuning/adapter-0001",
+    "arms/repair/round-01/tuning/adapter-0002",
+    "arms/repair/round-01/parameters.safetensors",
+    "arms/repair/round-01/second_moments.safetensors",
+    "arms/repair/round-01/round.json",
+    "arms/repair/round-02/decisions.json",
     "arms/random/round-01/round.json",
     "curve.parquet",
     "adapter-original",

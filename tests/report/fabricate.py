@@ -102,8 +102,8 @@ def _result(rounds: int, acted: int, truth: bool, labels: tuple[str, ...], gain:
 
 
 def _curve(rounds: int, acted: int, truth: bool, gain: float) -> pd.DataFrame:
-    reach = {"influence": gain, "similarity": 0.4 * gain, "random": 0.05 * gain}
-    precision = {"influence": 0.93, "similarity": 0.55, "random": 0.30}
+    reach = {"repair": gain, "similarity": 0.4 * gain, "random": 0.05 * gain}
+    precision = {"repair": 0.93, "similarity": 0.55, "random": 0.30}
     rows = []
     for split, shift in (("validation", 0.01), ("verdict", 0.0)):
         for arm, high in reach.items():

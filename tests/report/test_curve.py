@@ -25,7 +25,7 @@ def test_title_description_and_one_line_an_arm(curve: pd.DataFrame) -> None:
     assert root[0].text == "Average precision over rounds on verdict"
     assert "repair from 0.784 to 0.937 in 5 rounds" in str(root[1].text)
     assert [p.get("class") for p in root.iter("path")] == [
-        "line arm-random", "line arm-similarity", "line arm-influence"
+        "line arm-random", "line arm-similarity", "line arm-repair"
     ]  # fmt: skip
     assert len([line for line in root.iter("line") if line.get("class") == "reference"]) == 2
 
@@ -48,7 +48,7 @@ def test_labels_do_not_overlap_and_stay_inside(curve: pd.DataFrame, width: int) 
 
 def test_a_higher_figure_is_drawn_higher(curve: pd.DataFrame) -> None:
     root = ET.fromstring(curve_svg(curve))
-    path = next(p for p in root.iter("path") if p.get("class") == "line arm-influence").get("d", "")
+    path = next(p for p in root.iter("path") if p.get("class") == "line arm-repair").get("d", "")
     heights = [float(y) for _, y in re.findall(r"([\d.]+) ([\d.]+)", path)]
     assert heights == sorted(heights, reverse=True)
 

@@ -210,7 +210,7 @@ def test_other_directories_are_refused_with_a_remedy(tmp_path: Path) -> None:
     (tmp_path / "curve.parquet").write_bytes(b"not parquet")
     with pytest.raises(RunError, match=r"curve\.parquet is damaged"):
         write_report(tmp_path)
-    write_parquet(tmp_path / "curve.parquet", pd.DataFrame({"arm": ["influence"]}))
+    write_parquet(tmp_path / "curve.parquet", pd.DataFrame({"arm": ["repair"]}))
     with pytest.raises(RunError, match="lacks the columns round, split"):
         write_report(tmp_path)
 

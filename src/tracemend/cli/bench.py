@@ -85,7 +85,7 @@ def repair(
         tracemend bench repair --part detection --sets uci_sentiment_sentences --seeds 1 --minutes 10
     """
     from tracemend.errors import RunError
-    from tracemend.mend.proof import PARTS, Job, planned, prove, results_of, selected, tables
+    from tracemend.mend.proof import PARTS, Job, coverage, planned, prove, results_of, selected, tables
 
     if arms and part is None:
         raise RunError("--arms names detectors of one part and arms of the other; name one of them with --part.")
@@ -118,9 +118,8 @@ def repair(
             console.print(f"{one}: {len(failed)} cells failed at some time; --retry runs them again", markup=False)
         if pack:
             results.pack()
-        typer.echo(
-            f"## {one.capitalize()}\n\n{tables(selected(results.rows(), settings, **narrowed), one, default=default)}"
-        )
+        there = selected(results.rows(), settings, **narrowed)
+        typer.echo(f"## {one.capitalize()}\n\n{coverage(there, cells, one)}\n\n{tables(there, one, default=default)}")
 
 
 def _names(given: str | None) -> list[str]:

@@ -12,7 +12,7 @@ ARMS = {
     "unchanged": ("unchanged", "#8090a8", "6 3 2 3"),
     "random": ("random", "#8a8580", "2 4"),
     "similarity": ("similarity", "#b7791f", "7 4"),
-    "influence": ("repair", "#1f7a6d", ""),
+    "repair": ("repair", "#1f7a6d", ""),
 }
 REFERENCES = {"clean": "clean", "corrupted": "before"}
 SPLITS = ("test", "verdict", "validation")
@@ -20,7 +20,7 @@ SPLITS = ("test", "verdict", "validation")
 
 def shown_split(curve: pd.DataFrame) -> str | None:
     """The split the curve is drawn on: the most independent one that was measured over rounds."""
-    there = set(curve.loc[curve["arm"] == "influence", "split"])
+    there = set(curve.loc[curve["arm"] == "repair", "split"])
     return next((split for split in SPLITS if split in there), None)
 
 

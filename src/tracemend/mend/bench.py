@@ -197,7 +197,7 @@ class Bench:
         counts = [sum(one) if isinstance(one, Kinds) else one for one in each]
         self.progress.note("arm", arm=arm, candidates=counts)
         # A control asks nobody and keeps to the number it is given: bounds of its own would make it act on others.
-        rules = self.rules if arm == "influence" else replace(self.rules, fdr=None, ask=0)
+        rules = self.rules if arm == "repair" else replace(self.rules, fdr=None, ask=0)
         return repair_arm(
             arm,
             rules,
@@ -209,9 +209,9 @@ class Bench:
             each,
             at=at,
             cap=cap,
-            answers=self.rules.answers if arm == "influence" else None,
+            answers=self.rules.answers if arm == "repair" else None,
             out=out,
-            neighbours=self._neighbours if arm == "influence" else None,
+            neighbours=self._neighbours if arm == "repair" else None,
             measured=self.first,
             progress=self.progress,
         )
@@ -220,13 +220,13 @@ class Bench:
         validation = self.splits.validation
 
         def rank(tuned: Tuned, train: Labelled, number: int) -> Any:
-            if arm == "influence" and self.rules.rank == "consensus":
+            if arm == "repair" and self.rules.rank == "consensus":
                 posterior, believed = self._consensus(train)
                 ranking, p_train = by_consensus(
                     self.rules, tuned, train, validation, posterior, self.precision, progress=self.progress
                 )
                 return _among(ranking, believed), p_train
-            if arm == "influence":
+            if arm == "repair":
                 both = self.embedded(train, "train"), self.embedded(validation, "validation")
                 ranking, p_train = by_influence(self.rules, tuned, train, validation, both, progress=self.progress)
                 return self._decided(ranking, train), p_train

@@ -29,7 +29,7 @@ from tracemend.tuning import Tuned
 
 Floats = npt.NDArray[np.floating[Any]]
 Indices = npt.NDArray[np.int64]
-Arm = Literal["influence", "similarity", "random", "unchanged"]
+Arm = Literal["repair", "similarity", "random", "unchanged"]
 Rank = Literal["consensus", "trusted", "votes", "mean", "weighted"]
 Validation = Literal["clean", "noisy"]
 # These give the probability that a label is wrong.
@@ -142,7 +142,7 @@ def check_controls(controls: Sequence[str]) -> None:
     Raises:
         TuningError: names the valid ones.
     """
-    valid = [arm for arm in get_args(Arm) if arm != "influence"]
+    valid = [arm for arm in get_args(Arm) if arm != "repair"]
     if isinstance(controls, str) or len(set(controls)) < len(controls):
         raise TuningError(f"controls are {controls!r}; give a tuple of some of: {', '.join(valid)}, each once.")
     for control in controls:

@@ -207,16 +207,16 @@ class Repair(Method[RepairResult]):
         # With a rate of false discoveries that is what bounds a round; else the estimate does, or the share given.
         share = noise if rate is None or self.fdr is None or self.noise is not None else rate.high
         budget = self.candidates or candidates_per_round(share, len(splits.train), self.rounds)
-        arms = {"influence": bench.arm("influence", budget, out / "arms" / "influence", cap=cap)}
+        arms = {"repair": bench.arm("repair", budget, out / "arms" / "repair", cap=cap)}
         # The controls relabel and remove as many examples in each round, and are read at the same round.
-        spent = acted_each_round(arms["influence"])
-        at = arms["influence"].chosen
+        spent = acted_each_round(arms["repair"])
+        at = arms["repair"].chosen
         arms |= {arm: bench.arm(arm, spent, out / "arms" / arm, at=at) for arm in self.controls}
         clean = None
         if splits.train.has_truth and splits.train.wrong.any():
             clean = run.step("clean", lambda: bench.clean(out / "tuning-clean"))
             clock.keep()
-        final = arms["influence"]
+        final = arms["repair"]
         judged = bench.judge(final, arms.get("unchanged"))
         found = {arm: figures(splits, arms[arm], first, clean) for arm in arms}
         if "random" in found and found["random"]["detection_ap"] is not None:
@@ -244,7 +244,7 @@ class Repair(Method[RepairResult]):
         bench.save_adapters(out, checkpoints)
         seconds = clock.seconds
         metrics = {
-            **found["influence"],
+            **found["repair"],
             **{f"{arm}_recovered_share": found[arm]["recovered_share"] for arm in self.controls},
             "estimated_noise": noise,
             **({} if rate is None else rate.metrics),

@@ -185,7 +185,7 @@ def keep(
             rows = [{"arm": name, "round": 0, "split": s, **{m: f[m] for m in MEASURES}} for s, f in found.items()]
             curves.append(pd.DataFrame(rows).assign(n_train=len(splits.train), acted=0, acted_precision=np.nan))
     write_parquet(out / "curve.parquet", pd.concat(curves, ignore_index=True))
-    decisions = arms["influence"].decisions
+    decisions = arms["repair"].decisions
     kept = decisions[decisions["kept"]] if len(decisions) else decisions
     table = pd.DataFrame(kept.to_dict("records"), columns=list(DECISIONS))
     table["evidence"] = [json.dumps(e) for e in table["evidence"]]
@@ -208,11 +208,11 @@ def keep(
             )
             for d in records
         )
-        ledger.add(_stays(d, "ask", suggested=d["suggested"], p_wrong=d["p_wrong"]) for d in arms["influence"].asked)
-        ledger.add(_stays(d, "keep") for d in arms["influence"].spared)
+        ledger.add(_stays(d, "ask", suggested=d["suggested"], p_wrong=d["p_wrong"]) for d in arms["repair"].asked)
+        ledger.add(_stays(d, "keep") for d in arms["repair"].spared)
         export(splits.train, ledger, out, names=names)
-    if arms["influence"].asked:
-        write_questions(out / QUESTIONS, arms["influence"].asked, [d for d in records if d["actor"] == "person"])
+    if arms["repair"].asked:
+        write_questions(out / QUESTIONS, arms["repair"].asked, [d for d in records if d["actor"] == "person"])
 
 
 def _stays(d: Mapping[str, Any], kind: Literal["ask", "keep"], **further: Any) -> Decision:

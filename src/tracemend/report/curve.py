@@ -111,7 +111,7 @@ def _line(scale: _Scale, arm: str, points: list[tuple[int, float]]) -> Markup:
     line = Markup('<path class="line arm-{}" d="{}" stroke-dasharray="{}"/>').format(arm, path, ARMS[arm][2] or "none")
     dots = Markup("").join(
         Markup('<circle class="dot arm-{}" cx="{:.1f}" cy="{:.1f}" r="{}"><title>{}</title></circle>').format(
-            arm, x, y, 4 if arm == "influence" else 3, f"{ARMS[arm][0]}, round {r}: {decimal(v)}"
+            arm, x, y, 4 if arm == "repair" else 3, f"{ARMS[arm][0]}, round {r}: {decimal(v)}"
         )
         for (x, y), (r, v) in zip(at, points, strict=True)
     )

@@ -86,6 +86,6 @@ def _precision(curve: pd.DataFrame) -> list[dict[str, Any]]:
     for at, rows in known.groupby("round"):
         by_arm = rows.set_index("arm")
         cells = [(a, ARMS[a][0], by_arm["acted_precision"].get(a)) for a in arms]
-        acted = by_arm["acted"].get("influence", by_arm["acted"].iloc[0])
+        acted = by_arm["acted"].get("repair", by_arm["acted"].iloc[0])
         table.append({"round": at, "acted": acted, "arms": cells})
     return table

@@ -53,6 +53,7 @@ class RepairRun:
             )
         complete = result.get("status") == "complete"
         curve = _table(path / "curve.parquet", CURVE, required=complete)
+        curve = curve.assign(arm=curve["arm"].replace("influence", "repair"))  # what runs called it before 0.1
         decisions = _table(path / "decisions.parquet", DECISIONS, required=complete)
         return cls(path, result, curve, decisions, changed_since(path, decisions) if complete else ())
 

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tracemend.mend.proof.tables import tables
+from tracemend.mend.proof import planned
+from tracemend.mend.proof.tables import coverage, tables
 
 
 def detection(**ap: list[float]) -> pd.DataFrame:
@@ -176,3 +177,15 @@ def test_every_line_of_a_table_has_as_many_cells(part):
     )
     lines = [line for line in tables(rows, part).splitlines() if line.startswith("|")]
     assert len({line.count("|") for line in lines}) == 1
+
+
+def test_coverage_says_what_is_there_of_what_is_planned():
+    arms = ["trace.consensus", "trace.loss", "trace.em", "trace.aum"]
+    plan = planned("detection", sets=["sst2", "surge-toxicity"], arms=arms, noises=["symmetric"], rates=[0.3, 0.1])
+    rows = detection(trace_consensus=[0.8] * 4, trace_loss=[0.7] * 4, trace_em=[0.7] * 2, trace_random=[0.3] * 30)
+    rows["dataset"] = rows["dataset"].map({"a": "sst2", "b": "surge-toxicity"})
+    text = coverage(rows, plan, "detection")
+    # Of ten seeds on two sets two each are there; one detector has fewer, one none; what was not planned is left out.
+    assert cells(text, "symmetric, 30 %")[1:] == ["20", "4", "1", "1", "1"]
+    assert cells(text, "symmetric, 10 %")[1:] == ["6", "0", "0", "0", "3"]
+    assert cells(coverage(rows.head(0), plan, "detection"), "symmetric, 30 %")[1:] == ["20", "0", "0", "0", "3"]

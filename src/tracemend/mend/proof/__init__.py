@@ -6,6 +6,6 @@
 from tracemend.mend.proof.job import Job, prove, results_of
 from tracemend.mend.proof.plan import PARTS, planned, selected
 from tracemend.mend.proof.sets import DEVELOPMENT, JUDGED
-from tracemend.mend.proof.tables import tables
+from tracemend.mend.proof.tables import coverage, tables
 
-__all__ = ["DEVELOPMENT", "JUDGED", "PARTS", "Job", "planned", "prove", "results_of", "selected", "tables"]
+__all__ = ["DEVELOPMENT", "JUDGED", "PARTS", "Job", "coverage", "planned", "prove", "results_of", "selected", "tables"]

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from tracemend.evaluate import Difference, holm, paired_difference, recovered_share
+from tracemend.evaluate.grid import Cell
 from tracemend.mend.proof.plan import ARMS, CEILING, DEFAULT_DETECTOR
 
 KEY = ["dataset", "seed"]
@@ -45,16 +46,54 @@ def tables(rows: pd.DataFrame, part: str, *, default: str | None = None) -> str:
     if "detector" in rows:  # two detectors that stood in for the best other one are two arms
         known = rows["detector"].notna()
         rows = rows.assign(arm=rows["arm"].where(~known, rows["arm"] + " (" + rows["detector"].astype(str) + ")"))
+    blocks = []
+    for noise, rate in _kinds(rows):
+        block = _of_the_default(rows[(rows["noise"] == noise) & (rows["rate"] == rate)], default)
+        make = _detection if part == "detection" else _repair
+        blocks.append(f"**{_title(noise, rate)}** ({_draws(block)})\n\n{make(block, default)}")
+    return "\n\n".join(blocks) + "\n"
+
+
+def coverage(rows: pd.DataFrame, cells: Sequence[Cell], part: str) -> str:
+    """How many draws of each kind of noise are there of those that are planned, so that no table claims more.
+
+    Args:
+        rows: as in :func:`tables`, of these settings.
+        cells: :func:`tracemend.mend.proof.planned`.
+        part: ``detection`` or ``repair``.
+
+    Returns:
+        Markdown: for each kind and rate of noise the draws planned over all sets, those of the default that are there,
+        and how many of the other arms have as many, fewer, and none.
+    """
+    default = DEFAULT_DETECTOR if part == "detection" else DEFAULT_ARM
+    columns = ["noise", "rate", "arm", *KEY]
+    wanted = pd.DataFrame([{name: cell.facts[name] for name in columns} for cell in cells], columns=columns)
+    there = wanted.merge(rows[columns].drop_duplicates()) if len(rows) else wanted.head(0)
+    lines = []
+    for noise, rate in _kinds(wanted):
+        of = wanted[(wanted["noise"] == noise) & (wanted["rate"] == rate)]
+        done = there[(there["noise"] == noise) & (there["rate"] == rate)]["arm"].value_counts()
+        own = int(done.get(default, 0))
+        others = [int(done.get(arm, 0)) for arm in dict.fromkeys(of["arm"]) if arm != default]
+        none = others.count(0)
+        fewer = sum(0 < count < own for count in others)
+        counts = [len(of[KEY].drop_duplicates()), own, len(others) - fewer - none, fewer, none]
+        lines.append([_title(noise, rate), *map(str, counts)])
+    head = ["noise", "draws planned", f"of {default}", "other arms with as many", "with fewer", "with none"]
+    return _markdown(head, lines)
+
+
+def _kinds(rows: pd.DataFrame) -> list[tuple[str, float]]:
+    """Kinds and rates of noise, in the order of the tables."""
     order = {"none": 0, "symmetric": 1, "confusable": 2, "trolls": 3, "annotator": 4}
     kinds = rows[["noise", "rate"]].drop_duplicates()
     found = [(str(noise), float(rate)) for noise, rate in zip(kinds["noise"], kinds["rate"], strict=True)]
-    blocks = []
-    for noise, rate in sorted(found, key=lambda kind: (order.get(kind[0], 9), kind[1])):
-        block = _of_the_default(rows[(rows["noise"] == noise) & (rows["rate"] == rate)], default)
-        title = {"none": "no noise", "annotator": "one annotator's vote"}.get(noise, f"{noise}, {100 * rate:g} %")
-        make = _detection if part == "detection" else _repair
-        blocks.append(f"**{title}** ({_draws(block)})\n\n{make(block, default)}")
-    return "\n\n".join(blocks) + "\n"
+    return sorted(found, key=lambda kind: (order.get(kind[0], 9), kind[1]))
+
+
+def _title(noise: str, rate: float) -> str:
+    return {"none": "no noise", "annotator": "one annotator's vote"}.get(noise, f"{noise}, {100 * rate:g} %")
 
 
 @dataclass(frozen=True)

@@ -241,7 +241,7 @@ class Detector(Method[MethodResult]):
         said = [
             "No probability is given: the validation labels come out of the same column as those in question, and one "
             "that takes them to be right comes out too low. Give checked examples with --valid FILE; the order of the "
-            "suspects holds without."
+            "suspects stays the same."
         ]
         if "validation" in self.capabilities:
             said = [
