@@ -218,7 +218,7 @@ def parsed(given: list[str]) -> None:
 @pytest.mark.parametrize("given", sorted(set(commands())), ids=" ".join)
 def test_the_command_line_takes_what_pages_type(given: tuple[str, ...], monkeypatch):
     # Files and runs of the reader's are not here.
-    monkeypatch.setattr("tracemend.data.readers.refuse_absent", lambda name: None)
+    monkeypatch.setattr("tracemend.data.sources.refuse_absent", lambda name: None)
     monkeypatch.setattr(Path, "is_dir", lambda path: True)
     parsed(list(given))
 

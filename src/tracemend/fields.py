@@ -24,7 +24,7 @@ def check_fields(config: Any, error: type[TracemendError], *, positive: Iterable
         >>> Tuning(precision="bfloat16")
         Traceback (most recent call last):
             ...
-        tracemend.errors.TuningError: precision 'bfloat16' is not one of: auto, bf16, fp32
+        tracemend.errors.TuningError: precision 'bfloat16' is not one of: auto, bf16, fp32; did you mean 'bf16'?
     """
     for name, valid in _choices(type(config)).items():
         check_choice(name, getattr(config, name), valid, error)

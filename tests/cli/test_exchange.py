@@ -72,7 +72,7 @@ def test_a_repair_takes_a_review_and_writes_its_report_again(run, here, repaired
     ("given", "said"),
     [
         (("export", "suspects", "--to", "csv", "--out", "noisy.csv"), "is there already"),
-        (("export", "nowhere", "--to", "csv", "--out", "x.csv"), "is nowhere a run directory"),
+        (("export", "nowhere", "--to", "csv", "--out", "x.csv"), "there is no folder nowhere"),
         (("export", "suspects", "--to", "argilla", "--out", "x.csv"), "ends in .json"),
         (("review", "suspects", "nothing.json"), "does not exist"),
         (("review", "suspects", "noisy.csv"), "lacks the columns uid, answer"),

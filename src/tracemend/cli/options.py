@@ -23,7 +23,7 @@ _DATA, _MODEL, _RUN = "Data", "Model and tuning", "Run"
 # What is not there is told before a command imports what it works with, which takes seconds.
 def _there(name: str | None) -> str | None:
     if name is not None:
-        from tracemend.data.readers import refuse_absent
+        from tracemend.data.sources import refuse_absent
 
         refuse_absent(name)
     return name

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -12,13 +11,12 @@ import pandas as pd
 from tracemend.data.completions import Completions
 from tracemend.data.labels import alike, flag, is_missing, label_name
 from tracemend.data.schema import COLUMNS, Labelled, riding
-from tracemend.data.tables import Table, refuse_missing, table_from_file, table_from_frame
+from tracemend.data.sources import open_table
+from tracemend.data.tables import Table
 from tracemend.errors import DataError, MissingColumnError, did_you_mean
 from tracemend.progress import Progress
 
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(:\w+)?")
 _UID = re.compile(r"[0-9a-f]{12}-[0-9]+")
-_FILE_ENDING = re.compile(r"\.(csv|tsv|jsonl?|parquet|gz|txt|xlsx?|pkl|pickle|pt)$", re.IGNORECASE)
 
 
 def read(
@@ -66,7 +64,7 @@ def read(
         >>> data.labels, data.pairs[0]
         (('0', '1'), ('you rock', None))
     """
-    table = _open(source)
+    table = open_table(source)
     named = {"text": text, "reply": reply, "label": label, "group": group, "truth": truth}
     columns = {role: column for role, column in named.items() if column is not None}
     _check_columns(table, columns)
@@ -121,7 +119,7 @@ def read_unlabelled(
         >>> list(others.columns), list(others.index)
         (['id'], [0])
     """
-    table = _open(source)
+    table = open_table(source)
     columns = {"text": text} if reply is None else {"text": text, "reply": reply}
     _check_columns(table, columns)
     rows = {place: row for row, place in enumerate(table.places)}
@@ -166,7 +164,7 @@ def read_completions(
         >>> read_completions(frame, text="instruction", completion="output").pairs[1]
         ('2 + 2?', '4')
     """
-    table = _open(source)
+    table = open_table(source)
     named = {"text": text, "completion": completion, "group": group, "corrupted": corrupted}
     columns = {role: column for role, column in named.items() if column is not None}
     _check_columns(table, columns)
@@ -192,84 +190,6 @@ def _flags(table: Table, column: str) -> list[bool | None]:
                 "false; write true, false, yes, no, 1, 0, or nothing where it is not known."
             ) from None
     return flags
-
-
-def _open(source: Any) -> Table:
-    if isinstance(source, pd.DataFrame):
-        return table_from_frame(source, "the data frame")
-    if isinstance(source, str | Path):
-        return _open_named(str(source))
-    if isinstance(source, dict):
-        raise DataError(f"a dictionary of data sets was given; choose one: {', '.join(map(str, source))}.")
-    if hasattr(source, "features") and hasattr(source, "to_pandas"):
-        return _from_dataset(source, "the data set")
-    raise DataError(
-        f"cannot read a {type(source).__name__}; give a path, a hub name, a pandas DataFrame or a datasets.Dataset."
-    )
-
-
-def refuse_absent(name: str) -> None:
-    """Raise a DataError where ``name`` is no file, no folder and no name that a hub data set may have.
-
-    So that a command can say so before it imports what it works with, which takes seconds.
-    """
-    if not _of_the_hub(name):
-        refuse_missing(Path(name))
-
-
-def _of_the_hub(name: str) -> bool:
-    if name.startswith("hub:"):
-        return True
-    return not Path(name).exists() and bool(_HUB_NAME.fullmatch(name)) and not _FILE_ENDING.search(name)
-
-
-def _open_named(name: str) -> Table:
-    path = Path(name)
-    if path.is_dir():
-        return _from_folder(path)
-    if _of_the_hub(name):
-        return _from_hub(name.removeprefix("hub:"))
-    return table_from_file(path)
-
-
-def _from_folder(path: Path) -> Table:
-    from datasets import DatasetDict, load_from_disk
-
-    try:
-        dataset = load_from_disk(str(path))
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{path} is a folder but not one that datasets.save_to_disk wrote ({error}); name a file in it."
-        ) from None
-    if isinstance(dataset, DatasetDict):
-        raise DataError(f"{path} holds several parts; name one: {', '.join(str(path / part) for part in dataset)}.")
-    return _from_dataset(dataset, str(path))
-
-
-def _from_hub(name: str) -> Table:
-    from datasets import load_dataset
-
-    owner_and_name, _, split = name.partition(":")
-    try:
-        dataset = load_dataset(owner_and_name, split=split or "train")
-    except Exception as error:  # the hub client raises many kinds; each means that the data cannot be had
-        raise DataError(
-            f"there is no file {name}, and the hub data set {owner_and_name!r} (split {split or 'train'!r}) cannot be "
-            f"had: {str(error).splitlines()[0] if str(error) else type(error).__name__}. Check the name and the "
-            "network, or give a file."
-        ) from error
-    return _from_dataset(dataset, f"hub:{name}")
-
-
-def _from_dataset(dataset: Any, name: str) -> Table:
-    frame = dataset.to_pandas()
-    for column, feature in dataset.features.items():
-        names = getattr(feature, "names", None)  # ClassLabel: numbers that stand for names, -1 for a missing label
-        if names is not None:
-            frame[column] = pd.Series(
-                [names[int(v)] if not is_missing(v) and v >= 0 else None for v in frame[column]], dtype=object
-            )
-    return table_from_frame(frame, name)
 
 
 def _check_columns(table: Table, columns: dict[str, str]) -> None:
