@@ -77,6 +77,18 @@ def detect(
 
         tracemend detect comments.csv --text text --label is_toxic --out runs/suspects
     """
+    o.refuse_unreadable(
+        file,
+        valid,
+        test,
+        text=text,
+        label=label,
+        reply=reply,
+        group=group,
+        truth=truth,
+        positive=positive,
+        drop_empty=drop_empty,
+    )
     import pandas as pd
 
     from tracemend.mend.export import remember_names
@@ -93,7 +105,7 @@ def detect(
         patience=patience, max_length=max_length, virtual_tokens=virtual_tokens, precision=precision,
         class_weights=class_weights,
     )  # fmt: skip
-    with o.columns_of(valid, test), shown(quiet) as progress:
+    with shown(quiet) as progress:
         splits = read_splits(
             file, text=text, label=label, reply=reply, group=group, truth=truth, valid=valid, test=test,
             positive=positive, seed=seed, drop_empty=drop_empty, fix_splits=fix_splits, progress=progress,

@@ -102,6 +102,9 @@ def regularise(
 
         tracemend mend regularise posts.csv --text text --label label --remove women --remove muslims --out runs/fair
     """
+    o.refuse_unreadable(
+        file, valid, test, text=text, label=label, reply=reply, group=group, positive=positive, drop_empty=drop_empty
+    )
     from tracemend.data import read_rationales, read_words
     from tracemend.mend import Regularise
     from tracemend.mend.job import read_splits, tuned_as
@@ -198,6 +201,9 @@ def shortcuts(
 
         tracemend mend shortcuts posts.csv --text text --label label --out runs/shortcuts
     """
+    o.refuse_unreadable(
+        file, valid, test, text=text, label=label, reply=reply, group=group, positive=positive, drop_empty=drop_empty
+    )
     from tracemend.mend import Shortcuts
     from tracemend.mend.job import read_splits, tuned_as
     from tracemend.mend.run import mend_run

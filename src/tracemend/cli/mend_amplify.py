@@ -83,6 +83,9 @@ def amplify(
 
         tracemend mend amplify posts.csv --text text --label label --url http://localhost:8000/v1 --model my-model
     """
+    o.refuse_unreadable(
+        file, valid, test, text=text, label=label, reply=reply, group=group, positive=positive, drop_empty=drop_empty
+    )
     from tracemend.mend import Amplify
     from tracemend.mend.amplify_run import amplify_run
     from tracemend.mend.job import read_splits, tuned_as

@@ -68,6 +68,9 @@ def robustness(
 
         tracemend mend robustness posts.csv --text text --label label --out runs/robust
     """
+    o.refuse_unreadable(
+        file, valid, test, text=text, label=label, reply=reply, group=group, positive=positive, drop_empty=drop_empty
+    )
     from tracemend.mend import Robustness
     from tracemend.mend.job import read_splits, tuned_as
     from tracemend.mend.run import mend_run

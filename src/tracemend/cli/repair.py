@@ -138,10 +138,22 @@ def repair(
 
         tracemend repair comments.csv --text text --label is_toxic --valid checked.csv --fix-splits --out runs/mine
     """
+    o.refuse_unreadable(
+        file,
+        valid,
+        test,
+        text=text,
+        label=label,
+        reply=reply,
+        group=group,
+        truth=truth,
+        positive=positive,
+        drop_empty=drop_empty,
+    )
     from tracemend.mend.job import repair as work
 
     folder = o.run_directory(out, file)
-    with o.columns_of(valid, test), shown(quiet) as progress:
+    with shown(quiet) as progress:
         work(
             file,
             text=text,

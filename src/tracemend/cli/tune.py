@@ -43,6 +43,18 @@ def tune(
 
         tracemend tune comments.csv --text text --label is_toxic --adapter lora --out runs/tuned
     """
+    o.refuse_unreadable(
+        file,
+        valid,
+        test,
+        text=text,
+        label=label,
+        reply=reply,
+        group=group,
+        truth=truth,
+        positive=positive,
+        drop_empty=drop_empty,
+    )
     import pandas as pd
 
     from tracemend.mend.job import read_splits, tuned_as
@@ -56,7 +68,7 @@ def tune(
         patience=patience, max_length=max_length, virtual_tokens=virtual_tokens, precision=precision,
         class_weights=class_weights,
     )  # fmt: skip
-    with o.columns_of(valid, test), shown(quiet) as progress:
+    with shown(quiet) as progress:
         splits = read_splits(
             file, text=text, label=label, reply=reply, group=group, truth=truth, valid=valid, test=test,
             positive=positive, seed=seed, drop_empty=drop_empty, fix_splits=fix_splits, progress=progress,
