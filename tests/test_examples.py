@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import typer
@@ -207,9 +208,14 @@ def commands() -> Iterator[tuple[str, ...]]:
                     yield tuple(given[: given.index("|")] if "|" in given else given)
 
 
+@cache
+def root() -> Any:
+    return typer.main.get_command(app)
+
+
 def parsed(given: list[str]) -> None:
     """Let the command line read its arguments, without running anything."""
-    context = typer.main.get_command(app).make_context("tracemend", [], resilient_parsing=True)
+    context = root().make_context("tracemend", [], resilient_parsing=True)
     while hasattr(context.command, "resolve_command"):
         name, command, given = context.command.resolve_command(context, given)
         context = command.make_context(str(name), given, parent=context)
