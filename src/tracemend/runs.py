@@ -152,11 +152,11 @@ def differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     prints = [one.get("fingerprints", {}) for one in (there, now)]
     if prints[0] != prints[1]:
         # Two hashes side by side tell a person nothing.
-        other = {
-            "model" if key == "model" else "data"
-            for key in {*prints[0], *prints[1]}
-            if prints[0].get(key) != prints[1].get(key)
-        }
+        apart = {key for key in {*prints[0], *prints[1]} if prints[0].get(key) != prints[1].get(key)}
+        named = {"model": "model", "columns": "columns beside text and label"}
+        other = {named.get(key, "data") for key in apart}
+        if "data" in other:  # which says it of all columns
+            other.discard(named["columns"])
         found.append(f"{'and ' if found else ''}other {' and '.join(sorted(other))}")
     return found
 

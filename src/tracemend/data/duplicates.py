@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 import numpy.typing as npt
@@ -42,14 +43,15 @@ class Clusters:
 
 
 def contents(data: Labelled) -> list[str]:
-    """What is compared: text and reply in lower case with single spaces.
+    """What is compared: text and reply in lower case with single spaces, each character in one form.
 
     Example:
         >>> contents(Labelled.make(["Hi  THERE", "no"], ["a", "b"]))
         ['hi there', 'no']
     """
     # The reply follows after a character that no text holds once its spacing is normal.
-    return ["\n".join(" ".join(part.lower().split()) for part in pair if part is not None) for pair in data.pairs]
+    pairs = ([normalize("NFC", part) for part in pair if part is not None] for pair in data.pairs)
+    return ["\n".join(" ".join(part.lower().split()) for part in pair) for pair in pairs]
 
 
 def near_duplicates(texts: Sequence[str], threshold: float = NEAR) -> Indices:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Hashable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from tracemend.data.export import is_nested, json_text
 from tracemend.data.schema import COLUMNS, Labelled, Splits
+from tracemend.data.tables import frame_from_arrow
 from tracemend.errors import DataError, RunError
 from tracemend.runs import write_parquet
 
@@ -23,17 +28,23 @@ def write_examples(splits: Splits, folder: Path | str) -> Path:
         RunError: the disk is full or not writable.
     """
     path = Path(folder) / NAME
-    parts = [part.frame.assign(**{_SPLIT: name}) for name, part in splits.parts.items()]
+    # As objects, so that numbers stay what they are beside parts that lack the column.
+    parts = [part.frame.astype(object).assign(**{_SPLIT: name}) for name, part in splits.parts.items()]
     table = pd.concat(parts, ignore_index=True)
     first = [*COLUMNS, _SPLIT]
     table = table[[*first, *(c for c in table.columns if c not in first)]]
-    table.attrs = {
+    # Parquet would give every object of a column the same keys.
+    nested = [c for c in table.columns if c not in first and table[c].map(is_nested).any()]
+    facts: dict[Hashable | None, Any] = {
         "labels": list(splits.labels),
         "positive": splits.train.positive,
         "notes": list(splits.notes),
         "columns": {name: list(part.frame.columns) for name, part in splits.parts.items()},
+        "json": nested,
     }
     try:
+        table = table.assign(**{name: table[name].map(json_text) for name in nested})
+        table.attrs = facts
         write_parquet(path, table)
     except (ValueError, TypeError) as error:  # what pyarrow raises where a column mixes types
         further = ", ".join(repr(c) for c in table.columns if c not in first)
@@ -57,13 +68,18 @@ def read_examples(folder: Path | str) -> Splits:
         >>> read_examples("runs/mine").train.labels  # doctest: +SKIP
         ('0', '1')
     """
+    from pyarrow.parquet import ParquetFile
+
     path = Path(folder) / NAME
     if not path.exists():
         raise RunError(f"{path} does not exist; name the --out directory of a finished tune, repair, detect or demo.")
     try:
-        table = pd.read_parquet(path)
-        facts = dict(table.attrs)
+        read = ParquetFile(path).read()
+        facts = json.loads(read.schema.metadata[b"PANDAS_ATTRS"])
+        table = frame_from_arrow(read)
         table = table.astype(object).where(table.notna(), None)
+        for name in facts["json"]:
+            table[name] = table[name].map(lambda cell: None if cell is None else json.loads(cell))
         parts = {
             str(name): Labelled(
                 rows.reset_index(drop=True)[facts["columns"][str(name)]], tuple(facts["labels"]), facts["positive"]

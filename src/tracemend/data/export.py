@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import csv
+import json
+import math
 from collections.abc import Mapping
+from datetime import date, time, timedelta
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
+import numpy as np
 import pandas as pd
 
 from tracemend.data.schema import COLUMNS, RIDING, Labelled, own_name
@@ -50,7 +57,8 @@ def write(data: Labelled, path: Path | str, *, names: Mapping[str, str] | None =
     try:
         content = _encoded(frame, kind)
     except (ValueError, TypeError, ArithmeticError) as error:  # pyarrow's errors are ValueErrors and TypeErrors
-        raise DataError(f"{path}: a column holds what {kind} cannot hold ({error}); try .jsonl.") from error
+        other = ".parquet" if kind == ".jsonl" else ".jsonl"
+        raise DataError(f"{path}: a column holds what {kind} cannot hold ({error}); try {other}.") from error
     with atomic(path, "wb") as file:
         file.write(content)
     return path
@@ -71,13 +79,53 @@ def _out(columns: list[str], made: int, names: Mapping[str, str]) -> list[str]:
     return [*canonical, *own.values()]
 
 
+def is_nested(cell: Any) -> bool:
+    """Whether a cell holds cells of its own: a list, an array, an object."""
+    return isinstance(cell, dict | list | tuple | np.ndarray)
+
+
+def _nested(cell: Any) -> Any:
+    return json_text(cell) if is_nested(cell) else cell
+
+
+def json_text(value: Any) -> str:
+    """A cell, or a row of cells, as JSON: missing cells are null, dates as in ISO 8601, numbers to their last digit.
+
+    Raises:
+        TypeError: it holds what JSON cannot hold.
+
+    Example:
+        >>> json_text({"day": pd.Timestamp("2024-01-02"), "score": 0.1 + 0.2, "tags": np.array(["a"]), "by": None})
+        '{"day": "2024-01-02T00:00:00", "score": 0.30000000000000004, "tags": ["a"], "by": null}'
+    """
+    return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(name): _plain(cell) for name, cell in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_plain(cell) for cell in value]
+    if value is pd.NaT or value is pd.NA or (isinstance(value, float | np.floating) and math.isnan(value)):
+        return None
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, date | time):
+        return value.isoformat()
+    return str(value) if isinstance(value, Decimal | timedelta | UUID) else value
+
+
 def _encoded(frame: pd.DataFrame, kind: str) -> bytes:
     if kind == ".parquet":
         found: bytes = frame.to_parquet(index=False)
         return found
+    names = [str(name) for name in frame.columns]
     if kind == ".jsonl":
-        lines = frame.to_json(orient="records", lines=True, force_ascii=False, double_precision=15)
-        return str(lines).encode()
+        rows = frame.astype(object).itertuples(index=False, name=None)
+        return "".join(json_text(dict(zip(names, row, strict=True))) + "\n" for row in rows).encode()
+    # What a cell of text cannot hold as it is, is JSON in it.
+    nested = {name: frame[name].map(_nested) for name in frame.columns if frame[name].map(is_nested).any()}
+    frame = frame.assign(**nested)
     separator = "\t" if kind == ".tsv" else ","
     content = str(frame.to_csv(sep=separator, index=False, lineterminator="\n"))
     # Python's csv leaves a lone carriage return unquoted. And .tsv is plain lines, or quoted throughout: the quoted

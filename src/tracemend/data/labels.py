@@ -46,16 +46,30 @@ def label_name(value: Any) -> str | None:
     """
     if is_missing(value) or (isinstance(value, str) and value.strip() in _MISSING):
         return None
+    if (number := whole(value)) is not None:
+        return number
     if isinstance(value, str):
-        whole = _WHOLE.fullmatch(value.strip())
-        return str(int(whole[1])) if whole else value.strip()
+        return value.strip()
     if isinstance(value, bool | np.bool_):
         return str(bool(value))
-    if isinstance(value, int | np.integer):
-        return str(int(value))
-    if isinstance(value, float | np.floating) and float(value).is_integer():
-        return str(int(value))
     raise TypeError(value)
+
+
+def whole(value: Any) -> str | None:
+    """A whole number in its one spelling, also where a missing cell of its column made it a float; None for all else.
+
+    Example:
+        >>> whole(7), whole(7.0), whole(" 7.0 "), whole("007"), whole(True)
+        ('7', '7', '7', None, None)
+    """
+    if isinstance(value, str):
+        found = _WHOLE.fullmatch(value.strip())
+        return str(int(found[1])) if found else None
+    if isinstance(value, bool | np.bool_):
+        return None
+    if isinstance(value, int | np.integer) or (isinstance(value, float | np.floating) and float(value).is_integer()):
+        return str(int(value))
+    return None
 
 
 def alike(names: Iterable[str]) -> list[dict[str, str]]:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from tracemend.data.completions import Completions
-from tracemend.data.labels import alike, flag, is_missing, label_name
+from tracemend.data.labels import alike, flag, is_missing, label_name, whole
 from tracemend.data.schema import COLUMNS, Labelled, riding
 from tracemend.data.sources import open_table
 from tracemend.data.tables import Table
@@ -317,7 +317,8 @@ def _check_variety(table: Table, labels: list[str], column: str, texts: list[str
 
 
 def _groups(table: Table, column: str) -> list[str | None]:
-    groups = [None if is_missing(cell) else str(cell).strip() for cell in table.frame[column]]
+    # As labels are: an author is 1 in a file where no cell of the column is missing and 1.0 in one where some are.
+    groups = [None if is_missing(cell) else whole(cell) or str(cell).strip() for cell in table.frame[column]]
     if not any(group is not None for group in groups):
         raise DataError(f"the group column {column!r} of {table.name} is empty; leave out --group, or name another.")
     return groups

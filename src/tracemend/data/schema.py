@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tracemend.data.labels import label_name
+from tracemend.data.labels import is_missing, label_name
 from tracemend.errors import DataError, did_you_mean
 from tracemend.runs import fingerprint
 
@@ -256,6 +256,11 @@ class Labelled:
         return fingerprint(columns, self.labels, self.positive)
 
 
+def _written(cell: Any) -> str:
+    """A further cell as text, the same whatever of pandas' kinds of nothing and of lists it is read back as."""
+    return "" if is_missing(cell) else str(cell.tolist() if isinstance(cell, np.ndarray) else cell)
+
+
 def _text(name: str | int | np.integer[Any]) -> str:
     """The name of a label as text; what cannot be one, as it is written, so that it is refused by its name."""
     try:
@@ -308,8 +313,10 @@ class Splits:
 
     @property
     def fingerprints(self) -> dict[str, str]:
-        """One hash a part."""
-        return {name: part.fingerprint for name, part in self.parts.items()}
+        """One hash a part, and one of the further columns, which steer nothing and are kept with a run."""
+        further = [part.frame.drop(columns=list(COLUMNS)) for part in self.parts.values()]
+        cells = [[str(name), [_written(cell) for cell in own[name]]] for own in further for name in own.columns]
+        return {name: part.fingerprint for name, part in self.parts.items()} | {"columns": fingerprint(cells)}
 
     def with_train(self, train: Labelled) -> Splits:
         """The same splits with another training set."""

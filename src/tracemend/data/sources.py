@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from tracemend.data.labels import is_missing
-from tracemend.data.tables import Table, refuse_missing, table_from_file, table_from_frame
+from tracemend.data.tables import Table, frame_from_arrow, refuse_missing, table_from_file, table_from_frame
 from tracemend.errors import DataError
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(:\w+)?")
@@ -89,7 +89,7 @@ def _from_hub(name: str) -> Table:
 
 
 def _from_dataset(dataset: Any, name: str) -> Table:
-    frame = dataset.to_pandas()
+    frame = frame_from_arrow(dataset.with_format("arrow")[:])
     for column, feature in dataset.features.items():
         names = getattr(feature, "names", None)  # ClassLabel: numbers that stand for names, -1 for a missing label
         if names is not None:

@@ -333,7 +333,18 @@ def _parquet(path: Path) -> Table:
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} is not a whole Parquet file ({str(error).splitlines()[0]}). {_REMEDY}") from None
     _distinct(table.column_names, path)
-    return table_from_frame(table.to_pandas(), str(path))
+    return table_from_frame(frame_from_arrow(table), str(path))
+
+
+def frame_from_arrow(table: Any) -> pd.DataFrame:
+    """A pyarrow table with every cell as it is: whole numbers stay whole beside nulls, an index with a name stays."""
+    # What pandas noted of types and index would make ids beside a null floats, and hide a column that was an index.
+    frame: pd.DataFrame = table.to_pandas(integer_object_nulls=True, ignore_metadata=True)
+    for index in (table.schema.pandas_metadata or {}).get("index_columns", ()):
+        if isinstance(index, dict) and index.get("name") is not None:  # numbers in a row, which are only noted
+            frame.insert(0, index["name"], range(index["start"], index["stop"], index["step"]))
+    unnamed = [name for name in frame.columns if re.fullmatch(r"__index_level_\d+__", str(name))]
+    return frame.drop(columns=unnamed)
 
 
 _PARSERS: dict[str, Callable[[str, Path], _Parsed]] = {".csv": _csv, ".tsv": _tsv, ".jsonl": _jsonl, ".json": _json}

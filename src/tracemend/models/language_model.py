@@ -10,6 +10,11 @@ import torch
 
 from tracemend.runs import fingerprint
 
+# Case, accents in both forms, digits, marks, spaces, line breaks and three scripts: where tokenizers differ.
+_SAMPLE = (
+    " The Caf\u00e9's  3,141 unhappy re\u0301sume\u0301s\n\t<b>\u0130DEAS</b> \u4f60\u597d \u0434\u0430 \U0001f44b"
+)
+
 Family = Literal["encoder", "decoder", "encoder-decoder"]
 
 
@@ -24,7 +29,7 @@ class LanguageModel:
         network: the transformers ``PreTrainedModel``.
         tokenizer: a fast tokenizer with a pad token, padding on the right.
         window: the most tokens an input may have.
-        fingerprint: sha256 (16 hex digits) over configuration and weights.
+        fingerprint: sha256 (16 hex digits) over configuration, weights and tokenizer.
     """
 
     name: str
@@ -45,13 +50,15 @@ class LanguageModel:
         return int(self.config.hidden_size)
 
 
-def fingerprint_of(network: Any, weights: str | None = None) -> str:
-    """Sha256 (16 hex digits) over a network's configuration and weights.
+def fingerprint_of(network: Any, weights: str | None = None, tokenizer: Any = None) -> str:
+    """Sha256 (16 hex digits) over a network's configuration and weights, and over what turns text into its input.
 
     Args:
         network: a transformers ``PreTrainedModel``.
         weights: a hash of the weights where one is already known (a pinned file); else it is taken over the bytes
             of every parameter and buffer, in the order of their names.
+        tokenizer: its words, and what it makes of a sample of scripts, signs and spaces; versions of the library that
+            write the same tokenizer otherwise do not count.
     """
     # Where it was loaded from and by which version do not change what it computes.
     passing = {"transformers_version", "architectures", "dtype"}
@@ -63,4 +70,6 @@ def fingerprint_of(network: Any, weights: str | None = None) -> str:
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
         weights = digest.hexdigest()
-    return fingerprint(facts, weights)
+    if tokenizer is None:
+        return fingerprint(facts, weights)
+    return fingerprint(facts, weights, sorted(tokenizer.get_vocab().items()), tokenizer(_SAMPLE)["input_ids"])

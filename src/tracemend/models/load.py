@@ -213,7 +213,7 @@ def _finished(name: str, family: Family, network: Any, tokenizer: Any, weights: 
         tokenizer.pad_token = tokenizer.eos_token
     network.eval()
     window = _window(network, tokenizer)
-    return LanguageModel(name, family, network, tokenizer, window, fingerprint_of(network, weights))
+    return LanguageModel(name, family, network, tokenizer, window, fingerprint_of(network, weights, tokenizer))
 
 
 def _window(network: Any, tokenizer: Any) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import softmax
 
 from tracemend.data import Labelled, Splits
 from tracemend.data.examples import read_examples, write_examples
@@ -117,7 +118,8 @@ def trace_run(
     Args:
         run: a finished tune, repair, detect or demo. Of a repair, its recommended classifier is traced, and the
             training set that it was tuned on.
-        query: ``errors`` (misclassified validation examples, the worst first), the uid of an example, or a text.
+        query: ``errors`` (validation examples that ``predict`` gets wrong, the worst first), the uid of an example,
+            or a text.
         reply: second text, where the query is a text.
         label: that the query's loss is about; by default the label as given, and for a text the predicted one.
         top: proponents and opponents a query.
@@ -140,7 +142,7 @@ def trace_run(
     train, used = tuned_on(run, predictor, splits)
     queries = queries_of(predictor, splits, query, reply, label)
     found = (tracin or TracIn()).influence(predictor.classifier, train, queries, checkpoints=used, progress=progress)
-    rows = _rows(found, top)
+    rows = _rows(found, top, predictor)
     means = rows.groupby("side")["score"].mean()
     overall = float(found.scores.mean())
     result = MethodResult(
@@ -183,7 +185,7 @@ def queries_of(predictor: Predictor, splits: Splits, query: str, reply: str | No
         data = splits.validation
         p = predictor.probabilities(data.pairs)
         own = p[np.arange(len(data)), data.y]
-        wrong = np.flatnonzero(p.argmax(axis=1) != data.y)
+        wrong = np.flatnonzero(predictor.predicted(p) != data.y)
         if not len(wrong):
             raise TraceError(
                 f"the classifier makes no error on the {len(data)} validation examples; name a query: --query UID or "
@@ -198,14 +200,14 @@ def queries_of(predictor: Predictor, splits: Splits, query: str, reply: str | No
         raise TraceError(f"no example of the run has the uid {query!r}; examples.parquet lists them all.")
     if not query.strip():
         raise TraceError("the query is empty; give errors, a uid or a text.")
-    predicted = splits.labels[int(predictor.probabilities([(query, reply)]).argmax())]
+    predicted = splits.labels[int(predictor.predicted(predictor.probabilities([(query, reply)]))[0])]
     one = Labelled.make([query], [label or predicted], replies=[reply], label_names=splits.labels)
     return replace(one, positive=splits.train.positive)
 
 
-def _rows(found: Influence, top: int) -> pd.DataFrame:
+def _rows(found: Influence, top: int, predictor: Predictor) -> pd.DataFrame:
     queries, parts = found.queries, []
-    predicted = [queries.labels[i] for i in found.query_logits.argmax(axis=1)]
+    predicted = [queries.labels[i] for i in predictor.predicted(softmax(found.query_logits, axis=1))]
     for i, example in enumerate(queries.frame.to_dict("records")):
         for side, table in (("proponent", found.proponents(i, top)), ("opponent", found.opponents(i, top))):
             facts = {f"query_{c}": example[c] for c in ("uid", "text", "reply", "label")}

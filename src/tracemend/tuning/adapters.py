@@ -7,7 +7,9 @@ from typing import Any, Literal, get_args
 
 import peft
 import torch
-from peft.utils.constants import DUMMY_TARGET_MODULES
+from peft.utils.constants import DUMMY_TARGET_MODULES, TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from tracemend.errors import TuningError, did_you_mean
 from tracemend.models import LanguageModel
@@ -54,20 +56,60 @@ def adapter_config(kind: Kind, model: LanguageModel, *, virtual_tokens: int = 10
     if kind == "full":
         # PEFT's own name for "no module gets a LoRA" once more: its wrapper stays, so that all kinds are called alike.
         return peft.LoraConfig(**common, target_modules=DUMMY_TARGET_MODULES)
+    # What PEFT looks for in a configuration is not in every one; and some embed narrower than they compute.
+    shape = {
+        "token_dim": model.network.get_input_embeddings().embedding_dim,
+        "num_attention_heads": getattr(model.config.get_text_config(), "num_attention_heads", None),
+    }
     if kind == "prompt":
         # From embeddings of real tokens: drawn from N(0, 1), as by default, a prompt starts an order of magnitude
         # longer than any word and learns slowly.
         init = peft.PromptTuningInit.SAMPLE_VOCAB
-        return peft.PromptTuningConfig(**common, num_virtual_tokens=virtual_tokens, prompt_tuning_init=init)
+        return peft.PromptTuningConfig(**common, **shape, num_virtual_tokens=virtual_tokens, prompt_tuning_init=init)
     if kind == "p-tuning":
         return peft.PromptEncoderConfig(
-            **common, num_virtual_tokens=virtual_tokens, encoder_hidden_size=model.hidden_size
+            **common, **shape, num_virtual_tokens=virtual_tokens, encoder_hidden_size=model.hidden_size
         )
     if kind == "prefix":
         return peft.PrefixTuningConfig(**common, num_virtual_tokens=virtual_tokens)
     if kind == "lora":
-        return peft.LoraConfig(**common, r=rank, lora_alpha=2 * rank, lora_dropout=0.0, modules_to_save=saved)
+        known = model.config.model_type in TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+        return peft.LoraConfig(
+            **common, r=rank, lora_alpha=2 * rank, lora_dropout=0.0, modules_to_save=saved,
+            target_modules=None if known else _linear(model.network),
+        )  # fmt: skip
     return peft.IA3Config(**common, modules_to_save=saved)
+
+
+_ON: dict[Any, str] = {
+    peft.PeftType.PROMPT_TUNING: "a soft prompt",
+    peft.PeftType.P_TUNING: "p-tuning",
+    peft.PeftType.PREFIX_TUNING: "a prefix",
+    peft.PeftType.LORA: "LoRA",
+    peft.PeftType.IA3: "IA3",
+}
+_ELSEWHERE = {"lora": peft.PeftType.LORA, "prompt": peft.PeftType.PROMPT_TUNING}
+
+
+def _linear(network: Any) -> list[str]:
+    """Every linear layer that hidden states go through: where LoRA goes on an architecture that PEFT does not know."""
+    out = network.get_output_embeddings() if hasattr(network, "get_output_embeddings") else None
+    return [
+        name
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Linear | Conv1D) and module is not out and not any(u in f".{name}." for u in _UNUSED)
+    ]
+
+
+def _try(network: Any) -> None:
+    """Let two tokens through: many encoders take a prefix without a word, and fail over it in the first step."""
+    at = next(network.parameters()).device
+    two = torch.zeros((1, 2), dtype=torch.long, device=at)
+    training = network.training
+    with torch.no_grad():
+        answer = {"labels": two} if getattr(network.config, "is_encoder_decoder", False) else {}
+        network.eval()(input_ids=two, attention_mask=torch.ones_like(two), **answer)
+    network.train(training)
 
 
 def attach(base: Any, config: peft.PeftConfig, *, seed: int, full: bool = False) -> Any:
@@ -93,9 +135,14 @@ def attach(base: Any, config: peft.PeftConfig, *, seed: int, full: bool = False)
         torch.manual_seed(seed)
         try:
             network = peft.get_peft_model(base, config)
-        except ValueError as error:
+            if config.peft_type == peft.PeftType.PREFIX_TUNING:
+                _try(network)
+        except (ValueError, RuntimeError, TypeError, AttributeError) as error:
+            others = [name for name, own in _ELSEWHERE.items() if own != config.peft_type]
             raise TuningError(
-                f"PEFT cannot put {config.peft_type} on {type(base).__name__}: {error}. Try --adapter prompt."
+                f"{_ON[config.peft_type]} cannot be put on a model of type {base.config.model_type}: "
+                f"{str(error).splitlines()[0]}. "
+                f"Try --adapter {' or '.join(others)}."
             ) from error
     if full:
         for name, parameter in network.named_parameters():

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from tracemend.errors import RunError
+from tracemend.evaluate import predictions
 from tracemend.models import LanguageModel, load
 from tracemend.progress import Progress
 from tracemend.runs import fingerprint, read_json, write_json
@@ -109,6 +110,10 @@ class Predictor:
         precision = resolve_precision(self.tuning.precision, self.classifier.device)
         return self.classifier.probabilities(pairs, precision=precision, progress=progress)
 
+    def predicted(self, probabilities: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Label indices [n] of probabilities [n, C]: the most probable; of two, positive from the threshold on."""
+        return predictions(probabilities, self.classifier.labels.index(self.positive), self.threshold)
+
     def table(
         self,
         pairs: Sequence[Pair],
@@ -128,10 +133,7 @@ class Predictor:
         """
         labels = self.classifier.labels
         p = self.probabilities(pairs, progress=progress)
-        chosen = p.argmax(axis=1)
-        if self.threshold is not None and len(labels) == 2:
-            positive = labels.index(self.positive)
-            chosen = np.where(p[:, positive] >= self.threshold, positive, 1 - positive)
+        chosen = self.predicted(p)
         columns: dict[str, Any] = {} if rows is None else {"row": list(rows)}
         columns["text"] = [text for text, _ in pairs]
         if any(reply is not None for _, reply in pairs):
