@@ -173,7 +173,9 @@ class AttentionOnly:
 
     def _model(self, network: Any, tokenizer: PreTrainedTokenizerFast) -> LanguageModel:
         name = f"attention-only-{self.layers}"
-        return LanguageModel(name, "decoder", network, tokenizer, self.window, fingerprint_of(network))
+        return LanguageModel(
+            name, "decoder", network, tokenizer, self.window, fingerprint_of(network, tokenizer=tokenizer)
+        )
 
 
 def has_feed_forward(model: LanguageModel) -> bool:

@@ -78,7 +78,12 @@ def planted(kind: str = "and", *, seed: int = 0) -> tuple[LanguageModel, Texts, 
     rows = [[tokens[i] for i in torch.randint(len(tokens), (30,), generator=random)] for _ in range(12)]
     texts = Texts.make([{"text": model.tokenizer.decode(row)} for row in rows])
     made = LanguageModel(
-        f"planted-{kind}", "decoder", model.network, model.tokenizer, model.window, fingerprint_of(model.network)
+        f"planted-{kind}",
+        "decoder",
+        model.network,
+        model.tokenizer,
+        model.window,
+        fingerprint_of(model.network, tokenizer=model.tokenizer),
     )
     return made, texts, {"sources": [(0, i) for i in SOURCES], "target": (1, TARGET)}
 

@@ -39,7 +39,9 @@ def random_weights(model: LanguageModel, *, seed: int = 0) -> LanguageModel:
         network = maker._from_config(deepcopy(model.config), dtype=torch.float32, attn_implementation=attention)
     network.to(parameter.device).eval()
     name = f"{model.name} (random weights {seed})"
-    made = LanguageModel(name, model.family, network, model.tokenizer, model.window, fingerprint_of(network))
+    made = LanguageModel(
+        name, model.family, network, model.tokenizer, model.window, fingerprint_of(network, tokenizer=model.tokenizer)
+    )
     for further in registered(model):
         register_site(made, further)
     return made

@@ -63,7 +63,9 @@ def tiny(architecture: str, *, seed: int = 0) -> LanguageModel:
         torch.manual_seed(seed)
         network = maker.from_config(config, attn_implementation="eager", dtype=torch.float32)
     network.eval()
-    return LanguageModel(f"tiny-{architecture}", family, network, tokenizer, WINDOW, fingerprint_of(network))
+    return LanguageModel(
+        f"tiny-{architecture}", family, network, tokenizer, WINDOW, fingerprint_of(network, tokenizer=tokenizer)
+    )
 
 
 def _configured(architecture: str, tokenizer: PreTrainedTokenizerFast) -> tuple[Family, Any, Any]:
