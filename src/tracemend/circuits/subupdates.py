@@ -193,7 +193,7 @@ class Subupdates(Circuit[SubupdatesResult]):
         prompts = ids[:4, : max(4, self.length // 2)].to(model.network.device)
         plain = self._said(model, prompts, {})
         random = generator(self.seed + 1)
-        usable = clean.used.nonzero().flatten()
+        usable = clean.used.nonzero().flatten().cpu()
         found: dict[str, list[float]] = {"own": [], "others": [], "random": [], "random_others": []}
         for at in progress.track(late.tolist(), task="steer"):
             layer, neuron = int(table["layer"][at]), int(table["neuron"][at])
