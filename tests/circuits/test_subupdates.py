@@ -11,7 +11,8 @@ from tracemend.circuits.tokens import shown
 from tracemend.circuits.vocabulary import Vocabulary, like
 from tracemend.circuits.weights import FrozenNorm, module_at, unembedding, values
 from tracemend.errors import CircuitError
-from tracemend.models import tiny
+from tracemend.models import LanguageModel, capture, edit, tiny
+from tracemend.models.hooks import Edit
 
 SMALL, _, DATA = Subupdates.tiny()
 
@@ -81,6 +82,32 @@ def test_a_planted_concept_is_found_and_steers() -> None:
     assert set(best["tokens"].split(" | ")) == {"happy", "nice", "good"}
     assert best["coherence"] > 0.8 and best["steered"]
     assert abs(best["own"]) > 1
+
+
+def test_the_control_of_steering_moves_the_stream_as_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By prompt: what the blocks write with and without each edit, side by side."""
+    model, written = tiny("llama"), []
+    said = Subupdates._said
+
+    def watched(self: Subupdates, model: LanguageModel, prompts: torch.Tensor, edits: dict[str, Edit]) -> torch.Tensor:
+        names = [f"blocks.{i}.hook_mlp_out" for i in range(2)]
+        # After the edits, so that it sees what they did.
+        with edit(model, edits), capture(model, names) as seen:
+            found = said(self, model, prompts, {})
+        written.append((edits, [seen[name][:, -1].clone() for name in names]))
+        return found
+
+    monkeypatch.setattr(Subupdates, "_said", watched)
+    # Small, so that the coefficient before is no small part of the change.
+    replace(SMALL, coefficient=0.5).run(model, DATA)
+    plain = written[0][1]
+    pairs = list(zip(written[1::2], written[2::2], strict=True))
+    assert len(pairs) == SMALL.steered
+    for (_, steered), (edits, noised) in pairs:
+        layer = int(next(iter(edits)).split(".")[1])
+        moved, control = ((found[layer] - plain[layer]).norm(dim=-1) for found in (steered, noised))
+        assert torch.allclose(moved, control, rtol=1e-4)
+        assert moved.std() > 0
 
 
 def test_whoever_stays_to_the_end_agrees() -> None:

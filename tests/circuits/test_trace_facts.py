@@ -3,12 +3,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from tests.models.families import DECODERS, decoder
 from tracemend.circuits import TraceFacts
 from tracemend.circuits.tokens import span_of
+from tracemend.circuits.trace_facts import window_around
 from tracemend.data.prompts import Facts
 from tracemend.errors import CircuitError
 from tracemend.models import load, tiny
@@ -77,6 +79,28 @@ def test_a_window_over_all_layers_restores_what_both_halves_write() -> None:
     assert set(found.table()["kind"]) == {"state", "mlp", "attention"}
     assert np.isfinite(found.table()["effect"]).all()
     assert found.metrics["facts"] == 1
+
+
+@pytest.mark.parametrize(
+    ("layer", "window", "expected"),
+    [
+        (0, 10, (0, 4)), (1, 10, (0, 5)), (4, 10, (0, 8)), (5, 10, (0, 9)), (20, 10, (15, 24)), (29, 10, (24, 29)),
+        (7, 1, (7, 7)), (0, 3, (0, 1)), (7, 3, (6, 8)), (29, 3, (28, 29)), (0, 100, (0, 29)),
+    ],
+)  # fmt: skip
+def test_a_window_lies_around_its_layer(layer: int, window: int, expected: tuple[int, int]) -> None:
+    """As in the code of Meng et al.: near an end it is cut off, not moved."""
+    found = window_around(layer, window, 30)
+    assert (found[0], found[-1]) == expected
+
+
+@torch.no_grad()
+def test_a_window_at_the_first_layer_leaves_the_last_ones_as_they_are() -> None:
+    """Two layers: of a window of two, layer 0 stands alone at the lower end."""
+    rows = replace(SMALL, kinds=("mlp",), window=2).run(tiny("llama"), FACTS).table()
+    alone = replace(SMALL, kinds=("mlp",), window=1).run(tiny("llama"), FACTS).table()
+    first, only = (found[found["layer"] == 0].reset_index(drop=True) for found in (rows, alone))
+    pd.testing.assert_frame_equal(first, only)
 
 
 def test_what_the_model_does_not_know_is_refused_with_p_and_rank() -> None:

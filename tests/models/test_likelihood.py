@@ -99,6 +99,15 @@ def test_a_text_without_tokens_and_one_too_long(text, word):
             likelihoods(model, ["fine", text])
 
 
+def test_a_text_may_fill_the_window():
+    for model in (tiny("gpt2"), masked_bert()):
+        room = model.window - (1 if model.family == "decoder" else 2)
+        found = likelihoods(model, [" nice" * room])
+        assert len(found[0].tokens) == room
+        with pytest.raises(ModelError, match=f"has {model.window + 1} tokens with the special ones"):
+            likelihoods(model, [" nice" * (room + 1)])
+
+
 def test_a_masked_model_is_loaded_with_its_head(tmp_path):
     model = masked_bert()
     model.network.save_pretrained(tmp_path)

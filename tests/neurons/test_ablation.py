@@ -15,8 +15,8 @@ from tracemend.models import tiny
 from tracemend.models.language_model import fingerprint_of
 from tracemend.neurons import Ablation, ClassifierAblation
 from tracemend.neurons.ablate_classifier import TextSubject
-from tracemend.neurons.dose import given_first
-from tracemend.neurons.interventions import Intervention, Places
+from tracemend.neurons.dose import Measured, dose_response, given_first
+from tracemend.neurons.interventions import Intervention, Moved, Places
 from tracemend.tuning import TextClassifier
 
 
@@ -61,6 +61,34 @@ def test_random_units_are_moved_as_far_as_the_first_would_be():
     like = intervention("mean").edit(np.array([1]), places, like=np.array([2]))(h.clone()) - h
     assert torch.allclose(first.norm(dim=-1), like.norm(dim=-1), atol=1e-5)
     assert like[0, :, 1].abs().min() > 0 and not like[..., 2].any()
+
+
+def test_units_that_do_not_move_cannot_be_moved_as_far():
+    """Silent units, as behind a ReLU: two of three random units are, and the finding says so."""
+    silent = torch.rand(2, 3, 3, generator=torch.Generator().manual_seed(0)) + 0.1
+    silent[..., :2] = 0
+
+    class Silent:
+        y, groups = np.array([0, 1]), [0, 1]
+
+        def measure(self, found=None, units=None, like=None):
+            moved = Moved()
+            if found is not None:
+                found.edit(units, everywhere(), like=like, moved=moved)(silent.clone())
+            return Measured(np.zeros(2), np.zeros(2, dtype=np.int64), np.zeros(1), moved.share)
+
+    def said(how, order):
+        doses = dose_response(Silent(), intervention(how), np.array(order), sizes=[1], at=1, draws=60, seed=0)
+        rows = doses.rows.set_index("arm")["moved"]
+        return " ".join(doses.findings), rows["same norm"] / rows["first"]
+
+    findings, reached = said("zero", [2, 1, 0])
+    assert 0.1 < reached < 0.6
+    assert (
+        f"random units moved only {reached:.0%} as far" in findings and f"moved only {reached:.0%} as far +" in findings
+    )
+    findings, reached = said("mean", [2, 1, 0])
+    assert reached == pytest.approx(1) and "random units moved as far" in findings and "only" not in findings
 
 
 def test_the_planted_unit_carries_the_property(planted):

@@ -332,11 +332,14 @@ def _best_of(directions: Tensor, mean: Tensor, count: int) -> Reconstruction:
 
 
 def _putting(arm: Reconstruction) -> Callable[[Tensor], Tensor]:
-    """The reconstruction in the place of the activation, from the second position on."""
+    """The reconstruction in the place of the activation, from the second position on.
+
+    Arms are fitted on kept activations, which are on the CPU wherever the model is.
+    """
 
     def put(old: Tensor) -> Tensor:
         flat = old.flatten(2)
-        new = torch.cat([flat[:, :1], arm(flat[:, 1:].float()).to(flat)], dim=1)
+        new = torch.cat([flat[:, :1], arm(flat[:, 1:].float().cpu()).to(flat)], dim=1)
         return new.view_as(old)
 
     return put

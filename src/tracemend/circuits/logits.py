@@ -235,7 +235,7 @@ def _divided(model: LanguageModel, ids: Tensor, pair: Tensor, chance: Tensor) ->
     random = random * wanted.norm() / random.norm(dim=1, keepdim=True).clamp_min(1e-9)
     # Directions in the stream: the first is the answer's, the others are the control's.
     directions = frozen.direction(torch.cat([wanted, random]))
-    heads, mlps, neurons, rest = [], [], [], torch.zeros(len(directions))
+    heads, mlps, neurons, rest = [], [], [], torch.zeros(len(directions), device=directions.device)
     for i in range(layers):
         z = seen[f"blocks.{i}.attn.hook_z"][0, -1]
         by_head = torch.einsum("hd,hdm,nm->nh", z, writes(model, i), directions)
@@ -251,19 +251,19 @@ def _divided(model: LanguageModel, ids: Tensor, pair: Tensor, chance: Tensor) ->
     embedded = directions @ seen[streams[0]][0, -1]
     total = float(embedded[0] + by_head[0].sum() + by_mlp[0].sum() + rest[0] + constant)
     difference = float(logits[pair[0, 0]] - logits[pair[0, 1]])
-    lens = model.network.get_output_embeddings()(norm(torch.stack([seen[name][0, -1] for name in streams])))
+    lens = model.network.get_output_embeddings()(norm(torch.stack([seen[name][0, -1] for name in streams]))).cpu()
     return _Divided(
-        heads=by_head[0],
-        mlps=by_mlp[0],
-        neurons=torch.stack(neurons),
-        embedded=embedded[0],
-        bias=rest[0] + constant,
+        heads=by_head[0].cpu(),
+        mlps=by_mlp[0].cpu(),
+        neurons=torch.stack(neurons).cpu(),
+        embedded=embedded[0].cpu(),
+        bias=(rest[0] + constant).cpu(),
         lens=lens[:, pair[0, 0]] - lens[:, pair[0, 1]],
         p=lens.softmax(-1)[:, pair[0, 0]],
         ranks=1 + (lens > lens[:, pair[0, :1]]).sum(-1),
         difference=difference,
         size=float(logits[pair[0]].abs().max()),
         gap=abs(total - difference),
-        chance_heads=by_head[1:],
-        chance_total=(directions[1:] @ seen[last][0, -1]),
+        chance_heads=by_head[1:].cpu(),
+        chance_total=(directions[1:] @ seen[last][0, -1]).cpu(),
     )

@@ -73,7 +73,7 @@ class Subupdates(Circuit[SubupdatesResult]):
     log-probability of a steered vector's own tokens, nats), ``steer_right`` (share of steered vectors whose own tokens
     rise more than random ones), ``exit_saved`` (share of blocks not run), ``exit_agreement`` (with the whole network's
     best token). Controls: ``random vectors`` (of the same mean and covariance: ``coherence``, ``above`` of a second
-    draw, ``raw``; and in place of the steered vector, at its length: ``steer_own``, ``steer_right``),
+    draw, ``raw``; and in place of the steered vector, as long as its change: ``steer_own``, ``steer_right``),
     ``random tokens`` (``steer_own`` of these), ``equal weights`` (``dynamic``), ``fixed layer`` (``exit_agreement``
     when all leave at the mean layer).
 
@@ -191,9 +191,11 @@ class Subupdates(Circuit[SubupdatesResult]):
         """Changes of log-probabilities, [steered] each: own tokens, random tokens, own by a random vector, ..."""
         late = table[table["layer"] >= layers_of(model) // 3].index[: self.steered]
         prompts = ids[:4, : max(4, self.length // 2)].to(model.network.device)
-        plain = self._said(model, prompts, {})
+        layers = sorted(set(table["layer"][late].tolist()))
+        with capture(model, [f"blocks.{layer}.mlp.hook_post" for layer in layers]) as before:
+            plain = self._said(model, prompts, {})
         random = generator(self.seed + 1)
-        usable = clean.used.nonzero().flatten()
+        usable = clean.used.nonzero().flatten().cpu()
         found: dict[str, list[float]] = {"own": [], "others": [], "random": [], "random_others": []}
         for at in progress.track(late.tolist(), task="steer"):
             layer, neuron = int(table["layer"][at]), int(table["neuron"][at])
@@ -204,7 +206,9 @@ class Subupdates(Circuit[SubupdatesResult]):
             site = f"blocks.{layer}.mlp.hook_post"
             changed = self._said(model, prompts, {site: _raised(neuron, target)}) - plain
             noise = like(values(model, layer).float(), 1, self.seed + int(at))[0]
-            noise = noise * target * vector.norm() / noise.norm()
+            # As far as steering moves each prompt, which depends on the coefficient that it has without.
+            size = (target - before[site][:, -1, neuron].float()).abs() * vector.norm()
+            noise = size[:, None, None] * noise / noise.norm()
             blurred = self._said(model, prompts, {f"blocks.{layer}.hook_mlp_out": add(noise, positions=[-1])}) - plain
             for name, change, those in (
                 ("own", changed, tokens), ("others", changed, others),

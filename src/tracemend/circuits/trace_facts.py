@@ -95,7 +95,7 @@ class TraceFacts(Circuit[TraceFactsResult]):
 
     Attributes:
         kinds: which of state, mlp, attention are restored.
-        window: layers of a window (mlp, attention).
+        window: layers of a window (mlp, attention); fewer near both ends of the model.
         stride: every how many layers are looked at.
         noise: in standard deviations.
         draws: of noise.
@@ -315,8 +315,7 @@ class _Fact:
             stream[:, position] = self.clean.streams[layer + 1][0, position]
             logits = self.clean.run(layer + 1, stream)
         else:
-            first = max(0, layer - (window - 1) // 2)
-            those = range(first, min(layers_of(model), first + window))
+            those = window_around(layer, window, layers_of(model))
 
             def put(value: Tensor) -> Any:
                 def change(old: Tensor) -> Tensor:
@@ -328,8 +327,13 @@ class _Fact:
             with edit(
                 model, {f"blocks.{i}.{_SITES[kind]}": put(self.kept[f"blocks.{i}.{_SITES[kind]}"]) for i in those}
             ):
-                logits = self.clean.run(first, self.noised[first])
+                logits = self.clean.run(those[0], self.noised[those[0]])
         return float(logits.softmax(-1)[:, self.answer].mean())
+
+
+def window_around(layer: int, window: int, layers: int) -> range:
+    """The ``window`` layers around one, of an even number more of them below; beyond the ends it is cut off."""
+    return range(max(0, layer - window // 2), min(layers, layer + (window + 1) // 2))
 
 
 def _findings(traced: pd.DataFrame) -> list[str]:

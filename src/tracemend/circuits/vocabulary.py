@@ -27,6 +27,8 @@ class Vocabulary:
     vocabulary, less their first principal components, which otherwise draw nearly every direction to the same few rare
     tokens. Tokens that the model hardly saw are never named.
 
+    Rows are kept where the model is; tokens and coherences come back to the CPU.
+
     Attributes:
         rows: [vocab, d_model].
         used: [vocab].
@@ -59,7 +61,7 @@ class Vocabulary:
     def raw(cls, model: LanguageModel) -> Vocabulary:
         """The unembedding as it is, every token in it."""
         rows = _as_met(model)
-        return cls(rows, torch.ones(len(rows), dtype=torch.bool))
+        return cls(rows, torch.ones(len(rows), dtype=torch.bool, device=rows.device))
 
     def scores(self, vectors: Tensor) -> Tensor:
         """What each direction [n, d_model] adds to the logits, [n, vocab]; unused tokens not a number."""
@@ -74,7 +76,7 @@ class Vocabulary:
             scores = self.scores(part)
             highest.append(scores.nan_to_num(nan=-torch.inf).argmax(-1))
             lowest.append(scores.nan_to_num(nan=torch.inf).argmin(-1))
-        return torch.cat(highest), torch.cat(lowest)
+        return torch.cat(highest).cpu(), torch.cat(lowest).cpu()
 
     def concepts(self, vectors: Tensor, top: int) -> Tensor:
         """The ``top`` tokens whose rows point most in each direction (by cosine), [n, top]."""
@@ -84,13 +86,13 @@ class Vocabulary:
             scores = part.to(unit) @ unit.T
             scores[:, ~self.used] = -torch.inf
             found.append(scores.topk(top, dim=-1).indices)
-        return torch.cat(found)
+        return torch.cat(found).cpu()
 
     def coherence(self, tokens: Tensor) -> Tensor:
         """Mean cosine between the rows of the tokens [n, top] of each concept, [n]."""
         unit = torch.nn.functional.normalize(self.rows[tokens], dim=-1)
         top = tokens.shape[1]
-        return ((unit.sum(1) ** 2).sum(-1) - top) / (top * (top - 1))
+        return (((unit.sum(1) ** 2).sum(-1) - top) / (top * (top - 1))).cpu()
 
 
 def like(vectors: Tensor, count: int, seed: int) -> Tensor:
@@ -118,6 +120,6 @@ def _used(rows: Tensor) -> Tensor:
     short = length.argsort()[: max(1, round(_SHORT * len(rows)))]
     unit = torch.nn.functional.normalize(rows[short], dim=-1)
     others = (unit @ unit.T > _CLOSE).sum(-1) - 1
-    used = torch.ones(len(rows), dtype=torch.bool)
+    used = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
     used[short[others >= _OTHERS]] = False
     return used

@@ -134,9 +134,11 @@ def _encoded(model: LanguageModel, texts: Sequence[str], special: bool) -> list[
     for text, one in zip(texts, found, strict=True):
         if len(one.input_ids) - sum(one["special_tokens_mask"]) < 1:
             raise ModelError(f"the text {text[:40]!r} has no token for {model.name}, so it has no probability.")
-        if len(one.input_ids) + 1 > model.window:
+        # Without the tokenizer's special tokens a bos is put before the text.
+        length = len(one.input_ids) + (0 if special else 1)
+        if length > model.window:
             raise ModelError(
-                f"the text {text[:40]!r} has {len(one.input_ids)} tokens and the window of {model.name} is "
+                f"the text {text[:40]!r} has {length} tokens with the special ones and the window of {model.name} is "
                 f"{model.window}; shorten it."
             )
     return found

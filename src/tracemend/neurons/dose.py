@@ -21,6 +21,8 @@ Indices = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.floating]
 
 ARMS = ("first", "random", "same norm", "last")
+# Below this share of the first units' move, others were not moved as far.
+_AS_FAR = 0.95
 _STYLES = {
     "first": ("#2f6f8f", "-"),
     "random": ("#8a8a8a", "--"),
@@ -223,7 +225,7 @@ def _findings(subject: Subject, whole: Measured, runs: dict[str, list[Measured]]
         f"without the last {at} by {rise['last'].mean():+.3f}."
     ]
     others: tuple[tuple[str, str], ...] = (
-        ("random", "as many random units"), ("same norm", "random units moved as far")
+        ("random", "as many random units"), ("same norm", f"random units moved {_reach(runs)}")
     )  # fmt: skip
     if "shuffled labels" in runs:
         others = (*others, ("shuffled labels", "units weighed by shuffled labels"))
@@ -236,8 +238,14 @@ def _findings(subject: Subject, whole: Measured, runs: dict[str, list[Measured]]
         language = {arm: _words(of) - _words([whole]) for arm, of in runs.items()}
         said.append(
             f"The language model's loss rises by {language['first']:+.3f} nats a token; without random units by "
-            f"{language['random']:+.3f}, moved as far {language['same norm']:+.3f}."
+            f"{language['random']:+.3f}, moved {_reach(runs)} {language['same norm']:+.3f}."
         )
     else:
         said.append("The model gives no probabilities of next words, so the cost to its language is not measured.")
     return said
+
+
+def _reach(runs: dict[str, list[Measured]]) -> str:
+    """How far the random units went that were to go as far as the first: one that stays has no way to be stretched."""
+    first, other = (float(np.mean([one.moved for one in runs[arm]])) for arm in ("first", "same norm"))
+    return "as far" if other >= _AS_FAR * first else f"only {other / first:.0%} as far"

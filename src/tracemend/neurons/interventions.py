@@ -144,7 +144,8 @@ class Intervention:
         Args:
             units: which; heads are units side by side.
             places: where.
-            like: units whose intervention would move each place as far as this one is made to.
+            like: units whose intervention would move each place as far as this one is made to; where this one moves
+                nothing, nothing can be stretched, and ``moved`` tells it.
             seed: of donors.
             moved: is told how far.
         """
