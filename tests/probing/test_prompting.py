@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tracemend.data import Splits
+from tracemend.data import Labelled, Splits
 from tracemend.errors import ModelError, ProbeError
 from tracemend.models import tiny
 from tracemend.probing import PromptingProbe
@@ -86,6 +86,24 @@ def test_wrong_labels_are_wrong():
         assert [t for t, _ in right] == [t for t, _ in wrong]
         assert all(a != b for (_, a), (_, b) in zip(right, wrong, strict=True))
         assert sorted(y for _, y in right) == [0, 1]
+
+
+def test_prompts_and_probe_read_the_reply_as_well(monkeypatch):
+    method, model, data = PromptingProbe.tiny()
+    words = [text.split() for text, _ in data.pairs]
+    replied = Labelled.make([w[1] for w in words], data.frame["label"], replies=[w[0] for w in words])
+    seen, answers = [], Prompter.answers
+
+    def noted(self, template, texts, examples, **given):
+        seen.extend([*texts, *(text for text, _ in examples)])
+        return answers(self, template, texts, examples, **given)
+
+    monkeypatch.setattr(Prompter, "answers", noted)
+    found = replace(method, prefix=0).run(model, replied)
+    whole = {f"{text} {reply}" for text, reply in replied.pairs}
+    assert set(seen) | set(found.facts["examples"]) <= whole
+    # The label lies in the reply alone.
+    assert found.metrics["diagnostic"] == 1.0
 
 
 def test_a_tuned_prefix_stands_beside_the_probe_and_its_control(found):

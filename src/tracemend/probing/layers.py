@@ -25,7 +25,7 @@ from tracemend.probing.made_up import tiny_treebank
 from tracemend.probing.posed import MADE_UP, PARTS, Posed, Read, best_layer, hits_made_up, hits_of, within
 from tracemend.probing.result import ProbeResult, compared
 from tracemend.probing.solver import Solver
-from tracemend.probing.tasks import Items, frequent_words, items
+from tracemend.probing.tasks import Items, frequent_words, items, joined
 from tracemend.probing.untrained import averaged, untrained
 from tracemend.progress import Progress
 
@@ -354,7 +354,7 @@ class LayerProbe(Method[LayerProbeResult]):
 
 
 def _of_texts(labelled: Labelled) -> Items:
-    texts = [text if reply is None else f"{text} {reply}" for text, reply in labelled.pairs]
+    texts = joined(labelled)
     places = np.arange(len(texts))
     labels = tuple(str(label) for label in labelled.frame["label"])
     return Items(tuple((t,) for t in texts), places, np.zeros_like(places), labels, tuple(texts), "sentence")
