@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.models.marked import marked
 from tracemend.data import Labelled, Splits
 from tracemend.errors import ModelError, ProbeError
 from tracemend.models import tiny
@@ -159,3 +160,7 @@ def test_bad_input():
     lone.tokenizer.bos_token = None
     with pytest.raises(ModelError, match="bos"):
         method.run(lone, data)
+
+
+def test_words_behind_a_vocabularys_mark_differ_in_their_first_token():
+    assert Prompter.make(marked(), ["bad", "good"]).tokens == tuple(marked().tokenizer("bad good").input_ids)

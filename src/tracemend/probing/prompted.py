@@ -14,6 +14,7 @@ from tracemend.errors import ProbeError
 from tracemend.models import LanguageModel
 from tracemend.models.likelihood import keeps_logits, logits_at
 from tracemend.models.representations import padded
+from tracemend.models.tokens import word_tokens
 
 _BETWEEN = "\n\n"
 
@@ -43,7 +44,7 @@ class Prompter:
             >>> Prompter.make(load("smollm2"), ["negative", "positive"]).words
             ('negative', 'positive')
         """
-        tokens = [int(model.tokenizer(f" {word}", add_special_tokens=False).input_ids[0]) for word in words]
+        tokens = [word_tokens(model, word)[0] for word in words]
         if len(set(tokens)) < len(tokens):
             raise ProbeError(
                 f"the words {', '.join(words)} do not all differ in their first token for {model.name}; give others "
