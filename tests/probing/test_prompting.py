@@ -12,7 +12,8 @@ from tests.models.marked import marked
 from tracemend.data import Labelled, Splits
 from tracemend.errors import ModelError, ProbeError
 from tracemend.models import tiny
-from tracemend.probing import PromptingProbe
+from tracemend.models.representations import padded
+from tracemend.probing import PromptingProbe, prompted
 from tracemend.probing.prompted import Prompter, check_template
 from tracemend.probing.tuned_prefix import prefix_hits
 
@@ -33,6 +34,23 @@ def test_answers_are_those_of_the_whole_prompt_read_at_once(architecture):
             logits = model.network(input_ids=torch.tensor([ids])).logits[0, -1]
         words = [model.tokenizer(f" {w}", add_special_tokens=False).input_ids[0] for w in ("bad", "good")]
         assert said == int(logits[words].argmax())
+
+
+def test_a_question_behind_examples_is_cut_into_tokens_as_the_whole_prompt_is(monkeypatch):
+    model, read = marked(), []
+
+    def noted(network, rows):
+        read.append(list(rows))
+        return padded(network, rows)
+
+    monkeypatch.setattr(prompted, "padded", noted)
+    texts = ["my film was", "good"]
+    Prompter.make(model, ["bad", "good"]).answers("[X] is [Y]", texts, [("my film", 1), ("film", 0)], batch_size=1)
+    whole = [f"my film is good\n\nfilm is bad\n\n{text} is" for text in ("good", "my film was")]
+    begin = [model.tokenizer.bos_token_id]
+    expected = [begin + model.tokenizer(text, add_special_tokens=False).input_ids for text in whole]
+    (prefix,), *questions = read
+    assert [prefix + row for (row,) in questions] == expected
 
 
 def test_an_answer_does_not_depend_on_the_batch():

@@ -38,3 +38,13 @@ def word_tokens(model: LanguageModel, word: str) -> list[int]:
         True
     """
     return tokens_behind(model, "the", f" {word}")
+
+
+def line_tokens(model: LanguageModel, text: str) -> list[int]:
+    """The tokens of a text that begins a line behind another line."""
+    try:
+        return tokens_behind(model, "\n", text)
+    except ModelError:
+        # Line breaks join its own, or become spaces: vocabularies that do so make the same of a text by itself.
+        found: list[int] = model.tokenizer(text, add_special_tokens=False).input_ids
+        return found

@@ -14,7 +14,7 @@ from tracemend.errors import ProbeError
 from tracemend.models import LanguageModel
 from tracemend.models.likelihood import keeps_logits, logits_at
 from tracemend.models.representations import padded
-from tracemend.models.tokens import word_tokens
+from tracemend.models.tokens import line_tokens, word_tokens
 
 _BETWEEN = "\n\n"
 
@@ -68,7 +68,10 @@ class Prompter:
         made = "".join(f"{self._asks(template, text)} {self.words[y]}{_BETWEEN}" for text, y in examples)
         tokenizer = self.model.tokenizer
         prefix = [int(tokenizer.bos_token_id), *tokenizer(made, add_special_tokens=False).input_ids]
-        rows = [tokenizer(self._asks(template, text), add_special_tokens=False).input_ids for text in texts]
+        asked = [self._asks(template, text) for text in texts]
+        # Behind examples as a line among lines, so that they need not be cut into tokens again with every text.
+        rows = [line_tokens(self.model, one) if made else tokenizer(one, add_special_tokens=False).input_ids
+                for one in asked]  # fmt: skip
         longest = len(prefix) + max(map(len, rows))
         if longest > self.model.window:
             raise ProbeError(
