@@ -209,14 +209,18 @@ class LayerProbe(Method[LayerProbeResult]):
         context = None
         if unit == "word" and 0 in chosen:
             context = local_context(vectors.hidden[chosen.index(0)], vectors.sentence)
-        x, around, first = {}, {}, 0
+        rows, around, first = {}, {}, 0
         for part in parts:
-            rows = starts[parts[part].sentence + first] + parts[part].word
-            x[part] = vectors.hidden[:, rows]
+            rows[part] = starts[parts[part].sentence + first] + parts[part].word
             if context is not None:
-                around[part] = context[:, rows]
+                around[part] = context[:, rows[part]]
             first += len(parts[part].words)
-        return x, around
+        # Within the memory that they have, layer by layer: a copy of all of a large model's vectors has no room.
+        wanted = np.concatenate(list(rows.values()))
+        for layer in vectors.hidden:
+            layer[: len(wanted)] = layer[wanted]
+        sizes = [len(of) for of in rows.values()]
+        return dict(zip(rows, vectors.hidden[:, : len(wanted)].split(sizes, dim=1), strict=True)), around
 
     def _chosen(self, model: LanguageModel) -> list[int]:
         layers = int(getattr(model.config, "num_layers", None) or model.config.num_hidden_layers) + 1
