@@ -14,6 +14,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.trainers import BpeTrainer
 from transformers import PreTrainedTokenizerFast
 
+from tests.models.marked import marked
 from tests.models.test_likelihood import masked_bert
 from tracemend.data import Fact, Facts, available_folder, read_facts
 from tracemend.errors import ModelError, ProbeError
@@ -63,6 +64,16 @@ def test_a_byte_level_vocabulary_is_asked_for_the_word_behind_its_space():
     assert tokens_of(model, "Paris") == [words[3]]
     ids, places = _row(model, "she lives in [Y] now", [words[3]])
     assert ids == [*words[:3], model.tokenizer.mask_token_id, words[4]] and places == [3]
+
+
+def test_a_candidate_is_asked_for_as_it_stands_in_a_text():
+    model = marked()
+    whole = model.tokenizer("the film was good").input_ids
+    scores, _ = gap_scores(model, ["the film was [Y]"], ["good", "bad"], 4)
+    with torch.inference_mode():
+        logits = model.network(input_ids=torch.tensor([[model.tokenizer.bos_token_id, *whole[:-1]]])).logits[0, -1]
+    assert tokens_of(model, "good") == whole[-1:]
+    assert scores[0, 0] == pytest.approx(float(logits.log_softmax(-1)[whole[-1]]), abs=1e-4)
 
 
 @pytest.fixture(scope="module")

@@ -7,16 +7,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from tracemend.data import Labelled, Sentence, Treebank, available_folder, read_conllu
 from tracemend.errors import ProbeError
-from tracemend.models import load, tiny
+from tracemend.models import load, represent, tiny
 from tracemend.probing import LayerProbe, ProbeResult
 from tracemend.probing.layers import LayerProbeResult
 from tracemend.probing.made_up import tiny_treebank
 from tracemend.probing.posed import within
 from tracemend.probing.result import compared
 from tracemend.probing.tasks import Items
+from tracemend.progress import Progress
 
 
 @pytest.fixture(scope="module")
@@ -243,3 +245,15 @@ def test_part_of_speech_in_minilm():
     assert found.metrics["accuracy"] > found.controls["random_weights"]["accuracy"] + 0.1
     assert found.metrics["accuracy"] > found.controls["layer_0"]["accuracy"]
     assert found.controls["random_weights"]["selectivity"] < 0.1 < found.metrics["selectivity"]
+
+
+def test_vectors_of_the_items_take_no_memory_beside_the_one_that_was_read():
+    method, model, data = LayerProbe.tiny()
+    parts = {name: of.sample(20) for name, of in method._parts(data, model).items()}
+    found, _ = method._features(model, parts, None, Progress())
+    assert len({of.untyped_storage().data_ptr() for of in found.values()}) == 1
+    for name, of in parts.items():
+        vectors = represent(model, of.words)
+        places = [np.flatnonzero((vectors.sentence == s) & (vectors.word == w))[0]
+                  for s, w in zip(of.sentence, of.word, strict=True)]  # fmt: skip
+        torch.testing.assert_close(found[name], vectors.hidden[:, places], atol=1e-5, rtol=1e-4)

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from tracemend.data import Splits
+from tests.models.marked import marked
+from tracemend.data import Labelled, Splits
 from tracemend.errors import ModelError, ProbeError
 from tracemend.models import tiny
-from tracemend.probing import PromptingProbe
+from tracemend.models.representations import padded
+from tracemend.probing import PromptingProbe, prompted
 from tracemend.probing.prompted import Prompter, check_template
 from tracemend.probing.tuned_prefix import prefix_hits
 
@@ -32,6 +34,23 @@ def test_answers_are_those_of_the_whole_prompt_read_at_once(architecture):
             logits = model.network(input_ids=torch.tensor([ids])).logits[0, -1]
         words = [model.tokenizer(f" {w}", add_special_tokens=False).input_ids[0] for w in ("bad", "good")]
         assert said == int(logits[words].argmax())
+
+
+def test_a_question_behind_examples_is_cut_into_tokens_as_the_whole_prompt_is(monkeypatch):
+    model, read = marked(), []
+
+    def noted(network, rows):
+        read.append(list(rows))
+        return padded(network, rows)
+
+    monkeypatch.setattr(prompted, "padded", noted)
+    texts = ["my film was", "good"]
+    Prompter.make(model, ["bad", "good"]).answers("[X] is [Y]", texts, [("my film", 1), ("film", 0)], batch_size=1)
+    whole = [f"my film is good\n\nfilm is bad\n\n{text} is" for text in ("good", "my film was")]
+    begin = [model.tokenizer.bos_token_id]
+    expected = [begin + model.tokenizer(text, add_special_tokens=False).input_ids for text in whole]
+    (prefix,), *questions = read
+    assert [prefix + row for (row,) in questions] == expected
 
 
 def test_an_answer_does_not_depend_on_the_batch():
@@ -88,6 +107,24 @@ def test_wrong_labels_are_wrong():
         assert sorted(y for _, y in right) == [0, 1]
 
 
+def test_prompts_and_probe_read_the_reply_as_well(monkeypatch):
+    method, model, data = PromptingProbe.tiny()
+    words = [text.split() for text, _ in data.pairs]
+    replied = Labelled.make([w[1] for w in words], data.frame["label"], replies=[w[0] for w in words])
+    seen, answers = [], Prompter.answers
+
+    def noted(self, template, texts, examples, **given):
+        seen.extend([*texts, *(text for text, _ in examples)])
+        return answers(self, template, texts, examples, **given)
+
+    monkeypatch.setattr(Prompter, "answers", noted)
+    found = replace(method, prefix=0).run(model, replied)
+    whole = {f"{text} {reply}" for text, reply in replied.pairs}
+    assert set(seen) | set(found.facts["examples"]) <= whole
+    # The label lies in the reply alone.
+    assert found.metrics["diagnostic"] == 1.0
+
+
 def test_a_tuned_prefix_stands_beside_the_probe_and_its_control(found):
     assert {"prefix", "diagnostic"} <= set(found.metrics) & set(found.controls["random_weights"])
     assert found.controls["majority"]["prefix"] == found.controls["majority"]["zero_shot"]
@@ -141,3 +178,7 @@ def test_bad_input():
     lone.tokenizer.bos_token = None
     with pytest.raises(ModelError, match="bos"):
         method.run(lone, data)
+
+
+def test_words_behind_a_vocabularys_mark_differ_in_their_first_token():
+    assert Prompter.make(marked(), ["bad", "good"]).tokens == tuple(marked().tokenizer("bad good").input_ids)

@@ -33,6 +33,21 @@ def test_it_reaches_scikit_learns_optimum():
         np.testing.assert_allclose(said[layer], peer.predict_proba(scaler.transform(x[layer, 400:])), atol=5e-3)
 
 
+@pytest.mark.parametrize("n", [256, 257, 264, 300])
+def test_no_example_weighs_more_where_the_batches_do_not_come_out_even(n):
+    x, y = blobs(n=n, d=64, layers=1, spread=6.0)
+    scaled = StandardScaler().fit_transform(x[0])
+    peer = LogisticRegression(C=0.1, max_iter=1000, tol=1e-8).fit(scaled, y)
+    probes = Solver().fit(x, y[None], 3)
+
+    def objective(said, weight):
+        return -said[np.arange(n), y].mean() + np.square(weight).sum() / (2 * 0.1 * n)
+
+    found = objective(probes.log_probabilities(x)[0, 0].numpy(), probes.network.weight[0].numpy())
+    least = objective(peer.predict_log_proba(scaled), peer.coef_)
+    assert least - 1e-5 < found < least + 0.002
+
+
 def test_problems_do_not_touch_one_another():
     x, y = blobs()
     other = np.random.default_rng(5).permutation(y)

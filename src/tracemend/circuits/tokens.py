@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tracemend.errors import CircuitError
 from tracemend.models import LanguageModel
+from tracemend.models.tokens import tokens_behind
 
 # Scripts that part no words, or join endings to them.
 _UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "THAI", "LAO", "KHMER", "MYANMAR")
@@ -48,32 +49,16 @@ def token_of(model: LanguageModel, prompt: str, word: str, *, first: bool = Fals
         first: take the first of several instead of refusing.
 
     Raises:
-        CircuitError: it is several tokens, or changes those of the prompt.
+        CircuitError: it is several tokens.
+        ModelError: it changes those of the prompt.
     """
-    tokens = tokens_of(model, prompt, word)
+    tokens = tokens_behind(model, prompt, following(word))
     if len(tokens) > 1 and not first:
         pieces = " | ".join(model.tokenizer.decode([t]) for t in tokens)
         raise CircuitError(
             f"{word!r} is {len(tokens)} tokens for {model.name} ({pieces}); expected one. Choose a shorter word."
         )
     return tokens[0]
-
-
-def tokens_of(model: LanguageModel, prompt: str, word: str) -> list[int]:
-    """The tokens that ``word`` is when it follows ``prompt``.
-
-    Raises:
-        CircuitError: it changes those of the prompt.
-    """
-    before = model.tokenizer(prompt, add_special_tokens=False).input_ids
-    after = model.tokenizer(prompt + following(word), add_special_tokens=False).input_ids
-    tokens = after[len(before) :]
-    if after[: len(before)] != before or not tokens:
-        raise CircuitError(
-            f"{word!r} changes how the end of {prompt[-30:]!r} is cut into tokens; let the prompt end with a whole "
-            "word and without a space."
-        )
-    return [int(token) for token in tokens]
 
 
 def _joined(text: str, at: int) -> bool:

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from tracemend.circuits.circuit import Circuit, generator, layers_of, rows_of
-from tracemend.circuits.tokens import ids_of, shown, span_of, token_of, tokens_of
+from tracemend.circuits.tokens import following, ids_of, shown, span_of, token_of
 from tracemend.data.prompts import Facts
 from tracemend.errors import CircuitError, did_you_mean
 from tracemend.methods import MethodResult
 from tracemend.models import LanguageModel, Replay, capture, edit, tiny
+from tracemend.models.tokens import tokens_behind
 from tracemend.progress import Progress
 
 KINDS = ("state", "mlp", "attention")
@@ -189,7 +190,7 @@ class TraceFacts(Circuit[TraceFactsResult]):
         for at, row in enumerate(progress.track(facts, task="ask")):
             if len(known) == self.most:
                 break
-            tokens = tokens_of(model, row["prompt"], row["answer"])
+            tokens = tokens_behind(model, row["prompt"], following(row["answer"]))
             answer = tokens[0]
             logits = model.network(ids_of(model, row["prompt"]), logits_to_keep=1, use_cache=False).logits[0, -1]
             p, rank = float(logits.softmax(-1)[answer]), 1 + int((logits > logits[answer]).sum())

@@ -15,6 +15,7 @@ from tracemend.errors import DataError
 from tracemend.models import LanguageModel
 from tracemend.models.likelihood import check_likelihood
 from tracemend.models.representations import padded
+from tracemend.models.tokens import word_tokens
 from tracemend.progress import Progress
 from tracemend.tuning.adapted import Pair
 
@@ -165,7 +166,7 @@ class Asked:
         """
         check_likelihood(model)
         words = words_of(labels, given)
-        tokens = tuple(tuple(model.tokenizer(f" {word}", add_special_tokens=False).input_ids) for word in words)
+        tokens = tuple(tuple(word_tokens(model, word)) for word in words)
         for i, one in enumerate(tokens):
             for j, other in enumerate(tokens):
                 if i != j and other[: len(one)] == one:

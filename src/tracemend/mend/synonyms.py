@@ -14,6 +14,7 @@ from tracemend.data import Labelled
 from tracemend.data.words import words_of
 from tracemend.errors import DataError, TuningError
 from tracemend.models import LanguageModel
+from tracemend.models.tokens import word_tokens
 from tracemend.tuning.adapted import Pair
 
 # Words of a pair as (part, start, end), see :func:`places_of`.
@@ -161,7 +162,7 @@ def _vectors(model: LanguageModel, words: Sequence[str]) -> npt.NDArray[np.float
     table = model.network.get_input_embeddings().weight.detach()
     rows = []
     for word in words:
-        ids = model.tokenizer(f" {word}", add_special_tokens=False).input_ids
+        ids = word_tokens(model, word)
         rows.append(table[torch.tensor(ids, device=table.device)].double().mean(0).cpu().numpy())
     found = np.array(rows)
     unit: npt.NDArray[np.float64] = found / np.linalg.norm(found, axis=1, keepdims=True).clip(min=1e-12)

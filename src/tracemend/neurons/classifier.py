@@ -47,16 +47,16 @@ def fit(
     bias = torch.zeros(sets, 1, len(y) * classes, requires_grad=True)
     optimizer = torch.optim.Adam([weight, bias], lr=_RATE)
     order = torch.randperm(n, generator=generator)
-    rows, expected = x[:, order], target[:, order].T
-    batches = [slice(begin, begin + _BATCH) for begin in range(0, n, _BATCH)]
+    # Of one size, as all are used equally often: a rest of few examples would outweigh the others.
+    parts = -(-n // _BATCH)
+    batches = list(zip(x[:, order].tensor_split(parts, dim=1), target[:, order].T.tensor_split(parts), strict=True))
     steps = max(_EPOCHS * len(batches), _FEWEST_STEPS)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
     turn: list[int] = []
     for _ in range(steps):
         turn = turn or torch.randperm(len(batches), generator=generator).tolist()
-        batch = batches[turn.pop()]
-        labels = expected[batch]
-        logits = torch.baddbmm(bias, rows[:, batch], weight).unflatten(-1, (len(y), classes))
+        rows, labels = batches[turn.pop()]
+        logits = torch.baddbmm(bias, rows, weight).unflatten(-1, (len(y), classes))
         loss = functional.cross_entropy(
             logits.flatten(0, 2), labels.expand(sets, -1, -1).flatten(), reduction="sum"
         ) / len(labels)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from tracemend.data import Sentence
 from tracemend.models import LanguageModel
+from tracemend.models.tokens import word_tokens
 
 Masks = npt.NDArray[np.bool_]
 
@@ -142,7 +142,6 @@ def _neighbours(model: LanguageModel, lemmas: Sequence[str]) -> dict[str, list[s
 @torch.no_grad()
 def embedding(model: LanguageModel, word: str) -> Tensor:
     """Mean of the input embeddings of a word's tokens [d]."""
-    ids: Any = model.tokenizer(f" {word}", add_special_tokens=False).input_ids
     table = model.network.get_input_embeddings()
-    found: Tensor = table(torch.tensor(ids, device=table.weight.device)).float().mean(0).cpu()
+    found: Tensor = table(torch.tensor(word_tokens(model, word), device=table.weight.device)).float().mean(0).cpu()
     return found

@@ -12,6 +12,7 @@ import torch
 from tracemend.errors import ProbeError
 from tracemend.models import LanguageModel
 from tracemend.models.representations import padded
+from tracemend.models.tokens import word_tokens
 
 Floats = npt.NDArray[np.floating]
 
@@ -25,12 +26,13 @@ def tokens_of(model: LanguageModel, text: str) -> list[int]:
     """Tokens of a candidate as it stands behind a space.
 
     Raises:
-        ProbeError: the tokenizer cannot make it.
+        ProbeError: the tokenizer cannot make all of it.
+        ModelError: or nothing of it.
     """
-    found: list[int] = model.tokenizer(f" {text}", add_special_tokens=False).input_ids
+    found = word_tokens(model, text)
     # Byte-level vocabularies know every text, and name some other token as their unknown one.
     unknown = {model.tokenizer.unk_token_id} - {model.tokenizer.eos_token_id, None}
-    if not found or unknown & set(found):
+    if unknown & set(found):
         raise ProbeError(f"the tokenizer of {model.name} cannot make the candidate {text!r}; leave its facts out.")
     return found
 

@@ -25,7 +25,7 @@ from tracemend.probing.made_up import tiny_treebank
 from tracemend.probing.posed import MADE_UP, PARTS, Posed, Read, best_layer, hits_made_up, hits_of, within
 from tracemend.probing.result import ProbeResult, compared
 from tracemend.probing.solver import Solver
-from tracemend.probing.tasks import Items, frequent_words, items
+from tracemend.probing.tasks import Items, frequent_words, items, joined
 from tracemend.probing.untrained import averaged, untrained
 from tracemend.progress import Progress
 
@@ -209,14 +209,18 @@ class LayerProbe(Method[LayerProbeResult]):
         context = None
         if unit == "word" and 0 in chosen:
             context = local_context(vectors.hidden[chosen.index(0)], vectors.sentence)
-        x, around, first = {}, {}, 0
+        rows, around, first = {}, {}, 0
         for part in parts:
-            rows = starts[parts[part].sentence + first] + parts[part].word
-            x[part] = vectors.hidden[:, rows]
+            rows[part] = starts[parts[part].sentence + first] + parts[part].word
             if context is not None:
-                around[part] = context[:, rows]
+                around[part] = context[:, rows[part]]
             first += len(parts[part].words)
-        return x, around
+        # Within the memory that they have, layer by layer: a copy of all of a large model's vectors has no room.
+        wanted = np.concatenate(list(rows.values()))
+        for layer in vectors.hidden:
+            layer[: len(wanted)] = layer[wanted]
+        sizes = [len(of) for of in rows.values()]
+        return dict(zip(rows, vectors.hidden[:, : len(wanted)].split(sizes, dim=1), strict=True)), around
 
     def _chosen(self, model: LanguageModel) -> list[int]:
         layers = int(getattr(model.config, "num_layers", None) or model.config.num_hidden_layers) + 1
@@ -354,7 +358,7 @@ class LayerProbe(Method[LayerProbeResult]):
 
 
 def _of_texts(labelled: Labelled) -> Items:
-    texts = [text if reply is None else f"{text} {reply}" for text, reply in labelled.pairs]
+    texts = joined(labelled)
     places = np.arange(len(texts))
     labels = tuple(str(label) for label in labelled.frame["label"])
     return Items(tuple((t,) for t in texts), places, np.zeros_like(places), labels, tuple(texts), "sentence")

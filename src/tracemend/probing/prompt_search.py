@@ -19,6 +19,7 @@ from tracemend.evaluate import mean_interval
 from tracemend.methods import Method
 from tracemend.models import LanguageModel, tiny
 from tracemend.models.likelihood import check_likelihood
+from tracemend.models.tokens import word_tokens
 from tracemend.probing.cloze import _objects
 from tracemend.probing.gap_scores import ends_in_gap, gap_scores, tokens_of
 from tracemend.probing.mined import mined_patterns
@@ -207,7 +208,7 @@ class PromptSearch(Method[ProbeResult]):
             found[MINED] = self._best(model, mined, both, of)
         table = model.network.get_input_embeddings().weight.detach()
         words = next(text for text in map(_between, of.patterns) if text)
-        start = _pieces(model, words)[: self.slots]
+        start = word_tokens(model, words)[: self.slots]
         rows = {
             name: batched(
                 model,
@@ -336,11 +337,6 @@ def _between(pattern: str) -> str:
     if not pattern.startswith("[X]") or not ends_in_gap(pattern):
         return ""
     return pattern.removeprefix("[X]").rstrip(" .").removesuffix("[Y]").strip()
-
-
-def _pieces(model: LanguageModel, words: str) -> list[int]:
-    found: list[int] = model.tokenizer(f" {words}", add_special_tokens=False).input_ids
-    return found
 
 
 def _text(model: LanguageModel, tokens: Sequence[int]) -> str:

@@ -14,6 +14,7 @@ from tracemend.errors import ProbeError
 from tracemend.models import LanguageModel
 from tracemend.models.likelihood import keeps_logits, logits_at
 from tracemend.models.representations import padded
+from tracemend.models.tokens import line_tokens, word_tokens
 
 _BETWEEN = "\n\n"
 
@@ -43,7 +44,7 @@ class Prompter:
             >>> Prompter.make(load("smollm2"), ["negative", "positive"]).words
             ('negative', 'positive')
         """
-        tokens = [int(model.tokenizer(f" {word}", add_special_tokens=False).input_ids[0]) for word in words]
+        tokens = [word_tokens(model, word)[0] for word in words]
         if len(set(tokens)) < len(tokens):
             raise ProbeError(
                 f"the words {', '.join(words)} do not all differ in their first token for {model.name}; give others "
@@ -67,7 +68,10 @@ class Prompter:
         made = "".join(f"{self._asks(template, text)} {self.words[y]}{_BETWEEN}" for text, y in examples)
         tokenizer = self.model.tokenizer
         prefix = [int(tokenizer.bos_token_id), *tokenizer(made, add_special_tokens=False).input_ids]
-        rows = [tokenizer(self._asks(template, text), add_special_tokens=False).input_ids for text in texts]
+        asked = [self._asks(template, text) for text in texts]
+        # Behind examples as a line among lines, so that they need not be cut into tokens again with every text.
+        rows = [line_tokens(self.model, one) if made else tokenizer(one, add_special_tokens=False).input_ids
+                for one in asked]  # fmt: skip
         longest = len(prefix) + max(map(len, rows))
         if longest > self.model.window:
             raise ProbeError(

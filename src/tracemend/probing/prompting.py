@@ -20,6 +20,7 @@ from tracemend.models.likelihood import check_likelihood
 from tracemend.probing.prompted import Prompter, check_template
 from tracemend.probing.result import ProbeResult, compared
 from tracemend.probing.solver import Solver
+from tracemend.probing.tasks import joined
 from tracemend.probing.tuned_prefix import prefix_hits
 from tracemend.probing.untrained import averaged, untrained
 from tracemend.progress import Progress
@@ -69,10 +70,11 @@ class PromptingResult(ProbeResult):
 class PromptingProbe(Method[PromptingResult]):
     """Zero-shot and few-shot classification by prompts, beside a probe of the same model's vectors.
 
-    A template holds the text at [X] and ends in [Y], where the label's word would stand; the answer is the label whose
-    word's first token is the most probable one. With examples, some texts of every label stand before it, filled in
-    likewise. Which template and which order is no detail (Zhao et al. 2021, arXiv 2102.09690; Lu et al. 2022, arXiv
-    2104.08786), so all are measured: the mean, the least and the most, and the one that is best on dev.
+    A template holds the text, its reply behind it where there is one, at [X] and ends in [Y], where the label's word
+    would stand; the answer is the label whose word's first token is the most probable one. With examples, some texts of
+    every label stand before it, filled in likewise. Which template and which order is no detail (Zhao et al. 2021,
+    arXiv 2102.09690; Lu et al. 2022, arXiv 2104.08786), so all are measured: the mean, the least and the most, and the
+    one that is best on dev.
 
     Metrics, accuracies on test: ``zero_shot`` and ``few_shot`` (means), ``..._chosen`` (chosen on dev), ``..._least``,
     ``..._most``; ``diagnostic``: a linear probe of the mean vectors, trained on ``train_texts`` texts, layer chosen on
@@ -165,7 +167,7 @@ class PromptingProbe(Method[PromptingResult]):
             arms["majority"]["prefix"] = float(majority.mean())
         facts = {
             "labels": list(parts["test"].labels),
-            "examples": [parts["train"].pairs[i][0] for i in self._examples(parts)],
+            "examples": joined(parts["train"].take(self._examples(parts))),
             "spread_templates": float(table[table["order"] < 0]["accuracy"].std(ddof=0)),
             "spread_orders": float(table[table["order"] >= 0].groupby("template")["accuracy"].std(ddof=0).mean()),
             "n_dev": len(parts["dev"]),
@@ -257,7 +259,7 @@ class PromptingProbe(Method[PromptingResult]):
 
     def _probed(self, model: LanguageModel, parts: dict[str, Labelled], progress: Progress) -> tuple[Floats, Floats]:
         """Hits of the linear probe: trained on train, and on the examples alone [n, n]."""
-        texts = {part: [(text,) for text, _ in of.pairs] for part, of in parts.items()}
+        texts = {part: [(text,) for text in joined(of)] for part, of in parts.items()}
         together = [text for part in ("train", "dev", "test") for text in texts[part]]
         hidden = represent(model, together, unit="sentence", batch_size=self.batch_size, progress=progress).hidden
         train, dev, test = hidden.split([len(texts[part]) for part in ("train", "dev", "test")], dim=1)
@@ -344,7 +346,7 @@ class _Asked:
             shown = [] if order < 0 else self._shown(order, wrong)
             right, share = {}, 0.0
             for part in ("dev", "test"):
-                texts = [text for text, _ in self.parts[part].pairs]
+                texts = joined(self.parts[part])
                 said = self.prompter.answers(template, texts, shown, batch_size=self.probe.batch_size)
                 right[part] = (said == self.parts[part].y).astype(np.float64)
                 share = float(np.bincount(said).max() / len(said))
@@ -359,8 +361,8 @@ class _Asked:
 
     def _shown(self, order: int, wrong: bool) -> list[tuple[str, int]]:
         train, classes = self.parts["train"], len(self.parts["train"].labels)
-        places = [self.examples[i] for i in self.orders[order]]
-        return [(train.pairs[i][0], int((train.y[i] + wrong) % classes)) for i in places]
+        shown = train.take([self.examples[i] for i in self.orders[order]])
+        return [(text, int((y + wrong) % classes)) for text, y in zip(joined(shown), shown.y, strict=True)]
 
 
 def _chosen(table: pd.DataFrame, *, few: bool) -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from tracemend.data import Sentence, Treebank
+from tracemend.data import Labelled, Sentence, Treebank
 from tracemend.errors import ProbeError, did_you_mean
 from tracemend.models.representations import Unit
 
@@ -101,6 +101,16 @@ def items(bank: Treebank, task: str, *, known: Sequence[str] = (), seed: int = 0
     if not len(found):
         raise ProbeError(f"nothing in {bank.name} is labelled for the task {task!r}: {_tasks(bank, task)}")
     return found
+
+
+def joined(labelled: Labelled) -> list[str]:
+    """One text of each example: the reply, where there is one, behind its text.
+
+    Example:
+        >>> joined(Labelled.make(["who goes", "stop"], ["0", "1"], replies=["you", None]))
+        ['who goes you', 'stop']
+    """
+    return [text if reply is None else f"{text} {reply}" for text, reply in labelled.pairs]
 
 
 def frequent_words(bank: Treebank, most: int = _NEIGHBOURS) -> list[str]:
