@@ -34,7 +34,7 @@ def word_tokens(model: LanguageModel, word: str) -> list[int]:
         ModelError: there are none.
 
     Example:
-        >>> word_tokens(tiny("gpt2"), "good") == tiny("gpt2").tokenizer("very good").input_ids[1:]
+        >>> word_tokens(tiny("gpt2"), "good") == tiny("gpt2").tokenizer(" good").input_ids
         True
     """
     return tokens_behind(model, "the", f" {word}")
