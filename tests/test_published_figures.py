@@ -22,6 +22,7 @@ BESIDE = re.compile(r"\(a random order: (\d\.\d{3}); the ceiling of what could b
 
 # What a row of the README's tables is called, and the noise, its rate, and whether the checked labels carry it too.
 NOISE = {
+    "10 %, at random": ("symmetric", 0.1, False),
     "20 %, at random": ("symmetric", 0.2, False),
     "30 %, at random": ("symmetric", 0.3, False),
     "40 %, at random": ("symmetric", 0.4, False),
