@@ -248,7 +248,7 @@ def test_where_a_person_alone_acts_the_controls_are_tuned_on_as_well() -> None:
     told = {uid: truth[uid] for uid in list(splits.train.uid)[:6]}
     found = by_posterior(fdr=0.0, answers=told, controls=("unchanged", "random"), rounds=2).run(tiny("bert"), splits)
     last = found.curve.groupby("arm")["round"].max()
-    assert found.rows["score"].isna().all() and last["influence"] > 0
+    assert found.rows["score"].isna().all() and last["repair"] > 0
     assert last["unchanged"] == last["random"] == 1
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import softmax
 
 from tracemend.data import Labelled, Splits
 from tracemend.data.examples import read_examples, write_examples
@@ -141,8 +140,9 @@ def trace_run(
     predictor = Predictor.load(run, model=model)
     train, used = tuned_on(run, predictor, splits)
     queries = queries_of(predictor, splits, query, reply, label)
+    predicted = predictor.predicted(predictor.probabilities(queries.pairs))
     found = (tracin or TracIn()).influence(predictor.classifier, train, queries, checkpoints=used, progress=progress)
-    rows = _rows(found, top, predictor)
+    rows = _rows(found, top, [splits.labels[i] for i in predicted])
     means = rows.groupby("side")["score"].mean()
     overall = float(found.scores.mean())
     result = MethodResult(
@@ -205,9 +205,8 @@ def queries_of(predictor: Predictor, splits: Splits, query: str, reply: str | No
     return replace(one, positive=splits.train.positive)
 
 
-def _rows(found: Influence, top: int, predictor: Predictor) -> pd.DataFrame:
+def _rows(found: Influence, top: int, predicted: Sequence[str]) -> pd.DataFrame:
     queries, parts = found.queries, []
-    predicted = [queries.labels[i] for i in predictor.predicted(softmax(found.query_logits, axis=1))]
     for i, example in enumerate(queries.frame.to_dict("records")):
         for side, table in (("proponent", found.proponents(i, top)), ("opponent", found.opponents(i, top))):
             facts = {f"query_{c}": example[c] for c in ("uid", "text", "reply", "label")}

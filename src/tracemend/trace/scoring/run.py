@@ -130,7 +130,7 @@ def _store(
 
 
 def _rows(found: Scored, queries: Labelled, train: Labelled, predictor: Predictor) -> pd.DataFrame:
-    predicted = [queries.labels[i] for i in predictor.probabilities(queries.pairs).argmax(axis=1)]
+    predicted = [queries.labels[i] for i in predictor.predicted(predictor.probabilities(queries.pairs))]
     texts = train.frame[["text", "reply"]]
     parts = []
     for i, example in enumerate(queries.frame.to_dict("records")):
