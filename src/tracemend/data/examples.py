@@ -78,7 +78,7 @@ def read_examples(folder: Path | str) -> Splits:
         facts = json.loads(read.schema.metadata[b"PANDAS_ATTRS"])
         table = frame_from_arrow(read)
         table = table.astype(object).where(table.notna(), None)
-        for name in facts["json"]:
+        for name in facts.get("json", ()):
             table[name] = table[name].map(lambda cell: None if cell is None else json.loads(cell))
         parts = {
             str(name): Labelled(
