@@ -90,6 +90,18 @@ def test_further_columns_come_back_from_a_run_as_they_went(tmp_path):
         assert (tmp_path / "after.jsonl").read_text("utf-8") == (tmp_path / "before.jsonl").read_text("utf-8")
 
 
+@pytest.mark.parametrize("other", [[0.5, 1.5], [np.nan, 1.0]], ids=["fractions", "a gap"])
+def test_whole_numbers_of_one_part_stay_whole_beside_floats_of_another(other, tmp_path):
+    whole = [BIG + i for i in range(40)]
+    parts = [read(table(n).assign(id=ids, text=[f"{name} {t}" for t in table(n)["text"]]), text="text", label="label")
+             for name, n, ids in (("first", 40, whole), ("second", 4, other * 2), ("third", 4, other * 2))]  # fmt: skip
+    splits = Splits(*parts)
+    write_examples(splits, tmp_path)
+    after = read_examples(tmp_path)
+    assert list(after.train.frame["id"]) == whole
+    assert after.fingerprints == splits.fingerprints
+
+
 def test_exports_hold_dates_lists_and_every_digit(tmp_path):
     part = carrying().train
     first = part.frame["id"].map(lambda cell: cell == BIG)

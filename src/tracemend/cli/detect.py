@@ -78,17 +78,9 @@ def detect(
         tracemend detect comments.csv --text text --label is_toxic --out runs/suspects
     """
     o.refuse_unreadable(
-        file,
-        valid,
-        test,
-        text=text,
-        label=label,
-        reply=reply,
-        group=group,
-        truth=truth,
-        positive=positive,
+        file, valid, test, text=text, label=label, reply=reply, group=group, truth=truth, positive=positive,
         drop_empty=drop_empty,
-    )
+    )  # fmt: skip
     import pandas as pd
 
     from tracemend.mend.export import remember_names

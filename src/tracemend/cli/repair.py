@@ -139,17 +139,9 @@ def repair(
         tracemend repair comments.csv --text text --label is_toxic --valid checked.csv --fix-splits --out runs/mine
     """
     o.refuse_unreadable(
-        file,
-        valid,
-        test,
-        text=text,
-        label=label,
-        reply=reply,
-        group=group,
-        truth=truth,
-        positive=positive,
+        file, valid, test, text=text, label=label, reply=reply, group=group, truth=truth, positive=positive,
         drop_empty=drop_empty,
-    )
+    )  # fmt: skip
     from tracemend.mend.job import repair as work
 
     folder = o.run_directory(out, file)

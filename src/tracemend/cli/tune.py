@@ -44,17 +44,9 @@ def tune(
         tracemend tune comments.csv --text text --label is_toxic --adapter lora --out runs/tuned
     """
     o.refuse_unreadable(
-        file,
-        valid,
-        test,
-        text=text,
-        label=label,
-        reply=reply,
-        group=group,
-        truth=truth,
-        positive=positive,
+        file, valid, test, text=text, label=label, reply=reply, group=group, truth=truth, positive=positive,
         drop_empty=drop_empty,
-    )
+    )  # fmt: skip
     import pandas as pd
 
     from tracemend.mend.job import read_splits, tuned_as

@@ -7,6 +7,7 @@ from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from tracemend.data.export import is_nested, json_text
@@ -33,17 +34,19 @@ def write_examples(splits: Splits, folder: Path | str) -> Path:
     table = pd.concat(parts, ignore_index=True)
     first = [*COLUMNS, _SPLIT]
     table = table[[*first, *(c for c in table.columns if c not in first)]]
-    # Parquet would give every object of a column the same keys.
-    nested = [c for c in table.columns if c not in first and table[c].map(is_nested).any()]
+    # Parquet would give every object of a column the same keys, and make floats of whole numbers beside fractions.
+    as_json = [
+        c for c in table.columns if c not in first and (table[c].map(is_nested).any() or _of_two_kinds(table[c]))
+    ]
     facts: dict[Hashable | None, Any] = {
         "labels": list(splits.labels),
         "positive": splits.train.positive,
         "notes": list(splits.notes),
         "columns": {name: list(part.frame.columns) for name, part in splits.parts.items()},
-        "json": nested,
+        "json": as_json,
     }
     try:
-        table = table.assign(**{name: table[name].map(json_text) for name in nested})
+        table = table.assign(**{name: table[name].map(json_text) for name in as_json})
         table.attrs = facts
         write_parquet(path, table)
     except (ValueError, TypeError) as error:  # what pyarrow raises where a column mixes types
@@ -56,6 +59,14 @@ def write_examples(splits: Splits, folder: Path | str) -> Path:
 
 
 _SPLIT = "tracemend_split"  # no name that a user's own column may have
+
+
+def _of_two_kinds(cells: pd.Series) -> bool:
+    """Whether a column of numbers holds whole ones of one part beside fractions, or gaps, of another."""
+    there = [cell for cell in cells if cell is not None and cell is not pd.NA]
+    floats = [isinstance(cell, float | np.floating) for cell in there]
+    whole = [isinstance(cell, int | np.integer) and not isinstance(cell, bool) for cell in there]
+    return any(floats) and any(whole) and all(f or w for f, w in zip(floats, whole, strict=True))
 
 
 def read_examples(folder: Path | str) -> Splits:
@@ -79,7 +90,8 @@ def read_examples(folder: Path | str) -> Splits:
         table = frame_from_arrow(read)
         table = table.astype(object).where(table.notna(), None)
         for name in facts.get("json", ()):
-            table[name] = table[name].map(lambda cell: None if cell is None else json.loads(cell))
+            cells = [None if cell is None else json.loads(cell) for cell in table[name]]
+            table[name] = pd.Series(cells, index=table.index, dtype=object)
         parts = {
             str(name): Labelled(
                 rows.reset_index(drop=True)[facts["columns"][str(name)]], tuple(facts["labels"]), facts["positive"]
