@@ -52,6 +52,21 @@ def test_help_takes_under_a_second() -> None:
     assert min(seconds) < 1.0
 
 
+def test_help_imports_nothing_that_works_on_data() -> None:
+    code = (
+        "import sys\n"
+        "from tracemend.cli import main\n"
+        "try:\n"
+        "    main()\n"
+        "finally:\n"
+        "    print(*sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, "--help"], check=True, capture_output=True, text=True)
+    loaded = set(done.stderr.split())
+    assert "tracemend.cli.corrupt" in loaded
+    assert not loaded & {"numpy", "pandas", "pyarrow", "sklearn", "torch", "transformers"}
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_an_example(run, command):
     done = run(command, "--help")

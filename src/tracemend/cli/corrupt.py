@@ -11,7 +11,6 @@ import typer
 from tracemend.cli import options as o
 from tracemend.cli.output import person, print_json, refuse_to_overwrite
 from tracemend.cli.progress import shown
-from tracemend.data.labels import label_name
 from tracemend.errors import DataError
 
 Kind = Literal["symmetric", "class-conditional", "confusable", "annotator", "trolls"]
@@ -97,6 +96,8 @@ def corrupt(
 def _matrix(text: str | None) -> dict[str, dict[str, float]] | None:
     if text is None:
         return None
+    from tracemend.data.labels import label_name
+
     try:
         found = loads(text)
         return {str(label_name(a)): {str(label_name(b)): float(s) for b, s in to.items()} for a, to in found.items()}
