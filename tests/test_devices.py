@@ -19,7 +19,7 @@ from tracemend.circuits.stages import Stages
 from tracemend.methods import Method, registry
 
 HERE, ELSEWHERE = torch.device("cpu"), torch.device("cuda:0")
-METHODS = {name: method for name, method in registry().items() if name.startswith("circuits.")}
+METHODS = registry()
 
 
 def away(value: Any) -> bool:
@@ -37,8 +37,12 @@ def send(model: Any) -> None:
         for stage in [*map(model.get, model.steps), *([model.beside] if model.beside is not None else [])]:
             send(stage)
         return
-    for value in (*model.network.parameters(), *model.network.buffers()):
-        mark(value, True)
+    model = getattr(model, "model", model)
+    if hasattr(model, "language_model"):
+        send(model.language_model)
+    if isinstance(getattr(model, "network", None), torch.nn.Module):  # a function of one's own has none
+        for value in (*model.network.parameters(), *model.network.buffers()):
+            mark(value, True)
 
 
 def tensors(value: Any) -> list[Tensor]:
@@ -46,9 +50,9 @@ def tensors(value: Any) -> list[Tensor]:
 
 
 def named_device(value: Any) -> torch.device | None:
-    if isinstance(value, str):
-        return torch.device(value) if value.split(":")[0] in ("cpu", "cuda") else None
-    return value if isinstance(value, torch.device) else None
+    if isinstance(value, str) and value.split(":")[0] in ("cpu", "cuda", "meta"):
+        value = torch.device(value)
+    return value if isinstance(value, torch.device) and value.type != "meta" else None
 
 
 def may_mix(name: str, args: Any) -> bool:
@@ -72,7 +76,7 @@ class OtherDevice(TorchFunctionMode):
         name, kwargs = getattr(func, "__name__", str(func)), dict(kwargs or {})
         own = args[0] if args and isinstance(args[0], Tensor) else None
         if func == Tensor.device.__get__:
-            return ELSEWHERE if away(own) else HERE
+            return ELSEWHERE if away(own) else func(*args, **kwargs)
         if func == Tensor.is_cuda.__get__:  # type: ignore[attr-defined]
             return away(own)
         if name in ("cpu", "to"):
@@ -116,6 +120,20 @@ class OtherDevice(TorchFunctionMode):
         return mark(found, there)
 
 
+@pytest.fixture
+def parameters_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A parameter made of a tensor lies where it does, in a copy of a network too."""
+    make = torch.nn.Parameter.__new__
+
+    def placed(cls: Any, data: Any = None, requires_grad: bool = True) -> Any:
+        found = make(cls, data, requires_grad)
+        return mark(found, True) if away(data) else found
+
+    monkeypatch.setattr(torch.nn.Parameter, "__new__", placed)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("parameters_stay")
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS.keys())
 def test_a_method_runs_with_the_model_on_another_device(method: type[Method[Any]]) -> None:
     configured, model, data = method.tiny()
