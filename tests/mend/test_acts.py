@@ -15,7 +15,7 @@ from tracemend.data import Labelled
 from tracemend.data.splits import LEAST
 from tracemend.mend import Repair
 from tracemend.mend.acts import Kinds, act, choose, spare
-from tracemend.mend.ranking import Ranking
+from tracemend.mend.ranking import Ranking, with_posterior
 from tracemend.mend.result import acted_each_round
 from tracemend.mend.rounds import ArmResult
 
@@ -68,6 +68,20 @@ def test_a_number_alone_leaves_the_kind_to_the_rule() -> None:
     y = [k % 3 for k in range(30)]
     made = decided(ranking(y, certainty=np.ones(30), eligible=np.ones(30, dtype=bool)), data(y), 10)
     assert {d["kind"] for d in made} == {"label"}
+
+
+def test_a_removal_gives_its_own_reason() -> None:
+    """A label that no other outdoes may be removed since it is likelier wrong than right."""
+    y, p = [0, 0, *[k % 3 for k in range(28)]], np.full((30, 3), 0.0)
+    p[np.arange(30), y] = 1.0
+    p[:2] = [[0.42, 0.30, 0.28], [0.30, 0.42, 0.28]]
+    made = decided(with_posterior(ranking(y), np.array(y), p), data(y), 10)
+    assert [(d["kind"], d["reason"]) for d in made] == [
+        ("remove", "Labelled a; b is likelier."),
+        ("remove", "Labelled a, wrong with probability 0.58; no other label is likelier."),
+    ]
+    influence = decided(ranking(y, eligible=np.ones(30, dtype=bool)), data(y), 1)
+    assert "likelier" not in influence[0]["reason"]  # the classifier's probabilities are even
 
 
 def test_a_control_passes_over_whom_no_label_can_spare() -> None:

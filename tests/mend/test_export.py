@@ -118,6 +118,20 @@ def test_undo_gives_one_example_back_and_writes_the_same_files_again(tmp_path: P
         assert ledger.version == version
 
 
+def test_what_people_decided_alone_is_a_set_of_its_own(tmp_path: Path) -> None:
+    """Where a repair is not recommended, the answers of people stand all the same."""
+    data = dialogue()
+    first, second, *_ = data.uid
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        ledger.add([Decision(uid=first, kind="label", old="safe", new="unsafe", round=1, actor="repair")])
+        assert "answered.csv" not in export(data, ledger, tmp_path)
+        ledger.add([Decision(uid=second, kind="label", old="safe", new="unsafe", actor="person")])
+        paths = export(data, ledger, tmp_path)
+    labels = {name: list(pd.read_csv(paths[f"{name}.csv"])["label"]) for name in ("repaired", "answered")}
+    assert labels == {"repaired": ["unsafe"] * 4, "answered": ["safe", "unsafe", "unsafe", "unsafe"]}
+    assert "answered.csv" not in undo(tmp_path, second, data) and not list(tmp_path.glob("answered.*"))
+
+
 def test_undo_of_nothing(tmp_path: Path) -> None:
     data = dialogue()
     with pytest.raises(RunError, match="does not exist"):

@@ -103,6 +103,11 @@ def test_words_are_taken_out_and_put_in() -> None:
     assert without(("Honestly", None), ["honestly"]) == ("Honestly", None)
     assert without(("so  it goes", None), ["never"]) == ("so  it goes", None)
     assert frequencies([("A a b", "a"), ("b", None)]) == {"a": 1, "b": 2}
+    lines = " one\n\n  line "
+    for seed in range(5):  # white space is not what is put in
+        having = put_in((lines, "\n"), "X", np.random.default_rng(seed))
+        assert having[0].replace("X ", "").replace(" X", "") == lines and having[1] == "\n"
+    assert put_in(("", None), "X", np.random.default_rng(0)) == ("X", None)
 
 
 @given(st.lists(st.sampled_from(["so", "it", "goes", "well"]), min_size=1, max_size=8), st.integers(0, 99))

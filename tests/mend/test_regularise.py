@@ -248,3 +248,9 @@ def test_a_head_cannot_be_tuned_by_attention(splits: Splits, tmp_path: Path) -> 
 def test_rationales_of_other_texts_are_refused(splits: Splits) -> None:
     with pytest.raises(DataError, match="1 rationales are of texts that the data lacks"):
         Regularise(tuning=QUICK).run(tiny("bert"), splits, rationales={"0-0": [(0, 1)]})
+
+
+def test_a_word_is_marked_once_however_it_is_written() -> None:
+    """As many words are marked in the control as were given."""
+    found = Regularise(remove=("The", "the", "you"), add=("Good", "GOOD"))
+    assert (found.remove, found.add) == (("The", "you"), ("Good",))

@@ -8,21 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 
 import tracemend
 from tests.mend.conftest import planted, quick
 from tests.mend.test_limits import Nothing
 from tests.mend.test_repair import Counter, Killed, timeless
-from tracemend.data import Labelled, Ledger, Splits, corrupt, make_splits
-from tracemend.data.examples import read_examples
-from tracemend.data.exchange import REMOVE
+from tracemend.data import Labelled, Splits, corrupt, make_splits
 from tracemend.data.reference import available, reference
-from tracemend.errors import DataError, TraceError, TuningError
+from tracemend.errors import TraceError, TuningError
 from tracemend.mend import RepairResult
 from tracemend.mend.job import configured
-from tracemend.mend.questions import read_answers
 from tracemend.models import load, tiny
 from tracemend.trace import cross_posterior, embed
 
@@ -198,67 +194,32 @@ def test_a_control_that_is_none_is_refused(controls: Any, said: str) -> None:
         configured(controls=controls)
 
 
-def test_questions_wait_for_a_person_and_answers_stand(tmp_path: Path) -> None:
-    data = planted(400).train
-    mine = data.frame[["text", "label", "truth"]].rename(columns={"text": "comment"})
+@pytest.mark.parametrize("rank", ["consensus", "votes"])
+def test_a_share_that_was_given_bounds_the_acts_and_is_no_estimate(splits: Splits, rank: str) -> None:
+    changes: dict[str, Any] = {"rank": rank, "noise": 0.02, "fdr": None, "rounds": 2, "candidates": 30}
+    found = by_posterior(**changes).run(tiny("bert"), splits)
+    assert found.metrics["given_noise"] == 0.02 and found.metrics["estimated_noise"] > 0.05
+    assert 0 < found.metrics["removed"] + found.metrics["relabelled"] <= round(0.02 * len(splits.train))
+
+
+def test_a_share_is_claimed_where_the_loss_is_shown(splits: Splits) -> None:
+    right = splits.train.wrong.nonzero()[0]
+    nearly = splits.train.relabelled({splits.train.uid[i]: splits.train.frame["truth"][i] for i in right[1:]})
+    assert nearly.wrong.sum() == 1
+    found = by_posterior(rounds=1).run(tiny("bert"), replace(splits, train=nearly))
+    assert found.metrics["ap_clean"] is not None and found.metrics["recovered_share"] is None
+
+
+def test_labels_that_nobody_vouches_for_are_said_to_judge() -> None:
+    mine = planted(200).train.frame[["text", "label"]]
     options: dict[str, Any] = {
-        "text": "comment", "truth": "truth", "model": tiny("bert"), "adapter": "head", "epochs": 2, "rounds": 1,
-        "max_length": 20, "precision": "fp32", "controls": (), "stop": "fixed", "fdr": FDR, "ask": 4,
+        "model": tiny("bert"), "preset": "gbair", "rounds": 1, "candidates": 5, "epochs": 1, "max_length": 20,
+        "precision": "fp32", "controls": (), "adapter": "head",
     }  # fmt: skip
-    first = tracemend.repair(mine, out=tmp_path / "first", **options)
-    table = pd.read_csv(tmp_path / "first" / "questions.csv", dtype=str, keep_default_na=False)
-    assert len(table) == 4 and not set(table["uid"]) & set(first.rows["uid"])
-    with Ledger(tmp_path / "first" / "ledger.sqlite") as ledger:
-        asked = [d for d in ledger.decisions() if d.kind == "ask"]
-        assert [d.uid for d in asked] == list(table["uid"]) and not set(table["uid"]) & set(ledger.state())
-    assert "## Waiting for a person" in (tmp_path / "first" / "changes.md").read_text("utf-8")
-    assert any("questions for a person" in n for n in json.loads((tmp_path / "first/result.json").read_text())["notes"])
-
-    train = read_examples(tmp_path / "first").train
-    truth = dict(zip(train.uid, train.frame["truth"], strict=True))
-    table["answer"] = [REMOVE, *(truth[uid] for uid in table["uid"][1:])]
-    table.to_csv(tmp_path / "answers.csv", index=False)
-    again = tracemend.repair(mine, out=tmp_path / "second", answers=tmp_path / "answers.csv", **options)
-    labels = dict(zip(again.repaired.uid, again.repaired.frame["label"], strict=True))
-    assert [labels.get(uid, REMOVE) for uid in table["uid"]] == list(table["answer"])
-    with Ledger(tmp_path / "second" / "ledger.sqlite") as ledger:
-        told = {d.uid: d for d in ledger.decisions() if d.actor == "person"}
-        assert set(told) == set(table["uid"]) and {d.kind for d in told.values()} <= {"label", "keep", "remove"}
-    fresh = pd.read_csv(tmp_path / "second" / "questions.csv", dtype=str, keep_default_na=False)
-    still_open = fresh[fresh["answer"] == ""]
-    assert len(still_open) and not set(still_open["uid"]) & set(table["uid"])  # nobody is asked twice
-    assert list(fresh["answer"])[: len(still_open)] == [""] * len(still_open)
-    assert again.metrics["relabelled_by_answers"] == sum(d.kind == "label" for d in told.values())
-    assert again.metrics["removed_by_answers"] == 1
-    # The newest file holds the first round's answers too, so that the next run is told of both.
-    fresh["answer"] = [said or truth[uid] for uid, said in zip(fresh["uid"], fresh["answer"], strict=True)]
-    both = read_answers_of(fresh, tmp_path / "both.csv")
-    assert both == {uid: truth[uid] for uid in [*table["uid"], *still_open["uid"]]} | {table["uid"][0]: REMOVE}
-    assert again.metrics["relabelled"] + again.metrics["removed"] == (again.rows["score"].notna()).sum()
-
-
-def read_answers_of(table: pd.DataFrame, path: Path) -> dict[str, str]:
-    table.to_csv(path, index=False)
-    return read_answers(path)
-
-
-def test_where_a_person_alone_acts_the_controls_are_tuned_on_as_well() -> None:
-    splits = planted(200)
-    truth = dict(zip(splits.train.uid, splits.train.frame["truth"], strict=True))
-    told = {uid: truth[uid] for uid in list(splits.train.uid)[:6]}
-    found = by_posterior(fdr=0.0, answers=told, controls=("unchanged", "random"), rounds=2).run(tiny("bert"), splits)
-    last = found.curve.groupby("arm")["round"].max()
-    assert found.rows["score"].isna().all() and last["repair"] > 0
-    assert last["unchanged"] == last["random"] == 1
-
-
-def test_answers_that_leave_one_label_are_refused() -> None:
-    splits = planted(120, wrong=0.1)
-    only = dict.fromkeys(splits.train.uid, splits.labels[0])
-    with pytest.raises(TraceError, match=r"the answers would leave '.*' alone of 2 labels"):
-        by_posterior(answers=only).run(tiny("bert"), splits)
-    with pytest.raises(DataError, match="not in the training part"):
-        by_posterior(answers={"nobody-0": "good"}).run(tiny("bert"), splits, progress=Nothing())
+    said = "The labels it is judged by may be wrong as well."
+    assert tracemend.repair(mine, **options).verdict.sentence.endswith(said)
+    assert said not in tracemend.repair(mine, valid=planted(120).validation.frame[["text", "label"]], fix_splits=True,
+                                        **options).verdict.sentence  # fmt: skip
 
 
 def test_removing_a_whole_label_is_refused(splits: Splits, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,6 +83,18 @@ def test_without_decisions_nothing_is_recommended_however_the_figures_fall() -> 
     assert found.recommended == "original" and "suspect enough" in found.sentence
 
 
+def test_what_people_decided_stands_with_the_original() -> None:
+    same = probabilities(0.3)
+    untuned = verdict(data(), same, same, acted=0, tried=8, answers=5)
+    assert untuned.recommended == "original" and "8 labels were tried beside 5 that people decided" in untuned.sentence
+    assert "no classifier tuned on that set was judged" in untuned.sentence
+    tuned = verdict(data(), same, same, acted=5, answers=5)
+    assert tuned.sentence.endswith("The original set, with what people decided, is the recommended one.")
+    ahead = verdict(data(), same, probabilities(1.0, seed=1), acted=5, answers=5, against="more tuning")
+    behind = beside_start(ahead, data(), probabilities(2.0), probabilities(1.0, seed=1), answers=5)
+    assert behind.sentence.endswith("The original set, with what people decided, is the recommended one.")
+
+
 def test_better_accuracy_does_not_make_up_for_worse_average_precision() -> None:
     # Before: a good order with a cut far off. After: a worse order with the right cut.
     found = verdict(data(), probabilities(2.5, shift=-6), probabilities(1.0, seed=1), acted=10)

@@ -113,7 +113,7 @@ def repair(
             console.print(
                 f"{one}: {found.done} cells done, {found.failed} failed, {len(found.left)} left", markup=False
             )
-        failed = results.failures()
+        failed = results.failures().keys() & {cell.fingerprint for cell in cells}
         if failed:
             console.print(f"{one}: {len(failed)} cells failed at some time; --retry runs them again", markup=False)
         if pack:

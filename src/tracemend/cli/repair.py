@@ -204,6 +204,8 @@ def show(folder: Path, *, json: bool) -> None:
     print_notes(console, run.result.get("notes", []))
     names = {"report": "report.html", "repaired set": "repaired.csv", "changes": "changes.md"}
     files = {name: folder / file for name, file in names.items()}
+    if run.part("verdict").get("recommended") == "original" and (folder / "answered.csv").exists():
+        files["your answers alone"] = folder / "answered.csv"
     if (folder / "questions.csv").exists():
         files["questions"] = folder / "questions.csv"
     print_files(console, files)

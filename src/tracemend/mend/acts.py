@@ -228,7 +228,7 @@ def act(
                 "new": new,
                 "round": number,
                 "score": float(ranking.suspicion[row]),
-                "reason": _reason(example["label"], train.labels[ranking.suggestion[row]], pushed, evidence),
+                "reason": _reason(example["label"], _instead(ranking, p_train, train, row), pushed, evidence),
                 "truth": example["truth"],
                 "actor": "repair",
                 "evidence": evidence,
@@ -319,8 +319,20 @@ def _pushed(
     ]
 
 
-def _reason(label: str, suggestion: str, pushed: list[dict[str, Any]], evidence: Mapping[str, Any]) -> str:
-    parts = [f"Labelled {label}; {suggestion} is likelier"]
+def _instead(ranking: Ranking, p_train: np.ndarray[Any, Any], train: Labelled, row: int) -> str | None:
+    """The suggested label where it is likelier than the label as given, else None."""
+    own, other = train.y[row], ranking.suggestion[row]
+    p = p_train[row] if ranking.posterior is None else ranking.posterior[row]
+    return train.labels[other] if p[other] > p[own] else None
+
+
+def _reason(label: str, instead: str | None, pushed: list[dict[str, Any]], evidence: Mapping[str, Any]) -> str:
+    if instead is not None:
+        parts = [f"Labelled {label}; {instead} is likelier"]
+    elif "p_wrong" in evidence:
+        parts = [f"Labelled {label}, wrong with probability {evidence['p_wrong']:.2f}; no other label is likelier"]
+    else:
+        parts = [f"Labelled {label}, which the classifier has learnt; suspect by its influence"]
     if pushed:
         parts.append(f"it pushes validation errors towards {pushed[0]['predicted']}")
     near = evidence.get("neighbour")

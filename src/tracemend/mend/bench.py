@@ -28,7 +28,7 @@ from tracemend.mend.ranking import (
     with_posterior,
 )
 from tracemend.mend.rounds import ArmResult, measure, repair_arm
-from tracemend.mend.verdict import Verdict, beside_start, verdict
+from tracemend.mend.verdict import Verdict, beside_start, compare, verdict
 from tracemend.models import LanguageModel
 from tracemend.progress import Progress
 from tracemend.runs import RunDirectory
@@ -57,6 +57,7 @@ class Bench:
     Args:
         first: figures of the start.
         run: keeps what took long, for a run that is resumed; None keeps nothing.
+        checked: whether somebody vouches for the validation and verdict labels, whatever ``rules`` make of them.
     """
 
     def __init__(
@@ -68,9 +69,10 @@ class Bench:
         first: Mapping[str, Mapping[str, float]],
         progress: Progress,
         run: RunDirectory | None = None,
+        checked: bool = True,
     ) -> None:
         self.rules, self.model, self.splits, self.start = rules, model, splits, start
-        self.first, self.progress, self.run = first, progress, run
+        self.first, self.progress, self.run, self.checked = first, progress, run, checked
         self.state = start.best.load_state()
         self.precision = resolve_precision(rules.tuning.precision, start.classifier.device)
         self._embedded: dict[tuple[str, int], Floats] = {}
@@ -256,10 +258,20 @@ class Bench:
         return made
 
     def clean(self, out: Path) -> dict[str, Any]:
-        """Figures of the same tuning on the true labels: what there was to lose."""
-        truth = self.splits.train.with_truth_as_label()
-        tuned = tune(self.model, truth, self.splits.validation, self.rules.tuning, out=out, progress=self.progress)
-        return measure(tuned, self.splits)
+        """``figures`` of the same tuning on the true labels, and whether the wrong ones are shown to have ``cost`` AP.
+
+        A share of a loss that may be none means nothing.
+        """
+        splits = self.splits
+        tuned = tune(
+            self.model, splits.train.with_truth_as_label(), splits.validation, self.rules.tuning,
+            out=out, progress=self.progress,
+        )  # fmt: skip
+        figures = measure(tuned, splits)
+        data = splits.verdict if splits.test is None else splits.test
+        before, after = (self._predict(of.load_state(), data) for of in (self.start.best, tuned.best))
+        lost = compare("ap", data, before, after, seed=self.rules.seed)
+        return {"figures": figures, "cost": lost.shown and lost.difference > 0}
 
     def _predict(self, state: Mapping[str, Any], data: Labelled) -> Floats:
         self.start.classifier.restore(state)
@@ -273,26 +285,29 @@ class Bench:
         data, original = self.splits.verdict, self.original(unchanged)
         if original is not self.start.best:
             against = "as much tuning on the unchanged labels"
-        elif unchanged is None:
+        elif unchanged is None or not unchanged.chosen:
             against = "the start"
         else:
             against = "the start (more tuning on the unchanged labels was no better)"
         before, after = (self._predict(of.load_state(), data) for of in (original, arm.tuned.best))
-        tried = arm.decisions if arm.decisions.empty else arm.decisions[arm.decisions["kind"] != "keep"]
-        acted = int(tried["kept"].sum()) if len(tried) else 0
+        tried = len(arm.own)
+        changed = 0 if arm.answered.empty else int((arm.answered["kind"] != "keep").sum())
+        # The start was tuned before anybody answered: if it is the best, no classifier of the answers is judged.
+        acted = changed + int(arm.own["kept"].sum() if tried else 0) if arm.chosen else 0
         found = verdict(
             data,
             before,
             after,
             acted=acted,
-            tried=len(tried),
+            tried=tried,
+            answers=changed,
             against=against,
-            noisy=self.rules.validation == "noisy",
+            noisy=self.rules.validation == "noisy" or not self.checked,
             seed=self.rules.seed,
         )
         if original is self.start.best:
             return found
-        return beside_start(found, data, self._predict(self.start.best.load_state(), data), after)
+        return beside_start(found, data, self._predict(self.start.best.load_state(), data), after, answers=changed)
 
     def threshold(self, checkpoint: Checkpoint) -> float | None:
         """From which probability the positive label is predicted, chosen on validation."""

@@ -53,6 +53,11 @@ def apply(data: Labelled, ledger_state: Mapping[str, Decision]) -> Labelled:
     return data.relabelled(labels).without(uid for uid, d in ledger_state.items() if d.kind == "remove")
 
 
+def by_people(state: Mapping[str, Decision]) -> dict[str, Decision]:
+    """Of the decisions in force those of people: they hold whether or not a repair is recommended."""
+    return {uid: decision for uid, decision in state.items() if decision.actor != "repair"}
+
+
 def export(
     data: Labelled,
     ledger: Ledger,
@@ -64,7 +69,8 @@ def export(
     """Write the repaired set and what was changed in it.
 
     ``repaired.FORMAT`` hold the repaired set; ``changes.md`` is the diff to read, ``changes.csv`` the same, with every
-    row of the ledger, to process. The same data and ledger give the same bytes.
+    row of the ledger, to process. ``answered.FORMAT`` hold the set with what people decided alone, where they changed
+    something and the repair did too. The same data and ledger give the same bytes.
 
     Texts are written as they are. A spreadsheet takes a CSV cell that begins with = + - or @ for a formula; escaping
     such cells would alter the data for everybody else, so changes.md says how many there are and how to open
@@ -92,10 +98,17 @@ def export(
         if name not in FORMATS:
             raise DataError(f"export format {name!r} is {did_you_mean(name, FORMATS)}")
     folder = Path(directory)
-    repaired = apply(data, ledger.state())
-    paths = {f"repaired.{name}": folder / f"repaired.{name}" for name in formats}
-    for path in paths.values():
-        write(repaired, path, names=names)
+    state = ledger.state()
+    repaired, people = apply(data, state), by_people(state)
+    sets = {"repaired": repaired}
+    if len(people) < len(state) and any(decision.kind != "keep" for decision in people.values()):
+        sets["answered"] = apply(data, people)
+    paths = {f"{of}.{name}": folder / f"{of}.{name}" for of in sets for name in formats}
+    for name in formats:
+        for of, made in sets.items():
+            write(made, paths[f"{of}.{name}"], names=names)
+        if "answered" not in sets:  # taken back since
+            (folder / f"answered.{name}").unlink(missing_ok=True)
     changes = _changes(data, ledger)
     paths |= {name: folder / name for name in ("changes.csv", "changes.md")}
     write_csv(paths["changes.csv"], changes)

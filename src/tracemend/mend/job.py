@@ -149,7 +149,8 @@ def repair(
     columns = {role: column for role, column in given.items() if column is not None}
     language_model = model if isinstance(model, LanguageModel) else load(model)
     name = name or (Path(source).name if isinstance(source, str | Path) else "data")
-    return _run(method, language_model, splits, out, "repair", command_line, name, columns, progress)
+    checked = valid is not None or truth is not None
+    return _run(method, language_model, splits, out, "repair", command_line, name, columns, progress, checked)
 
 
 def demo_job(
@@ -164,7 +165,7 @@ def demo_job(
     method = Repair(tuning=Tuning(adapter="prompt", patience=0, epochs=8, seed=seed), seed=seed)
     columns = {"text": "text", "reply": "reply"}
     splits = demo(noise=DEMO_NOISE, seed=seed)
-    return _run(method, load("minilm"), splits, out, "demo", command_line, "the demo set", columns, progress)
+    return _run(method, load("minilm"), splits, out, "demo", command_line, "the demo set", columns, progress, True)
 
 
 def read_splits(
@@ -274,10 +275,11 @@ def _run(
     name: str,
     columns: Mapping[str, str],
     progress: Progress,
+    checked: bool,
 ) -> RepairResult:
     described = {"name": name}
     if out is None:
-        return method.run(model, splits, progress=progress, command=command, described=described)
+        return method.run(model, splits, progress=progress, command=command, described=described, checked=checked)
     folder = Path(out)
     prints = {"model": model.fingerprint, **splits.fingerprints}
     run = RunDirectory(folder, command=command, config=method.config, fingerprints=prints)
@@ -288,6 +290,7 @@ def _run(
         model, splits, out=folder, progress=progress, command=command, command_line=command_line, described=described,
         # The uid keeps its name; a column of the user's that is called so keeps the canonical one.
         names={role: column for role, column in columns.items() if column != "uid"},
+        checked=checked,
     )  # fmt: skip
     texts = {role: columns[role] for role in ("text", "reply") if role in columns}
     _keep_predictor(folder, method, model, result, splits, texts)

@@ -6,6 +6,7 @@ end as one number a word of each text.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 
@@ -179,10 +180,13 @@ def without(pair: Pair, words: Iterable[str]) -> Pair:
 
 
 def put_in(pair: Pair, word: str, rng: np.random.Generator) -> Pair:
-    """The pair with this word at a random place of its text."""
-    pieces = pair[0].split()
-    pieces.insert(int(rng.integers(0, len(pieces) + 1)), word)
-    return " ".join(pieces), pair[1]
+    """The pair with this word before a random word of its text or behind the last, nothing else changed."""
+    text = pair[0]
+    starts = [found.start() for found in re.finditer(r"\S+", text)]
+    at = int(rng.integers(0, len(starts) + 1))
+    if at == len(starts):
+        return (f"{text} {word}" if starts else word), pair[1]
+    return f"{text[: starts[at]]}{word} {text[starts[at] :]}", pair[1]
 
 
 def goes_with(pairs: Sequence[Pair], labels: Sequence[str], words: Iterable[str]) -> Mapping[str, str | None]:

@@ -102,6 +102,9 @@ class Regularise(Method[MendResult]):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tuning", replace(self.tuning, seed=self.seed))
+        for name in ("remove", "add"):  # once each, as they are looked for: case is ignored
+            words = {word.casefold(): word for word in reversed(getattr(self, name))}
+            object.__setattr__(self, name, tuple(reversed(words.values())))
 
     @property
     def penalty(self) -> Penalty:

@@ -154,6 +154,7 @@ class Repair(Method[RepairResult]):
         command_line: str = "",
         described: Mapping[str, Any] | None = None,
         names: Mapping[str, str] | None = None,
+        checked: bool = True,
     ) -> RepairResult:
         """Repair the training set of ``data``.
 
@@ -163,6 +164,8 @@ class Repair(Method[RepairResult]):
             command_line: what replays the run, for the report.
             described: name of the data and the like, for the report.
             names: the user's names of canonical columns, such as ``{"text": "comment"}``, for the repaired set.
+            checked: whether somebody vouches for the labels of the other parts. Where nobody does, and ``validation``
+                is ``clean`` all the same, the verdict says that it is judged by labels that may be wrong.
 
         Raises:
             TracemendError: of any kind its parts raise; what was done so far is in ``out``.
@@ -175,9 +178,9 @@ class Repair(Method[RepairResult]):
         if out is None:
             with tempfile.TemporaryDirectory(prefix="tracemend-") as folder:
                 kept = Path(folder) / "run"
-                found = self._run(model, data, kept, command, command_line, described, names, progress)
+                found = self._run(model, data, kept, command, command_line, described, names, progress, checked)
                 return replace(found, folder=None)
-        return self._run(model, data, out, command, command_line, described, names, progress)
+        return self._run(model, data, out, command, command_line, described, names, progress, checked)
 
     def _run(
         self,
@@ -189,6 +192,7 @@ class Repair(Method[RepairResult]):
         described: Mapping[str, Any] | None,
         names: Mapping[str, str] | None,
         progress: Progress,
+        checked: bool,
     ) -> RepairResult:
         check_kernel(self, len(splits.labels))
         answered(splits.train, self.answers or {})  # refused before any work
@@ -201,28 +205,37 @@ class Repair(Method[RepairResult]):
         start = tune(model, splits.train, splits.validation, self.tuning, out=out / "tuning", progress=progress)
         first = run.step("start", lambda: measure(start, splits))
         clock.keep()
-        bench = Bench(self, model, splits, start, first, progress, run)
-        noise, cap, rate = self._noise(bench, run)
+        bench = Bench(self, model, splits, start, first, progress, run, checked)
+        rate = self._noise(bench, run)
+        estimate = rate.rate if self.by_posterior else rate.by_joint
+        noise, cap = estimate, rate.most if self.by_posterior else None
+        if self.noise is not None:
+            noise, cap = self.noise, round(self.noise * len(splits.train))
         clock.keep()
         # With a rate of false discoveries that is what bounds a round; else the estimate does, or the share given.
-        share = noise if rate is None or self.fdr is None or self.noise is not None else rate.high
+        share = noise if self.fdr is None or self.noise is not None else rate.high
         budget = self.candidates or candidates_per_round(share, len(splits.train), self.rounds)
         arms = {"repair": bench.arm("repair", budget, out / "arms" / "repair", cap=cap)}
         # The controls relabel and remove as many examples in each round, and are read at the same round.
         spent = acted_each_round(arms["repair"])
         at = arms["repair"].chosen
         arms |= {arm: bench.arm(arm, spent, out / "arms" / arm, at=at) for arm in self.controls}
-        clean = None
+        clean: dict[str, Any] = {}
         if splits.train.has_truth and splits.train.wrong.any():
-            clean = run.step("clean", lambda: bench.clean(out / "tuning-clean"))
+            clean = run.step("clean-labels", lambda: bench.clean(out / "tuning-clean"))
             clock.keep()
         final = arms["repair"]
         judged = bench.judge(final, arms.get("unchanged"))
-        found = {arm: figures(splits, arms[arm], first, clean) for arm in arms}
+        told = frozenset(self.answers or ())
+        found = {
+            arm: figures(splits, arms[arm], first, clean.get("figures"), cost=clean.get("cost", True), told=told)
+            for arm in arms
+        }
         if "random" in found and found["random"]["detection_ap"] is not None:
             # What a random order gives on average, in place of the one that was drawn.
-            found["random"]["detection_ap"] = float(splits.train.wrong.mean())
-        keep(out, splits, arms, first, clean, names=names)
+            asked = [uid not in told for uid in splits.train.uid]
+            found["random"]["detection_ap"] = float(splits.train.wrong[asked].mean())
+        keep(out, splits, arms, first, clean.get("figures"), names=names)
         described = {
             "data": {
                 "name": (described or {}).get("name", "data"),
@@ -246,8 +259,9 @@ class Repair(Method[RepairResult]):
         metrics = {
             **found["repair"],
             **{f"{arm}_recovered_share": found[arm]["recovered_share"] for arm in self.controls},
-            "estimated_noise": noise,
-            **({} if rate is None else rate.metrics),
+            "estimated_noise": estimate,
+            **(rate.metrics if self.by_posterior else {}),
+            **({} if self.noise is None else {"given_noise": self.noise}),
             "n_train": len(splits.train),
             "threshold": bench.threshold(checkpoints[judged.recommended]),
             "seconds": seconds,
@@ -269,21 +283,17 @@ class Repair(Method[RepairResult]):
         )
         return load_result(out, splits)
 
-    def _noise(self, bench: Bench, run: RunDirectory) -> tuple[float, int | None, NoiseRate | None]:
-        """Share of wrong labels, the most to act on, and the estimate behind them."""
+    def _noise(self, bench: Bench, run: RunDirectory) -> NoiseRate:
+        """The estimated share of wrong labels."""
         # A given share sets how many are acted on; whether the labels can be repaired at all is asked in any case, also
         # where influence decides: the confident joint ends at one half and does not look at the validation labels.
         rate = NoiseRate.of(run.step("noise-rate", lambda: bench.noise_rate().facts))
-        refuse_noise(rate, trusted=self.validation == "clean")
-        if not self.by_posterior:
-            return rate.by_joint if self.noise is None else self.noise, None, None
-        if self.noise is not None:
-            return self.noise, round(self.noise * len(bench.splits.train)), rate
-        return rate.rate, rate.most, rate
+        refuse_noise(rate, trusted=self.validation == "clean" and bench.checked)
+        return rate
 
-    def _notes(self, rate: NoiseRate | None, cap: int | None, arm: ArmResult, train: Labelled) -> list[str]:
+    def _notes(self, rate: NoiseRate, cap: int | None, arm: ArmResult, train: Labelled) -> list[str]:
         notes = []
-        if rate is not None and cap is not None:
+        if cap is not None:
             notes.append(rate.sentence if self.noise is None else rate.sentence_given(self.noise, cap))
         bound = len(train) if cap is None else cap
         if self.candidates is not None and self.candidates * self.rounds > bound:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from tracemend.data import Labelled, Splits
 from tracemend.data.ledger import Decision, Ledger
 from tracemend.evaluate import curve_figure, detection, recovered_share
 from tracemend.mend.acts import Kinds
-from tracemend.mend.export import apply, export
+from tracemend.mend.export import apply, by_people, export
 from tracemend.mend.questions import QUESTIONS, write_questions
 from tracemend.mend.verdict import Verdict
 from tracemend.methods import MethodResult
@@ -122,14 +123,26 @@ def _examples(path: Path, labels: list[str], positive: str) -> Labelled:
 Figures = Mapping[str, Mapping[str, float]]
 
 
-def figures(splits: Splits, arm: ArmResult, start: Figures, clean: Figures | None) -> dict[str, Any]:
-    """What came of one arm, on test where there is one, else on verdict."""
+def figures(
+    splits: Splits,
+    arm: ArmResult,
+    start: Figures,
+    clean: Figures | None,
+    *,
+    cost: bool = True,
+    told: Collection[str] = (),
+) -> dict[str, Any]:
+    """What came of one arm, on test where there is one, else on verdict.
+
+    Args:
+        cost: whether the wrong labels are shown to have cost AP, so that there is something to recover a share of.
+        told: examples that a person answered for before they were ranked; no ranking found them.
+    """
     split = "test" if splits.test is not None else "verdict"
     at_chosen = arm.curve[(arm.curve["split"] == split) & (arm.curve["round"] == arm.chosen)].iloc[0]
-    kept = arm.decisions[arm.decisions["kept"]] if len(arm.decisions) else arm.decisions
     # What a person answered is no merit of the method's.
-    said = kept[kept["actor"] == "person"] if len(kept) else kept
-    kept = kept[kept["actor"] == "repair"] if len(kept) else kept
+    said, own = arm.answered, arm.own
+    kept = own[own["kept"]] if len(own) else own
     found: dict[str, Any] = {
         "ap_clean": None if clean is None else clean[split]["ap"],
         "ap_corrupted": start[split]["ap"],
@@ -147,22 +160,26 @@ def figures(splits: Splits, arm: ArmResult, start: Figures, clean: Figures | Non
         "relabelled_by_answers": int((said["kind"] == "label").sum()) if len(said) else 0,
         "removed_by_answers": int((said["kind"] == "remove").sum()) if len(said) else 0,
     }
-    if clean is not None:
+    if clean is not None and cost:
         found["recovered_share"] = recovered_share(
             [clean[split]["ap"]], [start[split]["ap"]], [found["ap_repaired"]]
         ).share
     if splits.train.has_truth:
         found["acted_precision"] = float((kept["old"] != kept["truth"]).mean()) if len(kept) else None
-        if splits.train.wrong.any():
-            found["detection_ap"] = detection(arm.suspicion, splits.train.wrong).ap
+        found["detection_ap"] = _detected(splits.train, arm.suspicion, told)
     return found
+
+
+def _detected(train: Labelled, suspicion: npt.NDArray[Any], told: Collection[str]) -> float | None:
+    ranked = np.array([uid not in told for uid in train.uid])
+    return detection(suspicion[ranked], train.wrong[ranked]).ap if train.wrong[ranked].any() else None
 
 
 def acted_each_round(arm: ArmResult) -> list[Kinds]:
     """How many examples an arm relabelled and how many it removed in each of its rounds."""
     if not len(arm.decisions):
         return []
-    own = arm.decisions[arm.decisions["actor"] == "repair"]
+    own = arm.own
     # Answers stand before the first round (0), in which the classifier is tuned on for them alone if need be.
     rounds = range(1, max(1, int(arm.decisions["round"].max())) + 1)
     each = [own.loc[own["round"] == number, "kind"] for number in rounds]
@@ -235,8 +252,8 @@ def load_result(out: Path, splits: Splits) -> RepairResult:
     with Ledger(out / "ledger.sqlite") as ledger:
         state = ledger.state()
     repaired = apply(splits.train, state)
-    by_people = {uid: decision for uid, decision in state.items() if decision.actor != "repair"}
-    original = apply(splits.train, by_people) if by_people else splits.train
+    people = by_people(state)
+    original = apply(splits.train, people) if people else splits.train
     return RepairResult(
         metrics=result["metrics"],
         controls=result["controls"],

@@ -51,7 +51,7 @@ class ArmResult:
         train: the training set at the chosen round.
         tuned: the classifier at the chosen round.
         chosen: the chosen round; 0 is the start.
-        suspicion: of the first round, over the training set as given [n].
+        suspicion: of the first round, over the training set as given [n]; 0 where a person left an example out.
         asked: one row a question to a person.
         spared: one row an example that was suspected and kept, since hardly another of its label is left.
     """
@@ -64,6 +64,19 @@ class ArmResult:
     suspicion: np.ndarray[Any, Any]
     asked: Sequence[Mapping[str, Any]] = ()
     spared: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def own(self) -> pd.DataFrame:
+        """What the method itself decided, in all rounds."""
+        return self._by("repair")
+
+    @property
+    def answered(self) -> pd.DataFrame:
+        """What a person answered, whose decisions stand whatever round is chosen."""
+        return self._by("person")
+
+    def _by(self, actor: str) -> pd.DataFrame:
+        return self.decisions if self.decisions.empty else self.decisions[self.decisions["actor"] == actor]
 
 
 def measure(tuned: Tuned, splits: Splits) -> dict[str, dict[str, float]]:
@@ -141,7 +154,8 @@ def repair_arm(
                     picked = choose(rules, ranking, now, taken, left, earlier)
                     made = act(rules, ranking, p_train, now, splits.validation, picked, number, tuned, neighbours)
                     (made, saved), questions = spare(made, now), ask(ranking, now, picked, number)
-                    suspected = ranking.suspicion.tolist()
+                    found = dict(zip(now.uid, ranking.suspicion.tolist(), strict=True))
+                    suspected = [found.get(uid, 0.0) for uid in train.uid]
                 write_json(
                     chosen_now,
                     {"decisions": [*said, *made], "asked": questions, "spared": saved, "suspicion": suspected},
@@ -199,12 +213,12 @@ def repair_arm(
 
 
 def _told(train: Labelled, said: list[dict[str, Any]]) -> Labelled:
-    """The training set with the labels that a person gave; whom the answers remove is still among the rows to rank."""
+    """The training set with the labels that a person gave, without whom the answers leave out."""
     if not said:
         return train
     told = _apply(train, said)
     refuse_one_label(np.bincount(told.y, minlength=len(told.labels)).tolist(), told.labels, "the answers")
-    return _apply(train, [d for d in said if d["kind"] != "remove"])
+    return told
 
 
 def _apply(data: Labelled, made: list[dict[str, Any]]) -> Labelled:

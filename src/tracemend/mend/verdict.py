@@ -11,6 +11,8 @@ import numpy.typing as npt
 from tracemend.data import Labelled
 from tracemend.evaluate import METRICS, Comparison, average_precision, paired_bootstrap
 
+_STAYS = "The original set is the recommended one."
+_STAYS_ANSWERED = "The original set, with what people decided, is the recommended one."
 NAMES = {"ap": "average precision", "accuracy": "accuracy", "macro_f1": "macro-F1"}
 
 
@@ -51,6 +53,7 @@ def verdict(
     *,
     acted: int,
     tried: int = 0,
+    answers: int = 0,
     against: str = "the start",
     noisy: bool = False,
     seed: int = 0,
@@ -58,8 +61,9 @@ def verdict(
     """Compare two classifiers' probabilities [n, C] on the verdict set.
 
     Args:
-        acted: decisions up to the chosen round.
-        tried: decisions of all rounds.
+        acted: decisions up to the chosen round, answers of people among them where a round after them was chosen.
+        tried: decisions of all rounds, without those of people.
+        answers: labels that people changed or left out, which stand whichever set is recommended.
         against: what ``before`` is, in words.
         noisy: whether the labels compared by may be wrong themselves; the rule stays, the sentence says so. Wrong
             labels that fall on both alike pull every difference towards zero, and are no reason for one.
@@ -71,19 +75,19 @@ def verdict(
     bootstrap resamples whole groups.
     """
     names = NAMES if len(data.labels) == 2 else {**NAMES, "ap": f"{NAMES['ap']} (mean over the labels)"}
-    groups = list(data.frame["group"]) if data.frame["group"].notna().any() else None
-
-    def compared(metric: str, level: float) -> Comparison:
-        return paired_bootstrap(
-            metric, data.y, before, after, positive_index=data.positive_index, groups=groups, level=level, seed=seed
-        )
-
-    found = tuple(compared(metric, 0.95) for metric in METRICS)
+    found = tuple(compare(metric, data, before, after, seed=seed) for metric in METRICS)
     by_name: Mapping[str, Comparison] = {c.metric: c for c in found}
     rose = [c for c in found if c.shown and c.difference > 0]
-    up = [c for c in rose if compared(c.metric, 1 - 0.05 / len(METRICS)).shown]
+    up = [c for c in rose if compare(c.metric, data, before, after, level=1 - 0.05 / len(METRICS), seed=seed).shown]
     down = [c for c in found if c.shown and c.difference < 0]
     helped = bool(up) and by_name["ap"] not in down
+    stays = _STAYS_ANSWERED if answers else _STAYS
+    if not acted and answers:
+        sentence = (
+            f"No round was better on validation than the start ({tried} labels were tried beside {answers} that people "
+            "decided). The original set with what people decided stands; no classifier tuned on that set was judged."
+        )
+        return Verdict("original", sentence, found, against)
     if not acted and tried:
         sentence = (
             f"No round was better on validation than the start ({tried} labels were tried); the original set stands."
@@ -99,26 +103,42 @@ def verdict(
             sentence += f" But {' and '.join(names[c.metric] for c in down)} fell."
     elif down:
         fell = " and ".join(f"{names[c.metric]} by {c.difference:+.3f}" for c in down)
-        sentence = (
-            f"The repair did harm: it changed {fell}, compared with {against}. The original set is the recommended one."
-        )
+        sentence = f"The repair did harm: it changed {fell}, compared with {against}. {stays}"
     elif rose:
         sentence = (
             f"Not shown: compared with {against} it changed {_listed(rose, names)}, but with {len(METRICS)} figures "
-            "looked at that is not rare by chance. The original set is the recommended one."
+            f"looked at that is not rare by chance. {stays}"
         )
     else:
         ap = by_name["ap"]
         sentence = (
             f"Not shown: compared with {against}, {names['ap']} changed by {ap.difference:+.3f}, and the interval "
-            f"({ap.low:+.3f} to {ap.high:+.3f}) covers zero. The original set is the recommended one."
+            f"({ap.low:+.3f} to {ap.high:+.3f}) covers zero. {stays}"
         )
     if noisy:
         sentence += " The labels it is judged by may be wrong as well."
     return Verdict("repaired" if helped else "original", sentence, found, against)
 
 
-def beside_start(found: Verdict, data: Labelled, start: npt.NDArray[Any], after: npt.NDArray[Any]) -> Verdict:
+def compare(
+    metric: str,
+    data: Labelled,
+    before: npt.NDArray[Any],
+    after: npt.NDArray[Any],
+    *,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Comparison:
+    """One figure of two classifiers' probabilities [n, C], resampled by author or conversation where there are any."""
+    groups = list(data.frame["group"]) if data.frame["group"].notna().any() else None
+    return paired_bootstrap(
+        metric, data.y, before, after, positive_index=data.positive_index, groups=groups, level=level, seed=seed
+    )
+
+
+def beside_start(
+    found: Verdict, data: Labelled, start: npt.NDArray[Any], after: npt.NDArray[Any], *, answers: int = 0
+) -> Verdict:
     """The verdict of a comparison with other than the start, if the repair is no worse than the start as well.
 
     Which of two references is the better one was read off validation; a repair that falls behind either helps nobody.
@@ -127,13 +147,14 @@ def beside_start(found: Verdict, data: Labelled, start: npt.NDArray[Any], after:
         found: the verdict against the other reference.
         start: the start's probabilities on ``data`` [n, C].
         after: the repaired classifier's [n, C].
+        answers: as in :func:`verdict`.
     """
     was, now = (average_precision(data.y, p, data.positive_index) for p in (start, after))
     if found.recommended == "original" or now > was:
         return found
     sentence = (
         f"Not shown: it is better than {found.against}, but not than the start, whose average precision is {was:.3f} "
-        f"beside {now:.3f}. The original set is the recommended one."
+        f"beside {now:.3f}. {_STAYS_ANSWERED if answers else _STAYS}"
     )
     return replace(found, recommended="original", sentence=sentence)
 

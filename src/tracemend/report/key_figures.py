@@ -110,6 +110,8 @@ def _training_set(run: RepairRun) -> KeyFigure:
     noise = metrics.get("estimated_noise")
     if is_known(noise):
         beside.append(("thought wrong", percent(noise)))
+    if is_known(metrics.get("given_noise")):
+        beside.append(("wrong as you gave it", percent(metrics["given_noise"])))
     rounds = metrics.get("rounds")
     meaning = f"In {count(rounds)} {'round' if rounds == 1 else 'rounds'}"
     if run.part("controls"):

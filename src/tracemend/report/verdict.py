@@ -72,8 +72,12 @@ def verdict(run: RepairRun) -> Verdict:
     data = run.part("data")
     of = ", mean over the labels" if len(data.get("labels", ())) > 2 else ""
     extent = max((abs(c[end]) for c in comparisons for end in ("low", "high") if is_known(c.get(end))), default=0.0)
+    headline, metrics = HEADLINES[str(recommended)], run.part("metrics")
+    answers = sum(metrics.get(f"{kind}_by_answers") or 0 for kind in ("relabelled", "removed"))
+    if recommended == "original" and answers:
+        headline += f", with {'your answer' if answers == 1 else f'your {answers} answers'}"
     return Verdict(
-        headline=HEADLINES[str(recommended)],
+        headline=headline,
         sentence=found.get("sentence") or "The run ended before it compared anything, so it recommends nothing.",
         recommended=str(recommended),
         rows=tuple(_row(c, extent, of) for c in comparisons),

@@ -63,6 +63,9 @@ def test_a_plan_can_be_narrowed():
         ({"part": "detect"}, "did you mean 'detection'"),
         ({"part": "repair", "arms": ["defualt"]}, "did you mean 'default'"),
         ({"part": "detection", "arms": ["trace.los"]}, "did you mean 'trace.loss'"),
+        ({"part": "detection", "sets": ["sst3"]}, "set 'sst3' is not one of: .*did you mean 'sst2'"),
+        ({"part": "detection", "noises": ["symetric"]}, "noise 'symetric' is not one of: .*did you mean 'symmetric'"),
+        ({"part": "detection", "rates": [0.25]}, "rate 0.25 is not one of: 0.0, 0.1, 0.2, 0.3, 0.4"),
     ],
 )
 def test_unknown_names(given, said):
@@ -84,6 +87,8 @@ def test_rows_of_other_settings_or_sets_never_enter_a_table():
     )
     assert selected(rows, {"train": 500}).index.tolist() == [0, 1]
     assert selected(rows, {"train": 500}, sets=["hatecheck"])["dataset"].tolist() == ["hatecheck"]
+    voted = rows.assign(noise="annotator", rate=0.0)
+    assert len(selected(voted, {"train": 500}, rates=[0.3])) == len(selected(voted, {"train": 500}))
     assert not len(selected(rows, {"train": 500}, rates=[0.1])) and not len(selected(rows.head(0), {"train": 500}))
 
 

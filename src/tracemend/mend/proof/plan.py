@@ -8,9 +8,10 @@ from typing import Any
 
 import pandas as pd
 
+from tracemend.data import REFERENCES
 from tracemend.errors import TracemendError, did_you_mean
 from tracemend.evaluate.grid import Cell, Grid
-from tracemend.mend.proof.sets import JUDGED, VOTED, WITH_VOTES
+from tracemend.mend.proof.sets import JUDGED, NOISES, VOTED, WITH_VOTES
 from tracemend.trace.run import detectors
 
 PARTS = ("detection", "repair")
@@ -52,7 +53,7 @@ def planned(
         other: the detector of the arm ``best-other``.
 
     Raises:
-        TracemendError: no such part or arm.
+        TracemendError: no such part, arm, set, kind of noise or rate.
     """
     if part not in PARTS:
         raise TracemendError(f"part {part!r} is {did_you_mean(part, PARTS)}")
@@ -62,6 +63,12 @@ def planned(
             raise TracemendError(
                 f"{'detector' if part == 'detection' else 'arm'} {arm!r} is {did_you_mean(arm, known)}"
             )
+    for what, given, valid in (
+        ("set", sets, tuple(REFERENCES)), ("noise", noises, NOISES), ("rate", rates, (0.0, *RATES))
+    ):  # fmt: skip
+        for one in given:
+            if one not in valid:
+                raise TracemendError(f"{what} {one!r} is {did_you_mean(str(one), map(str, valid))}")
     names = tuple(sets) or (*JUDGED, *VOTED)
     # The influence of one takes most of the time of the other with it.
     chosen = tuple(sorted(arms or known, key=lambda arm: arm == "trace.self-influence"))
@@ -115,7 +122,9 @@ def selected(
 
     kept = rows[rows["settings"].map(same).astype(bool)] if len(rows) else rows
     kept = kept[kept["dataset"].isin(list(sets) or [*JUDGED, *VOTED])]
-    for column, values in (("arm", arms), ("rate", rates), ("noise", noises)):
+    if rates:  # one annotator's vote has no rate
+        kept = kept[kept["rate"].isin(list(rates)) | (kept["noise"] == "annotator")]
+    for column, values in (("arm", arms), ("noise", noises)):
         if values:
             kept = kept[kept[column].isin(list(values))]
     return kept.reset_index(drop=True)
