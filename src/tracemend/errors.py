@@ -31,7 +31,9 @@ class MissingColumnError(DataError):
         self.source, self.role = source, role
         self.found = f"{source} has no column {column!r}; it has {', '.join(names)}"
         self.found += f" (did you mean {near[0]!r}?)." if near else "."
-        self.instead = next(iter([*near, *free, *names]), "COLUMN")
+        left = [name for name in [*map(str, free), *names] if not name.startswith("Unnamed:")]  # pandas' for no name
+        alike = [name for name in left if role.casefold() in name.casefold() or column.casefold() in name.casefold()]
+        self.instead = next(iter([*near, *alike, *left]), "COLUMN")
         super().__init__(self.named_by(f"--{role}"))
 
     def named_by(self, option: str) -> str:

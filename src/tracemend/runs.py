@@ -92,7 +92,7 @@ def explained(path: Path) -> Iterator[None]:
                 f"the disk is full: {path} could not be written (what was there before is unchanged). "
                 "Free some space and give the same command again; it resumes."
             ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOENT, errno.ENOTDIR):
             raise RunError(
                 f"{path.parent} cannot be written to ({error.strerror}); make it writable and give the same command "
                 "again, or choose another --out."

@@ -148,7 +148,7 @@ class TestTables:
         sizes = json.loads(done.stdout)["data"]["sizes"]
         assert sizes == {"train": 100, "validation": 30, "verdict": 30}
         said = refused(run, *repair_of("whole.csv", "two"), "--valid", "whole.csv", "--fix-splits")
-        assert "--valid holds every row of FILE; give there only rows that were checked." in said
+        assert "--valid holds every row of FILE; leave some out of it." in said
 
     def test_too_few_rows_to_split(self, run):
         assert "at least 2 are needed" in repair_refused(run, frame(8, flipped=0))

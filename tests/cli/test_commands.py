@@ -361,6 +361,7 @@ def test_undo_takes_one_decision_back(run, folder, repaired, tmp_path):
     uid = changes["uid"][0]
     done = run("undo", mine, uid)
     assert done.exit_code == 0, done.output
+    assert "report.html" in done.output  # it is written again as well
     given = pd.read_parquet(mine / "examples.parquet").set_index("uid")["label"]
     assert pd.read_csv(mine / "repaired.csv").set_index("uid")["label"][uid] == given[uid]
     unknown = run("undo", mine, "nobody-0")

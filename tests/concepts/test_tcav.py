@@ -205,6 +205,15 @@ def test_bad_input_is_refused(options, data, said):
         replace(method, **options).run(model, data())
 
 
+def test_the_last_layer_of_a_decoder_is_none_to_test():
+    """It answers at the end of its prompt, so nothing that the last layer writes over the text counts."""
+    classifier = TextClassifier(tiny("llama"), ("bad", "good"), kind="lora", max_length=60)
+    found = Tcav(examples=20, random_concepts=2).run(classifier, tiny_concepts())
+    assert set(found.rows["layer"]) == {1}
+    with pytest.raises(ConceptError, match=r"layers 1 to 1 .* nor the last"):
+        Tcav(layers=(2,)).run(classifier, tiny_concepts())
+
+
 def test_a_concept_that_is_not_there_gets_no_score():
     method, model, data = Tcav.tiny()
     rng = np.random.default_rng(1)

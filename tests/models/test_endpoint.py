@@ -111,6 +111,8 @@ def test_answers_are_kept_and_a_stopped_run_goes_on(server: Server, tmp_path: Pa
     server.answer = lambda n: said(f"answer {n}")
     found = KeptAnswers(endpoint(server, tries=9), tmp_path / "answers.jsonl", at_once=1).answers(asked)
     assert found == ["answer 1", "answer 2", "answer 4", "answer 2"] and len(server.asked) == 4
+    KeptAnswers(endpoint(server), tmp_path / "answers.jsonl").answers(asked)
+    assert len(server.asked) == 4  # nothing is asked twice, though half a line stood before
     other = Endpoint(server.url, "another-model")
     assert KeptAnswers(other, tmp_path / "answers.jsonl").answers(asked[:1]) == ["answer 5"]
 

@@ -21,6 +21,7 @@ from tests.models.conftest import inputs_of
 from tracemend.errors import ModelError
 from tracemend.models import LanguageModel, load, tiny
 from tracemend.models.load import family_of
+from tracemend.tuning import TextClassifier
 
 
 def saved(model: LanguageModel, folder: Path) -> Path:
@@ -79,6 +80,17 @@ def test_a_tokenizer_without_pad_pads_with_eos_on_the_right(tmp_path: Path) -> N
     again = load(saved(model, tmp_path)).tokenizer
     assert again.pad_token == again.eos_token is not None
     assert again("you are", padding="max_length", max_length=6)["attention_mask"] == [1] * 4 + [0] * 2
+
+
+def test_a_pad_token_without_a_row_of_its_own_is_not_used(tmp_path: Path) -> None:
+    model = tiny("llama")
+    model.tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+    again = load(saved(model, tmp_path))
+    assert again.tokenizer.pad_token == again.tokenizer.eos_token
+    assert TextClassifier(again, ("safe", "unsafe")).predict([("you are so good", None), ("x", None)]).shape == (2, 2)
+    model.tokenizer.add_special_tokens({"eos_token": "[EOS]"})
+    with pytest.raises(ModelError, match="neither a pad nor an eos token among the model's"):
+        load(saved(model, tmp_path / "neither"))
 
 
 def test_a_length_fixed_in_tokenizer_json_is_taken_off(tmp_path: Path) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests.trace.conftest import made, shaken
 from tracemend.data import Labelled, Splits
@@ -29,6 +30,7 @@ from tracemend.trace.detectors import (
     RandomOrder,
     SelfInfluence,
     SimiFeat,
+    Similarity,
     Subject,
     Suspicion,
     TrustedModel,
@@ -169,6 +171,22 @@ def test_the_brier_score_is_that_of_the_probabilities(subject: Subject) -> None:
     perfect = Given(scores=tuple(truth.astype(float)), wrong=tuple(truth.astype(float))).run(subject, subject.splits)
     assert perfect.metrics["brier"] == 0
     assert perfect.controls["brier"] == pytest.approx(truth.mean() * (1 - truth.mean()))
+
+
+def test_no_brier_score_of_probabilities_that_are_none(subject: Subject) -> None:
+    told = subject.splits.validation
+    one = replace(subject.splits, validation=told.take(np.flatnonzero(told.y == 0)))
+    assert "brier" not in Loss().run(subject.classifier, one).metrics
+    with pytest.raises(TraceError, match="there is none; give --valid"):
+        Similarity().run(subject.classifier, replace(subject.splits, validation=told.take([])))
+
+
+def test_outlier_norms_are_those_of_the_gradients(subject: Subject) -> None:
+    whole = per_example_gradients(subject.classifier, subject.splits.train, parts=("head",)).grads.double()
+    for rule, order in (("l1", 1), ("l2", 2)):
+        found = OutlierGradients(rule=rule).suspicion(subject, Progress()).scores
+        assert found == pytest.approx(torch.linalg.vector_norm(whole, order, dim=1).numpy())
+    assert len(OutlierGradients(rule="l2", project=64).suspicion(subject, Progress()).scores) == len(whole)
 
 
 @pytest.mark.parametrize("kind", [Loss, OutOfFoldLoss, TrustedModel, Em])

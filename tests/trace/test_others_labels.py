@@ -40,8 +40,15 @@ def test_where_texts_do_not_tell_their_labels_nobody_is_suspected_and_it_says_so
             heard.append(event)
 
     subject = Subject(TextClassifier(tiny("bert"), train.labels, kind="head", max_length=24), [], splits, trusted=False)
-    assert not OthersLabels().suspicion(subject, Heard()).scores.any()
+    found = OthersLabels().run(subject, splits, progress=Heard())
+    table = found.table()
+    assert not table["score"].any() and not np.signbit(table["score"]).any() and table["suggested"].isna().all()
+    assert not table["evidence"].str.contains("probability of 1.00").any()
     assert "the labels carry no signal" in heard
+    assert found.findings == [
+        "No suspect can be named: out of fold, the texts tell the labels no better than chance does. The rows stand in "
+        "the order of the data."
+    ]
 
 
 def test_authors_who_flip_their_labels_are_believed_less() -> None:

@@ -12,6 +12,7 @@ from tracemend.data import Labelled
 from tracemend.errors import TraceError
 from tracemend.models import tiny
 from tracemend.trace import TracIn, flipped_factor, per_example_gradients, relabel_gain, self_influence
+from tracemend.trace.gradients.layout import Block
 from tracemend.tuning import TextClassifier, Tuned, Tuning, tune
 
 Make = Callable[..., TextClassifier]
@@ -125,6 +126,16 @@ def test_the_classifier_is_the_same_afterwards(tuned: Tuned, data: Labelled) -> 
     before = tuned.classifier.state()
     TracIn().influence(tuned.classifier, data, data, checkpoints=tuned.checkpoints)
     assert all(torch.equal(before[name], p) for name, p in tuned.classifier.state().items())
+
+
+def test_products_are_of_views_and_not_of_copies() -> None:
+    """An index of all columns would copy every gradient, beyond the memory that was found to be there."""
+    blocks = [Block("b", (3,), 0, "one"), Block("a", (2,), 3, "one"), Block("c", (1,), 5, "two")]
+    apart = [*blocks, Block("d", (2,), 6, "one")]
+    assert TracIn()._columns(blocks) == [slice(None)]
+    assert TracIn(aggregate="mean")._columns(blocks) == [slice(0, 5), slice(5, 6)]
+    one, two = TracIn(aggregate="mean")._columns(apart)
+    assert one.tolist() == [0, 1, 2, 3, 4, 6, 7] and two == slice(5, 6)  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("how", ["mean", "rank", "vote"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 import warnings
@@ -59,6 +60,19 @@ app.add_typer(probe.probe, name="probe")
 app.add_typer(neurons.neurons, name="neurons")
 app.add_typer(concepts.concepts, name="concepts")
 app.add_typer(circuits.circuits, name="circuits")
+
+
+def _flow(commands: typer.Typer) -> None:
+    """Let the window break the lines of a help text, not the docstring that it is."""
+    for command in commands.registered_commands:
+        paragraphs = (inspect.getdoc(command.callback) or "").split("\n\n")
+        command.help = "\n\n".join(p if p.startswith(" ") else p.replace("\n", " ") for p in paragraphs)
+    for group in commands.registered_groups:
+        if group.typer_instance is not None:
+            _flow(group.typer_instance)
+
+
+_flow(app)
 
 
 def _version(wanted: bool) -> None:

@@ -49,7 +49,7 @@ def corrupt(
     troll_share: Annotated[float, typer.Option(min=0, max=1, rich_help_panel=_NOISE, help="Of the groups.")] = 0.3,
     flip_share: Annotated[float, typer.Option(min=0, max=1, rich_help_panel=_NOISE, help="Of a troll's labels.")] = 0.8,
     drop_empty: o.DropEmpty = False,
-    seed: Annotated[int, typer.Option(help="Of every choice.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of every choice.")] = 0,
     force: o.Force = False,
     json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON on standard output.")] = False,
     quiet: o.Quiet = False,

@@ -17,7 +17,9 @@ def demo(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Run directory; resumed where it is there.")] = Path(
         "runs/demo"
     ),
-    seed: Annotated[int, typer.Option(help="Chooses which labels are flipped, and seeds the rest.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**31 - 1, help="Chooses which labels are flipped, and seeds the rest.")
+    ] = 0,
     resume: o.Resume = False,
     json: o.Json = False,
     quiet: o.Quiet = False,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tracemend.cli import options as o
+from tracemend.cli.next_step import print_next
 from tracemend.cli.output import (
     command_line,
     person,
@@ -130,19 +129,10 @@ def detect(
     print_notes(console, result["notes"])
     print_files(console, {"suspects": folder / "suspects.csv"})
     named = {**given, "model": None if model == "minilm" else model, "valid": valid}
-    sentence, command = _next(file, named, fixed=fix_splits, out=f"{folder}-repaired")
-    print_lines(console, [sentence])
-    console.print(f"  {command}", markup=False)  # in a line of its own, to be copied
+    print_next(
+        console, file, named, rows=sum(map(len, splits.parts.values())), fixed=fix_splits,
+        out=folder.with_name(f"{folder.name}-repaired"),
+        first="read the first rows of suspects.csv, then " if suspects["suggested"].notna().any() else "",
+    )  # fmt: skip
     if json:
         print_result(folder)
-
-
-def _next(file: str, given: Mapping[str, str | None], *, fixed: bool, out: str) -> tuple[str, str]:
-    """What to do with the suspects, in words and as a command with the same columns."""
-    unchecked = given["valid"] is None and given["truth"] is None
-    if unchecked:
-        given, fixed = {**given, "valid": "checked.csv"}, True
-    options = [word for option, value in given.items() if value is not None for word in (f"--{option}", value)]
-    command = shlex.join(["tracemend", "repair", file, *options, *["--fix-splits"] * fixed, "--out", out])
-    check = "check the labels of 300 to 600 rows drawn at random, save them as checked.csv, and " if unchecked else ""
-    return f"Next: read the first rows of suspects.csv, then {check}repair:", command

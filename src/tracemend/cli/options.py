@@ -139,7 +139,9 @@ Out = Annotated[
         metavar="DIR", help="Run directory; resumed where it is there (default runs/FILE).", rich_help_panel=_RUN
     ),
 ]
-Seed = Annotated[int, typer.Option(help="Seed of splits, tuning and controls.", rich_help_panel=_RUN)]
+Seed = Annotated[
+    int, typer.Option(min=0, max=2**31 - 1, help="Seed of splits, tuning and controls.", rich_help_panel=_RUN)
+]
 Resume = Annotated[
     bool,
     typer.Option(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from json import dumps
 from pathlib import Path
@@ -148,7 +149,7 @@ def refuse_to_overwrite(path: Path, *, force: bool, inputs: tuple[str, ...] = ()
     """Raise where writing would cost the user a file.
 
     Raises:
-        RunError: the file is there already (and not ``force``), or is one of the inputs.
+        RunError: the file is there already (and not ``force``), is one of the inputs, or cannot be written.
     """
     if any(Path(name).exists() and path.exists() and path.samefile(name) for name in inputs):
         raise RunError(f"--out {path} is the input file, which is never changed; choose another name.")
@@ -156,6 +157,11 @@ def refuse_to_overwrite(path: Path, *, force: bool, inputs: tuple[str, ...] = ()
         raise RunError(f"--out {path} is a directory; name a file.")
     if path.exists() and not force:
         raise RunError(f"{path} is there already; choose another --out, or give --force to replace it.")
+    folder = next((parent for parent in path.absolute().parents if parent.exists()), path.absolute().parent)
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:  # told before the work, not after it
+        raise RunError(f"{path} cannot be written ({error.strerror}); choose another --out.") from error
 
 
 def _cell(value: Any, widest: int) -> str:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 
 from tracemend.cli import options as o
+from tracemend.cli.next_step import print_next
 from tracemend.cli.output import command_line, person, print_files, print_notes, print_result
 from tracemend.cli.progress import shown
+
+if TYPE_CHECKING:
+    from tracemend.report import RepairRun
 
 _LOOP = "Loop (the preset decides what is not given; gbair is named where it differs)"
 Preset = Literal["default", "gbair"]
@@ -190,10 +194,22 @@ def repair(
             ask=ask,
             answers=answers or None,
         )
-    show(folder, json=json)
+    run = show(folder, json=json)
+    if valid is None and truth is None and run.part("verdict").get("recommended") == "original":
+        given = {
+            "text": text,
+            "reply": reply,
+            "label": label,
+            "group": group,
+            "model": None if model == "minilm" else model,
+        }
+        rows = sum(run.part("data").get("sizes", {}).values())
+        print_next(
+            person(json=json), file, given, rows=rows, fixed=fix_splits, out=folder.with_name(f"{folder.name}-checked")
+        )
 
 
-def show(folder: Path, *, json: bool) -> None:
+def show(folder: Path, *, json: bool) -> RepairRun:
     """Print the summary of a finished repair, and what lies where."""
     from tracemend.report import RepairRun, Summary
 
@@ -211,3 +227,4 @@ def show(folder: Path, *, json: bool) -> None:
     print_files(console, files)
     if json:
         print_result(folder)
+    return run

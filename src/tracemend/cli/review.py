@@ -42,14 +42,14 @@ def review(
     from tracemend.mend import review as work
 
     found = work(run, file, rule=rule, actor=actor)
-    report_again(run)
+    report = report_again(run)
     console = person(json=json)
     console.print(
         f"{found.relabelled} relabelled, {found.removed} removed, {found.kept} kept as they were, "
         f"{len(found.undecided)} undecided; by {', '.join(found.reviewers) or 'nobody'}",
         markup=False,
     )
-    print_files(console, found.paths)
+    print_files(console, found.paths if report is None else {**found.paths, report.name: report})
     if json:
         facts = {name: getattr(found, name) for name in ("kept", "relabelled", "removed", "undecided", "reviewers")}
         print_json({**facts, "paths": {name: str(path) for name, path in found.paths.items()}})

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from tracemend.cli import options as o
-from tracemend.cli.output import person, print_files, print_json, print_table
+from tracemend.cli.output import person, print_files, print_json, print_lines, print_table
 from tracemend.cli.progress import shown
 from tracemend.errors import DataError
 
@@ -21,6 +21,17 @@ Entry = Literal["block", "embedding"]
 # Texts printed and words of each; the files hold all of them.
 TEXTS, WORDS = 3, 10
 _TEXTS, _METHOD = "Texts", "Method"
+_MEANINGS = {
+    "comprehensiveness": "fall of the probability when the first words are deleted; the higher, the better",
+    "sufficiency": "fall of the probability when the first words alone are kept; the lower, the better",
+    "aopc": "mean fall while one word after another is deleted; the higher, the better",
+    "completeness_gap": "how far the weights are from adding up to what they explain, at most; 0 is exact",
+    "most_steps": "steps of the integral that the hardest text took",
+    "over_tolerance": "share of the texts whose gap stayed above --tolerance",
+}
+_NO_BETTER = (
+    "Where a figure is no better than that of words in random order, these weights say nothing of what decides."
+)
 
 
 def saliency(
@@ -98,7 +109,9 @@ def saliency(
         float | None, typer.Option(help="Largest completeness gap (default 0.01).", rich_help_panel=_METHOD)
     ] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Default 16.", rich_help_panel=_METHOD)] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the random orders.", rich_help_panel=_METHOD)] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**31 - 1, help="Of the random orders.", rich_help_panel=_METHOD)
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print all words with metrics and controls as JSON.")] = False,
     quiet: o.Quiet = False,
 ) -> None:  # fmt: skip
@@ -144,6 +157,7 @@ def saliency(
     for figure, value in result.metrics.items():
         beside = f"; random order {result.controls[figure]:.4g}" if figure in result.controls else ""
         console.print(f"{figure} {value:.4g}{beside}", style="dim")
+    print_lines(console, [f"{name}: {_MEANINGS[name]}" for name in result.metrics if name in _MEANINGS] + [_NO_BETTER])
     print_files(console, {"words": folder / "words.csv", "coloured": folder / "words.html"})
     if json:
         facts = {"metrics": result.metrics, "controls": result.controls, "config": result.config}

@@ -95,7 +95,7 @@ def trace(
         for side in ("opponent", "proponent"):
             console.print(f"{side}s", style="dim")
             table = own[own["side"] == side].head(ROWS)[["rank", "score", "label", "text", "reply", "uid"]]
-            print_table(console, table.dropna(axis=1, how="all"))
+            print_table(console, table.dropna(axis=1, how="all"), shorten=("text", "reply"))
     if len(uids) > QUERIES:
         console.print(f"\n{len(uids) - QUERIES} more queries are in the file.", style="dim")
     for name, value in found.metrics.items():

@@ -73,6 +73,7 @@ def tune(
             columns={"text": text} if reply is None else {"text": text, "reply": reply},
             name=Path(file).name,
             command_line=command_line(),
+            checked=valid is not None or truth is not None,
             progress=progress,
         )
     console = person(json=json)

@@ -26,19 +26,18 @@ def undo(
     from tracemend.mend import undo as work
 
     paths = work(run, uid, read_examples(run).train)
-    report_again(run)
+    report = report_again(run)
     console = person(json=json)
     console.print(f"{uid} is as it was; written again:", markup=False)
-    print_files(console, paths)
+    print_files(console, paths if report is None else {**paths, report.name: report})
     if json:
         print_result(run)
 
 
-def report_again(run: Path) -> None:
-    """Write the report again where the run has one: that of a repair."""
+def report_again(run: Path) -> Path | None:
+    """Write the report again where the run has one, that of a repair; where it lies."""
     from tracemend.report import write_report
     from tracemend.report.run import COMMANDS
     from tracemend.runs import read_result
 
-    if read_result(run)["command"] in COMMANDS:
-        write_report(run)
+    return write_report(run) if read_result(run)["command"] in COMMANDS else None

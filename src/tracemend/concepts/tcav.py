@@ -106,7 +106,7 @@ class Tcav(Method[TcavResult]):
             raise ConceptError(f"{self.name} takes a TextClassifier or a Predictor, not {type(model).__name__}.")
         size = self._size(data)
         label = self._label(model, classifier)
-        layers, at = self._layers(layer_count(classifier.language_model) - 1)
+        layers, at = self._layers(classifier)
         classifier.network.eval()
         rest: dict[str, Any] = {"batch_size": self.batch_size, "progress": progress}
         texts = states(classifier, data.texts, layers, target=label, **rest)
@@ -216,13 +216,18 @@ class Tcav(Method[TcavResult]):
             raise ConceptError(f"label {label!r} is {did_you_mean(label, classifier.labels)}")
         return classifier.labels.index(label)
 
-    def _layers(self, top: int) -> tuple[list[int], int]:
+    def _layers(self, classifier: TextClassifier) -> tuple[list[int], int]:
+        model = classifier.language_model
+        # A decoder answers at the end of its prompt, which the text's own tokens do not reach from the last layer.
+        reached = model.family != "decoder" or classifier.verbaliser is None
+        top = layer_count(model) - (1 if reached else 2)
         at = self.at or max(1, round(top * 2 / 3))
         evenly = np.unique(np.linspace(1, top, min(top, _LAYERS)).round().astype(int)).tolist()
         layers = sorted({*(self.layers or evenly), at})
         if layers[0] < 1 or layers[-1] > top:
             raise ConceptError(
-                f"layers {layers}: the model has layers 1 to {top} (0, the embeddings, is none of them)."
+                f"layers {layers}: the model has layers 1 to {top} (0, the embeddings, is none of them"
+                f"{'' if reached else ', nor the last, whose outputs for the text the answer does not depend on'})."
             )
         return layers, at
 

@@ -231,8 +231,12 @@ def _without_overlap(parts: Mapping[str, Labelled], fix: bool, notes: list[str])
             holders = " and ".join(_OPTIONS[part] for part in later)
             raise DataError(
                 f"all rows of the {name} part occur in a later part too; nothing is left of it. {holders} "
-                f"{'holds' if len(later) == 1 else 'hold'} every row of {_OPTIONS[name]}; give there only "
-                + ("rows that were checked." if later == ["validation"] else "rows that are not to be trained on.")
+                f"{'holds' if len(later) == 1 else 'hold'} every row of {_OPTIONS[name]}; "
+                + (
+                    "leave some out of it. If all rows were checked, there is nothing to repair: tune on them."
+                    if later == ["validation"]
+                    else "give there only rows that are not to be trained on."
+                )
             )
     return kept
 

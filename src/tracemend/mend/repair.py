@@ -242,6 +242,7 @@ class Repair(Method[RepairResult]):
                 "labels": list(splits.labels),
                 "positive": splits.train.positive,
                 "sizes": {name: len(part) for name, part in splits.parts.items()},
+                "checked": checked,
             },
             "model": {
                 "name": model.name,

@@ -21,7 +21,7 @@ from tracemend.mend.export import apply, by_people, export
 from tracemend.mend.questions import QUESTIONS, write_questions
 from tracemend.mend.verdict import Verdict
 from tracemend.methods import MethodResult
-from tracemend.runs import read_json, write_json, write_parquet
+from tracemend.runs import read_json, write_csv, write_json, write_parquet
 
 if TYPE_CHECKING:
     from tracemend.mend.rounds import ArmResult
@@ -155,6 +155,7 @@ def figures(
         "acted_precision": None,
         "detection_ap": None,
         "rounds": arm.chosen,
+        "tried": len(own),
         "removed": int((kept["kind"] == "remove").sum()) if len(kept) else 0,
         "relabelled": int((kept["kind"] == "label").sum()) if len(kept) else 0,
         "relabelled_by_answers": int((said["kind"] == "label").sum()) if len(said) else 0,
@@ -204,9 +205,13 @@ def keep(
     write_parquet(out / "curve.parquet", pd.concat(curves, ignore_index=True))
     decisions = arms["repair"].decisions
     kept = decisions[decisions["kept"]] if len(decisions) else decisions
-    table = pd.DataFrame(kept.to_dict("records"), columns=list(DECISIONS))
-    table["evidence"] = [json.dumps(e) for e in table["evidence"]]
-    write_parquet(out / "decisions.parquet", table)
+    for name, some in (("decisions", kept), ("taken-back", decisions.drop(kept.index))):
+        table = pd.DataFrame(some.to_dict("records"), columns=list(DECISIONS))
+        table["evidence"] = [json.dumps(e) for e in table["evidence"]]
+        if name == "decisions":
+            write_parquet(out / f"{name}.parquet", table)
+        elif len(table):  # what rounds after the chosen one tried
+            write_csv(out / f"{name}.csv", table.drop(columns=["evidence"]).dropna(axis=1, how="all"))
     # A column that mixes scores with none, or labels with none, holds NaN for none.
     records: list[dict[str, Any]] = [
         {str(k): None if v is None or v != v else v for k, v in d.items()} for d in kept.to_dict("records")

@@ -161,7 +161,7 @@ class KeptAnswers:
     def _known(self) -> dict[str, str]:
         found: dict[str, str] = {}
         if self.path is not None and self.path.exists():
-            for line in self.path.read_text(encoding="utf-8").splitlines():
+            for line in self.path.read_text(encoding="utf-8", errors="replace").split("\n"):
                 try:
                     row = json.loads(line)
                     found[str(row["asked"])] = str(row["answer"])
@@ -174,8 +174,11 @@ class KeptAnswers:
             return
         with explained(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"asked": name, "answer": answer}, ensure_ascii=False) + "\n")
+            with self.path.open("a+b") as file:
+                # A run that was killed may have left half a line, which must not take this one with it.
+                if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
+                    file.write(b"\n")
+                file.write((json.dumps({"asked": name, "answer": answer}, ensure_ascii=False) + "\n").encode())
 
 
 def _content(answered: Any) -> str:

@@ -205,10 +205,13 @@ def _finished(name: str, family: Family, network: Any, tokenizer: Any, weights: 
     # A tokenizer.json may come with a fixed length of its own (minilm's pads and cuts at 128).
     tokenizer.backend_tokenizer.no_padding()
     tokenizer.backend_tokenizer.no_truncation()
-    if tokenizer.pad_token is None:
-        if tokenizer.eos_token is None:
+    rows = network.get_input_embeddings().weight.shape[0]
+    # A pad token may have been added without a row of its own; what it stands for is masked in any case.
+    if tokenizer.pad_token is None or tokenizer.pad_token_id >= rows:
+        if tokenizer.eos_token is None or tokenizer.eos_token_id >= rows:
             raise ModelError(
-                f"the tokenizer of {name} has neither a pad nor an eos token; set its pad_token and save it."
+                f"the tokenizer of {name} has neither a pad nor an eos token among the model's {rows}; set its "
+                "pad_token to one of them and save it."
             )
         tokenizer.pad_token = tokenizer.eos_token
     network.eval()

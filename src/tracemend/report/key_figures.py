@@ -43,6 +43,8 @@ def key_figures(run: RepairRun) -> list[KeyFigure]:
 
 
 def _beside(run: RepairRun, metric: str, *, share: bool) -> tuple[tuple[str, str], ...]:
+    if run.part("metrics").get("rounds") == 0:
+        return ()  # nobody was acted on, and each control is the start
     values = ((name, run.control(arm, metric)) for arm, name in CONTROLS.items())
     return tuple((name, percent(v) if share else decimal(v)) for name, v in values if is_known(v))
 
@@ -114,7 +116,7 @@ def _training_set(run: RepairRun) -> KeyFigure:
         beside.append(("wrong as you gave it", percent(metrics["given_noise"])))
     rounds = metrics.get("rounds")
     meaning = f"In {count(rounds)} {'round' if rounds == 1 else 'rounds'}"
-    if run.part("controls"):
+    if run.part("controls") and rounds:
         meaning += "; the controls acted on as many"
         meaning += ", without your answers" if any(number for _, number in answers) else ""
     return KeyFigure(

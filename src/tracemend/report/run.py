@@ -49,7 +49,8 @@ class RepairRun:
         if result["command"] not in COMMANDS:
             raise RunError(
                 f"{path} is a run of {result['command']!r}, which has no report; {' and '.join(COMMANDS)} have one, "
-                "and every method of probe, neurons, concepts, circuits and mend. Give the directory of one of these."
+                "and every method of probe, neurons, concepts, circuits and mend. Its figures are in "
+                f"{path / 'result.json'}, its tables beside it."
             )
         complete = result.get("status") == "complete"
         curve = _table(path / "curve.parquet", CURVE, required=complete)

@@ -39,6 +39,7 @@ def state(session: Session, asked: Asked) -> dict[str, Any]:
         "model": session.result.get("model", {}),
         "labels": list(session.splits.labels),
         "positive": session.splits.train.positive,
+        "checked": facts.get("checked", True),  # of the validation labels; runs from before do not say
         "sizes": {name: len(part) for name, part in session.splits.parts.items()},
         "versions": [_version(session, v) for v in session.versions()],
         "current": session.current,

@@ -14,6 +14,8 @@ import pandas as pd
 
 from tracemend.data import Labelled, Splits
 from tracemend.data.examples import read_examples, write_examples
+from tracemend.data.export import is_nested, json_text
+from tracemend.data.schema import COLUMNS, RIDING
 from tracemend.errors import TraceError, did_you_mean
 from tracemend.methods import MethodResult, registry
 from tracemend.models import LanguageModel
@@ -88,7 +90,9 @@ def detect_run(
     rows = splits.train.frame.set_index("uid").loc[list(table["uid"])]
     table.insert(3, "reply", list(rows["reply"]))
     table["truth"] = list(rows["truth"])
-    _write_both(table.drop(columns=[c for c in ("reply", "truth") if table[c].isna().all()]), out / "suspects")
+    table = table.drop(columns=[c for c in ("reply", "truth") if table[c].isna().all()])
+    write_parquet(out / "suspects.parquet", table)
+    write_csv(out / "suspects.csv", _with_own(table, rows))
     predictor_of(tuned, splits.validation, columns=columns, progress=progress).save(out)
     return run.finish(
         metrics=found.metrics,
@@ -96,7 +100,7 @@ def detect_run(
         seconds=time.monotonic() - began,
         notes=[*splits.notes, *tuned.notes, *found.findings],
         command_line=command_line,
-        data={"name": name, "labels": list(splits.labels), "positive": splits.train.positive},
+        data={"name": name, "labels": list(splits.labels), "positive": splits.train.positive, "checked": trusted},
         model={"name": model.name, "family": model.family, "adapter": tuning.adapter},
     )
 
@@ -215,6 +219,8 @@ def _rows(found: Influence, top: int, predicted: Sequence[str]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def _write_both(table: pd.DataFrame, stem: Path) -> None:
-    write_parquet(stem.with_suffix(".parquet"), table)
-    write_csv(stem.with_suffix(".csv"), table)
+def _with_own(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """The table with the user's own columns behind it, by which a row is found again in the file it came from."""
+    own = rows[[name for name in rows.columns if name not in COLUMNS]].reset_index(drop=True)
+    own = own.map(lambda cell: json_text(cell) if is_nested(cell) else cell)
+    return pd.concat([table, own.rename(columns=lambda name: RIDING + name if name in table else name)], axis=1)

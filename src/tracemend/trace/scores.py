@@ -43,8 +43,10 @@ def inner(
 
 def norms(rows: Tensor, metric: Tensor | None = None) -> Tensor:
     """Norm of each row in the metric [n]."""
-    squared = rows.square() if metric is None else rows.square() * metric
-    return squared.sum(dim=1).sqrt()
+    if metric is None:
+        found: Tensor = rows.norm(dim=1)
+        return found
+    return (rows.square() @ metric).sqrt()
 
 
 def adam_metric(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -197,13 +198,18 @@ class TracIn:
             raise TraceError("optimizer='adam' needs the second moments of a checkpoint; give checkpoints.")
         return adam_metric(layout, checkpoint.second_moments(), step=checkpoint.step, beta=checkpoint.beta2)
 
-    def _columns(self, layout: Layout) -> list[Tensor]:
-        every = torch.arange(sum(block.size for block in layout))
+    def _columns(self, layout: Layout) -> list[slice | Tensor]:
         if self.aggregate == "whole":
-            return [every]
-        return [torch.cat([every[part] for part in parts]) for parts in groups(layout).values()]
+            return [slice(None)]  # a view: an index of all columns would copy the gradients
+        every = torch.arange(sum(block.size for block in layout))
+        return [
+            slice(parts[0].start, parts[-1].stop)
+            if all(one.stop == other.start for one, other in pairwise(parts))
+            else torch.cat([every[part] for part in parts])
+            for parts in groups(layout).values()
+        ]
 
-    def _products(self, train: Tensor, query: Tensor, columns: list[Tensor], metric: Tensor | None) -> Tensor:
+    def _products(self, train: Tensor, query: Tensor, columns: list[slice | Tensor], metric: Tensor | None) -> Tensor:
         return torch.stack(
             [
                 inner(

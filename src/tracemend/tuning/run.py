@@ -33,6 +33,7 @@ def tune_run(
     columns: Mapping[str, str] | None = None,
     name: str = "data",
     command_line: str = "",
+    checked: bool = True,
     progress: Progress = Progress(),
 ) -> dict[str, Any]:
     """Tune into a run directory and measure on validation, verdict and test.
@@ -44,6 +45,7 @@ def tune_run(
     Args:
         out: run directory; the same job there goes on, or is read back where it is finished.
         columns: names of the text columns by role, which ``predict`` takes where none are given.
+        checked: whether somebody vouches for the validation labels.
 
     Returns:
         What result.json holds.
@@ -80,7 +82,13 @@ def tune_run(
         command_line=command_line,
         judged_on=judged,
         seeds={"tuning": tuning.seed},
-        data={"name": name, "labels": list(splits.labels), "positive": splits.train.positive, "sizes": sizes},
+        data={
+            "name": name,
+            "labels": list(splits.labels),
+            "positive": splits.train.positive,
+            "sizes": sizes,
+            "checked": checked,
+        },
         model={
             "name": model.name,
             "family": model.family,

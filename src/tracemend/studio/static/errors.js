@@ -98,6 +98,7 @@ export function errorsView() {
       button(`← ${T.back}`, () => go({ uid: "", ex: "" }), { kind: "small plain back narrow", test: "back" }),
       textOf(found, { label: found.label, seen: () => found.seen, reload: () => showError(found.uid) }),
       h("dl", { class: "facts" }, pair(T.evidence.label, chip(found.label)), pair(T.evidence.predicted, likely(found.probabilities))),
+      shared.run.checked ? null : h("p", { class: "muted note" }, T.evidence.unchecked),
       line.element,
       found.traced
         ? [

@@ -55,6 +55,7 @@ export const T = {
     title: "The training examples behind it",
     label: "Label",
     predicted: "Predicted",
+    unchecked: "Nobody vouches for this label: the run had no checked examples (--valid), so the label may be what is wrong here, and not the model.",
     away: (l) => `Push it away from ${l}`,
     towards: (l) => `Hold it to ${l}`,
     random: (v) => `Influence is the cosine of two gradients. A training example at random has ${v}.`,

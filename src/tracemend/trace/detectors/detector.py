@@ -142,12 +142,14 @@ class Suspicion:
         probabilities: of each label [n, C], by whom the suggestion is made; None asks the classifier.
         wrong: probability that each label is wrong [n], where the detector itself says so; None leaves it to
             :func:`tracemend.trace.calibrated`.
+        nothing: why nothing can be said of any label; no other is suggested then.
     """
 
     scores: Floats
     evidence: Sequence[str]
     probabilities: Floats | None = None
     wrong: Floats | None = None
+    nothing: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,7 +208,7 @@ class Detector(Method[MethodResult]):
                 "uid": np.array(train.uid, dtype=object)[order],
                 "text": train.frame["text"].to_numpy()[order],
                 "label": train.frame["label"].to_numpy()[order],
-                "suggested": names[judged.argmax(axis=1)][order],
+                "suggested": None if found.nothing else names[judged.argmax(axis=1)][order],
                 "score": found.scores[order].astype(np.float64),
                 "probability": wrong[order].astype(np.float64),
                 "evidence": np.array(found.evidence, dtype=object)[order],
@@ -219,10 +221,12 @@ class Detector(Method[MethodResult]):
         if train.has_truth:
             known = detection(found.scores, train.wrong)
             metrics, controls = metrics | known.metrics, controls | known.controls
-            if subject.trusted:
+            if subject.trusted and np.isfinite(wrong).all():
                 metrics["brier"] = float(np.mean((wrong - train.wrong) ** 2))
                 controls["brier"] = float(train.wrong.mean() * (1 - train.wrong.mean()))
         findings = [] if subject.trusted else self._on_trust()
+        if found.nothing:
+            findings = [f"No suspect can be named: {found.nothing}. The rows stand in the order of the data."]
         if wrong.mean() > _MOST:
             findings.append(
                 f"{wrong.mean():.0%} of the labels are thought wrong: they contradict the validation labels. Check "

@@ -78,4 +78,4 @@ def judged(posterior: npt.NDArray[np.floating[Any]], predicted: Doubles, train: 
             strict=True,
         )
     ]
-    return Suspicion(-np.log(np.maximum(own, 1e-12)), evidence, posterior)
+    return Suspicion(np.log(1 / np.maximum(own, 1e-12)), evidence, posterior)  # -log(1) would be -0

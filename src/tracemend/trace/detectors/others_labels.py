@@ -50,7 +50,10 @@ class OthersLabels(Detector):
             steps=self.steps,
             seed=self.seed,
         )
-        if not found.told:
-            progress.note("the labels carry no signal", reason="out of fold their texts do not tell them")
         n = len(train)
+        if not found.told:
+            why = "out of fold, the texts tell the labels no better than chance does"
+            progress.note("the labels carry no signal", reason=why)
+            said = ["nothing can be said of this label: the others' texts do not tell theirs"] * n
+            return Suspicion(np.zeros(n), said, found.given[:n], nothing=why)
         return judged(found.posterior[:n], found.given[:n], train, "a fit to the others' labels, knowing how they err,")

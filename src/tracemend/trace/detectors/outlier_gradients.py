@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
+import torch
 from sklearn.ensemble import IsolationForest
 
 from tracemend.errors import TraceError, did_you_mean
@@ -14,6 +15,7 @@ from tracemend.trace.detectors.detector import Detector, Subject, Suspicion
 from tracemend.trace.gradients import per_example_gradients
 
 _RULES = ("forest", "l1", "l2")
+_BLOCK = 64  # rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +32,8 @@ class OutlierGradients(Detector):
         parts: groups of parameters to look at, as for :class:`tracemend.trace.TracIn`; none means the head where there
             is one (the paper takes the last layer) and the whole adapter where a model classifies by words.
         trees: of the forest.
+        project: width that the gradients are projected to, as for :class:`tracemend.trace.TracIn`; None keeps them
+            whole.
 
     Example:
         >>> OutlierGradients(rule="l1").run(classifier, splits).table().head()
@@ -41,6 +45,7 @@ class OutlierGradients(Detector):
     rule: Literal["forest", "l1", "l2"] = "forest"
     parts: tuple[str, ...] = ()
     trees: int = 100
+    project: int | None = None
 
     def suspicion(self, subject: Subject, progress: Progress) -> Suspicion:
         """The isolation forest's anomaly score (0 to 1), or the norm.
@@ -58,13 +63,17 @@ class OutlierGradients(Detector):
             subject.splits.train,
             parts=self.parts or head,
             precision=subject.precision,
+            project=self.project,
             progress=progress,
         )
-        grads = found.grads.numpy().astype(np.float64)
         if self.rule == "forest":
+            grads = found.grads.numpy()
             scores = -IsolationForest(n_estimators=self.trees, random_state=self.seed).fit(grads).score_samples(grads)
         else:
-            scores = np.linalg.norm(grads, ord=1 if self.rule == "l1" else 2, axis=1)
+            order = 1 if self.rule == "l1" else 2
+            # Row blocks: the sum is taken in double precision, and a copy of all would be twice the gradients.
+            blocks = found.grads.split(_BLOCK)
+            scores = torch.cat([torch.linalg.vector_norm(rows.double(), order, dim=1) for rows in blocks]).numpy()
         middle = float(np.median(scores))
         what = "anomaly score" if self.rule == "forest" else f"{self.rule.upper()} norm"
         evidence = [f"{what} of the gradient {value:.3g}; the median example has {middle:.3g}" for value in scores]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from tracemend.errors import TraceError
 from tracemend.progress import Progress
 from tracemend.trace.detectors.detector import Detector, Subject, Suspicion
 from tracemend.trace.similarity import nearest_opposite, similarity_scores
@@ -21,8 +22,14 @@ class Similarity(Detector):
     capabilities: ClassVar[frozenset[str]] = Detector.capabilities | {"validation"}
 
     def suspicion(self, subject: Subject, progress: Progress) -> Suspicion:
-        """Minus the mean of the signed cosines."""
+        """Minus the mean of the signed cosines.
+
+        Raises:
+            TraceError: there is no validation example.
+        """
         train, validation = subject.splits.train, subject.splits.validation
+        if not len(validation):
+            raise TraceError(f"{self.name} compares with validation examples, of which there is none; give --valid.")
         ours, theirs = subject.embedded("train", progress), subject.embedded("validation", progress)
         signed = similarity_scores(ours, train.y, theirs, validation.y)
         where, cosine = nearest_opposite(ours, train.y, among=theirs, among_y=validation.y)
