@@ -42,7 +42,8 @@ def test_tables_are_made_from_the_rows_alone_and_redo_forgets(run, here):
         (("--arms", "trace.loss"), "name one of them with --part"),
         (("--part", "repair", "--arms", "defualt"), "did you mean 'default'"),
         (("--rates", "many"), "expected shares with commas"),
-        (("--rates", "1.5", "--minutes", "0", "--noise", "symmetric"), "No row"),
+        (("--rates", "1.5"), "rate 1.5 is not one of: 0.0, 0.1"),
+        (("--rates", "0.3", "--minutes", "0", "--noise", "symmetric"), "No row"),
     ],
 )
 def test_bad_input(run, here, given, said):

@@ -15,7 +15,7 @@ from tests.cli.conftest import FAST
 def suspected(run, here):
     pd.read_csv("noisy.csv").rename(columns={"text": "comment", "label": "toxic"}).to_csv("mine.csv", index=False)
     given = ("detect", "mine.csv", "--text", "comment", "--label", "toxic", "--model", "model")
-    done = run(*given, *FAST, "--out", "suspects")
+    done = run(*given, *FAST, "--method", "trace.out-of-fold-loss", "--out", "suspects")
     assert done.exit_code == 0, done.output
     assert "--valid FILE" in " ".join(done.output.split())  # nothing here is trusted, and it says so
     return here / "suspects"
@@ -28,7 +28,7 @@ def test_a_detect_run_goes_out_and_comes_back(run, here, suspected):
     assert table["probability"].isna().all() and table["score"].notna().all()
     records = json.loads((here / "review.json").read_text("utf-8"))
     assert all(record["suggestions"]["label"]["score"] is None for record in records)
-    assert len(records) == 5 and records[0]["suggestions"]["label"]["agent"] == "trace.others-labels"
+    assert len(records) == 5 and records[0]["suggestions"]["label"]["agent"] == "trace.out-of-fold-loss"
     for record in records:
         value = record["suggestions"]["label"]["value"]
         record["responses"] = {"label": [{"value": value, "user_id": "ada"}]}

@@ -75,6 +75,16 @@ def test_suspects_carry_the_columns_that_a_row_is_known_by(run, here):
     assert list(suspects["rank"]) == list(range(1, len(suspects) + 1))
 
 
+def test_where_nothing_can_be_said_nobody_is_suggested(run, here):
+    """The tiny model's states do not tell these labels."""
+    done = run("detect", "noisy.csv", *ASKED, *FAST, "--out", "suspects")
+    assert done.exit_code == 0 and "No suspect can be named" in said(done.output), done.output
+    assert "read the first rows" not in said(done.output)
+    assert pd.read_csv(here / "suspects" / "suspects.csv")["suggested"].isna().all()
+    for to, out in (("argilla", "a.json"), ("label-studio", "l.json"), ("csv", "c.csv")):
+        assert run("export", "suspects", "--to", to, "--out", out, "--top", "5").exit_code == 0
+
+
 def test_what_cannot_be_written_is_told_before_the_work(run, tuned, tmp_path):
     (tmp_path / "a file.csv").write_text("no such column\n1\n", "utf-8")
     done = run("predict", tuned, tmp_path / "a file.csv", "--out", tmp_path / "a file.csv" / "predicted.csv")

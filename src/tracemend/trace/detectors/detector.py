@@ -226,7 +226,10 @@ class Detector(Method[MethodResult]):
                 controls["brier"] = float(train.wrong.mean() * (1 - train.wrong.mean()))
         findings = [] if subject.trusted else self._on_trust()
         if found.nothing:
-            findings = [f"No suspect can be named: {found.nothing}. The rows stand in the order of the data."]
+            findings = [
+                f"No suspect can be named: {found.nothing}. The rows stand in the order of the data. Give checked "
+                "examples with --valid FILE, or check that the label column is the right one."
+            ]
         if wrong.mean() > _MOST:
             findings.append(
                 f"{wrong.mean():.0%} of the labels are thought wrong: they contradict the validation labels. Check "
