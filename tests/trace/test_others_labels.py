@@ -46,9 +46,7 @@ def test_where_texts_do_not_tell_their_labels_nobody_is_suspected_and_it_says_so
     assert not table["evidence"].str.contains("probability of 1.00").any()
     assert "the labels carry no signal" in heard
     (said,) = found.findings
-    assert said.startswith(
-        "No suspect can be named: out of fold, the texts tell the labels no better than chance"
-    )
+    assert said.startswith("No suspect can be named: out of fold, the texts tell the labels no better than chance")
     assert "--valid FILE" in said
 
 
