@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
 
+from tracemend.threads import one_thread
+
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 # Draws the rows of examples and those of counterexamples.
@@ -36,7 +38,8 @@ def vector(examples: Floats, counter: Floats, rng: np.random.Generator) -> tuple
     x, y = np.concatenate([inside, outside]), np.repeat([1, 0], [len(inside), len(outside)])
     centre = x.mean(0)
     scale = float(np.sqrt(np.square(x - centre).mean())) or 1.0
-    fitted = LogisticRegression(max_iter=1000).fit((x - centre) / scale, y)
+    with one_thread():
+        fitted = LogisticRegression(max_iter=1000).fit((x - centre) / scale, y)
     test = np.concatenate([of_inside, of_outside])
     truth = np.repeat([1, 0], [len(of_inside), len(of_outside)])
     accuracy = float((fitted.predict((test - centre) / scale) == truth).mean())

@@ -26,6 +26,7 @@ from tracemend.probing.made_up import tiny_treebank
 from tracemend.probing.result import ProbeResult
 from tracemend.probing.untrained import averaged, untrained
 from tracemend.progress import Progress
+from tracemend.threads import one_thread
 
 Floats = npt.NDArray[np.floating]
 Indices = npt.NDArray[np.int64]
@@ -182,7 +183,8 @@ class HeadPatterns(Method[ProbeResult]):
                 y.append(kind)
         known = np.arange(len(y)) % 2 == 0
         classifier: Any = make_pipeline(StandardScaler(), LogisticRegression(C=10, max_iter=2000))
-        classifier.fit(np.array(x)[known], np.array(y)[known])
+        with one_thread():
+            classifier.fit(np.array(x)[known], np.array(y)[known])
         return classifier, float(classifier.score(np.array(x)[~known], np.array(y)[~known]))
 
     def _read(

@@ -13,6 +13,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from tracemend.data import Labelled
 from tracemend.errors import TraceError
+from tracemend.threads import one_thread
 from tracemend.trace.groups import members
 from tracemend.trace.noise import given_the_label, noise_matrix
 
@@ -150,7 +151,8 @@ def soft_fit(x: Floats, soft: Doubles, weights: Doubles, strength: float, asked:
         found[:, label] = 1.0
         return found
     fit = LogisticRegression(C=strength, max_iter=500)
-    fit.fit(x[row], label, sample_weight=(soft * weights[:, None])[row, label])
+    with one_thread():
+        fit.fit(x[row], label, sample_weight=(soft * weights[:, None])[row, label])
     found[:, fit.classes_] = fit.predict_proba(asked)
     return found
 

@@ -10,6 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 from tracemend.errors import TraceError
+from tracemend.threads import one_thread
 
 
 def out_of_fold_probabilities(
@@ -39,5 +40,6 @@ def out_of_fold_probabilities(
     cut = StratifiedKFold(min(folds, least), shuffle=True, random_state=seed)
     model = LogisticRegression(C=10.0, max_iter=2000)
     found = np.zeros((len(y), labels))
-    found[:, np.unique(y)] = cross_val_predict(model, features, y, cv=cut, method="predict_proba")
+    with one_thread():
+        found[:, np.unique(y)] = cross_val_predict(model, features, y, cv=cut, method="predict_proba")
     return found

@@ -14,6 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from tracemend.data import Labelled
 from tracemend.errors import TraceError
 from tracemend.progress import Progress
+from tracemend.threads import one_thread
 from tracemend.trace.gradients import gradient_batches
 from tracemend.tuning import TextClassifier
 
@@ -122,7 +123,8 @@ def _refuse_one_label(trusted_y: Indices) -> None:
 
 
 def _by_fit(x: Floats, y: Indices, asked: Floats, labels: int, strength: float) -> npt.NDArray[np.float64]:
-    fit = LogisticRegression(C=strength, max_iter=2000).fit(x, y)
+    with one_thread():
+        fit = LogisticRegression(C=strength, max_iter=2000).fit(x, y)
     found = np.zeros((len(asked), labels))
     found[:, fit.classes_] = fit.predict_proba(asked)
     return found

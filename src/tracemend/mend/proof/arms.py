@@ -22,6 +22,7 @@ from tracemend.mend.proof.sets import joined
 from tracemend.mend.proof.unit import Figures, Shared
 from tracemend.mend.result import RepairResult
 from tracemend.mend.rounds import measure
+from tracemend.threads import one_thread
 from tracemend.trace.run import detector
 from tracemend.tuning import tune
 
@@ -73,7 +74,9 @@ def validation_added(shared: Shared) -> Edited:
 def validation_only(shared: Shared) -> Edited:
     """No training set: a logistic regression on frozen embeddings of the trusted examples."""
     trusted, asked = shared.splits.validation, shared.splits.verdict
-    fit = LogisticRegression(C=10, max_iter=2000).fit(shared.embedded(trusted), trusted.y)
+    embedded = shared.embedded(trusted)
+    with one_thread():
+        fit = LogisticRegression(C=10, max_iter=2000).fit(embedded, trusted.y)
     p = np.zeros((len(asked), len(asked.labels)))
     p[:, fit.classes_] = fit.predict_proba(shared.embedded(asked))
     return Edited(trusted.take([]), figures=scores(asked.y, p, asked.positive_index))
