@@ -258,7 +258,7 @@ class Bench:
         return made
 
     def clean(self, out: Path) -> dict[str, Any]:
-        """``figures`` of the same tuning on the true labels, and whether the wrong ones are shown to have ``cost`` AP.
+        """Figures of the same tuning on the true labels, and whether the wrong ones are shown to have ``cost`` AP.
 
         A share of a loss that may be none means nothing.
         """
@@ -271,7 +271,7 @@ class Bench:
         data = splits.verdict if splits.test is None else splits.test
         before, after = (self._predict(of.load_state(), data) for of in (self.start.best, tuned.best))
         lost = compare("ap", data, before, after, seed=self.rules.seed)
-        return {"figures": figures, "cost": lost.shown and lost.difference > 0}
+        return {**figures, "cost": lost.shown and lost.difference > 0}
 
     def _predict(self, state: Mapping[str, Any], data: Labelled) -> Floats:
         self.start.classifier.restore(state)

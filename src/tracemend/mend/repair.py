@@ -220,22 +220,20 @@ class Repair(Method[RepairResult]):
         spent = acted_each_round(arms["repair"])
         at = arms["repair"].chosen
         arms |= {arm: bench.arm(arm, spent, out / "arms" / arm, at=at) for arm in self.controls}
-        clean: dict[str, Any] = {}
+        clean, cost = None, True
         if splits.train.has_truth and splits.train.wrong.any():
-            clean = run.step("clean-labels", lambda: bench.clean(out / "tuning-clean"))
+            clean = dict(run.step("clean", lambda: bench.clean(out / "tuning-clean")))
+            cost = clean.pop("cost", True)  # a grid hands in the figures alone, and judges the loss over its draws
             clock.keep()
         final = arms["repair"]
         judged = bench.judge(final, arms.get("unchanged"))
         told = frozenset(self.answers or ())
-        found = {
-            arm: figures(splits, arms[arm], first, clean.get("figures"), cost=clean.get("cost", True), told=told)
-            for arm in arms
-        }
+        found = {arm: figures(splits, arms[arm], first, clean, cost=cost, told=told) for arm in arms}
         if "random" in found and found["random"]["detection_ap"] is not None:
             # What a random order gives on average, in place of the one that was drawn.
             asked = [uid not in told for uid in splits.train.uid]
             found["random"]["detection_ap"] = float(splits.train.wrong[asked].mean())
-        keep(out, splits, arms, first, clean.get("figures"), names=names)
+        keep(out, splits, arms, first, clean, names=names)
         described = {
             "data": {
                 "name": (described or {}).get("name", "data"),
