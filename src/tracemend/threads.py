@@ -16,8 +16,11 @@ def one_thread() -> AbstractContextManager[Any]:
     for each other: on two idle cores twice to seven times as long, beside other work twenty times.
 
     Example:
+        >>> from sklearn.linear_model import LogisticRegression
         >>> with one_thread():
-        ...     LogisticRegression().fit(x, y)
+        ...     fitted = LogisticRegression().fit([[0.0], [1.0]], ["a", "b"])
+        >>> fitted.predict([[2.0]])
+        array(['b'], dtype='<U1')
     """
     found: AbstractContextManager[Any] = _libraries().limit(limits=1, user_api="blas")
     return found
