@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 from threadpoolctl import ThreadpoolController
@@ -28,6 +29,5 @@ def one_thread() -> AbstractContextManager[Any]:
 
 @cache
 def _libraries() -> ThreadpoolController:
-    import scipy.linalg  # noqa: F401  # its BLAS is another than NumPy's, and must be loaded to be found
-
+    import_module("scipy.linalg")  # its BLAS is another than NumPy's, and must be loaded to be found
     return ThreadpoolController()

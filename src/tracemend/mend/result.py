@@ -205,13 +205,13 @@ def keep(
     write_parquet(out / "curve.parquet", pd.concat(curves, ignore_index=True))
     decisions = arms["repair"].decisions
     kept = decisions[decisions["kept"]] if len(decisions) else decisions
-    for name, some in (("decisions", kept), ("taken-back", decisions.drop(kept.index))):
-        table = pd.DataFrame(some.to_dict("records"), columns=list(DECISIONS))
-        table["evidence"] = [json.dumps(e) for e in table["evidence"]]
-        if name == "decisions":
-            write_parquet(out / f"{name}.parquet", table)
-        elif len(table):  # what rounds after the chosen one tried
-            write_csv(out / f"{name}.csv", table.drop(columns=["evidence"]).dropna(axis=1, how="all"))
+    table = pd.DataFrame(kept.to_dict("records"), columns=list(DECISIONS))
+    table["evidence"] = [json.dumps(e) for e in table["evidence"]]
+    write_parquet(out / "decisions.parquet", table)
+    back = decisions.drop(kept.index)
+    if len(back):  # what rounds after the chosen one tried
+        shown = [name for name in DECISIONS if name != "evidence"]
+        write_csv(out / "taken-back.csv", back[shown].dropna(axis=1, how="all"))
     # A column that mixes scores with none, or labels with none, holds NaN for none.
     records: list[dict[str, Any]] = [
         {str(k): None if v is None or v != v else v for k, v in d.items()} for d in kept.to_dict("records")

@@ -50,9 +50,9 @@ class Suspects:
             raise DataError(f"the table of suspects lacks the columns {', '.join(missing)}.")
         if not len(table):
             raise DataError(
-                "there is no suspect to give out: no decision of the run stands (what it tried and took back is in its "
-                "taken-back.csv). Rank all examples with tracemend detect; a repair with --ask has its open questions "
-                "in questions.csv."
+                "there is no suspect to give out: no decision of the run stands (what it tried and took back, if "
+                "anything, is in its taken-back.csv). Rank all examples with tracemend detect; a repair with --ask has "
+                "its open questions in questions.csv."
             )
         twice = sorted(set(table["uid"][table["uid"].duplicated()]))
         if twice:
