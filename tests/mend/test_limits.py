@@ -16,6 +16,7 @@ from tracemend.data.splits import LEAST
 from tracemend.errors import TraceError, TuningError
 from tracemend.mend import Repair, rounds
 from tracemend.mend.bounds import NoiseRate
+from tracemend.mend.notes import notes
 from tracemend.mend.rounds import ArmResult, measure
 from tracemend.models import tiny
 from tracemend.progress import Progress
@@ -99,13 +100,13 @@ def test_a_label_that_is_nearly_gone_is_told_in_notes_and_ledger(tmp_path: Path)
     found = rules.run(tiny("bert"), splits.with_train(turned), out=tmp_path / "run")
     left = int((found.repaired.frame["label"] == "bad").sum())
     assert left == LEAST
-    notes = json.loads((tmp_path / "run" / "result.json").read_text("utf-8"))["notes"]
-    said = next(note for note in notes if "labelled 'bad'" in note)
+    told = json.loads((tmp_path / "run" / "result.json").read_text("utf-8"))["notes"]
+    said = next(note for note in told if "labelled 'bad'" in note)
     assert f"Of {LEAST + 2} training examples labelled 'bad' {LEAST} are left. {LEAST} of them were suspected" in said
     with Ledger(tmp_path / "run" / "ledger.sqlite") as ledger:
         kept = [d for d in ledger.state().values() if d.kind == "keep"]
     assert len(kept) == LEAST and all(d.old == "bad" and "one of the last" in d.evidence["reason"] for d in kept)
-    assert any("Up to 1000 examples in each of 2 rounds" in note for note in notes)
+    assert any("Up to 1000 examples in each of 2 rounds" in note for note in told)
 
 
 def arm_of(train: Any, **changes: Any) -> ArmResult:
@@ -114,28 +115,33 @@ def arm_of(train: Any, **changes: Any) -> ArmResult:
                         "suspicion": np.zeros(1), **changes})  # fmt: skip
 
 
+def noted(splits: Splits, left: Any = None, cap: int | None = None, **changes: Any) -> list[str]:
+    """The notes but the first, which says what the repaired set is."""
+    rate = NoiseRate(rate=0.27, low=0.23, high=0.3, joint=0.46, n=160)
+    rules = quick(**{"rank": "consensus", "rounds": 1, **changes})
+    first, *more = notes(rules, rate, cap, arm_of(splits.train if left is None else left), splits)
+    assert first.startswith("The repaired set is")
+    return more
+
+
 def test_the_notes_name_the_bound_that_holds() -> None:
-    train, rate = planted(60, wrong=0).train, NoiseRate(rate=0.27, low=0.23, high=0.3, joint=0.46, n=160)
-    consensus = {"rank": "consensus", "rounds": 1}
-
-    def notes(cap: int | None, **changes: Any) -> list[str]:
-        rules = quick(**{**consensus, **changes})
-        return rules._notes(rate if rules.by_posterior else None, cap, arm_of(train), train)
-
-    assert len(notes(48)) == 1 and "so at most 48 of 160 are acted on" in notes(48)[0]
-    given = notes(160, noise=1.0)
-    assert len(given) == 1 and "100.0%" in given[0] and "at most 160 of 160 are acted on" in given[0]
-    many = notes(48, candidates=100_000)
-    assert len(many) == 2 and "Up to 100000 examples in each of 1 rounds" in many[1] and "at most 48 are" in many[1]
-    assert len(notes(48, candidates=48)) == 1
-    (influence,) = notes(None, rank="votes", candidates=100_000)
-    assert f"there are {len(train)} in all" in influence and not notes(None, rank="votes")
+    splits = planted(60, wrong=0)
+    (estimated,) = noted(splits, cap=48)
+    assert "so at most 48 of 160 are acted on" in estimated
+    (given,) = noted(splits, cap=160, noise=1.0)
+    assert "100.0%" in given and "at most 160 of 160 are acted on" in given
+    _, many = noted(splits, cap=48, candidates=100_000)
+    assert "Up to 100000 examples in each of 1 rounds" in many and "at most 48 are" in many
+    assert len(noted(splits, cap=48, candidates=48)) == 1
+    (influence,) = noted(splits, rank="votes", candidates=100_000)
+    assert f"there are {len(splits.train)} in all" in influence and not noted(splits, rank="votes")
 
 
 def test_a_label_of_which_there_never_was_more_is_no_news() -> None:
-    train = planted(60, wrong=0).train
+    splits = planted(60, wrong=0)
+    train = splits.train
     bad = [i for i, y in enumerate(train.y) if train.labels[y] == "bad"]
     few = train.take([i for i in range(len(train)) if i not in bad[LEAST:]])
-    assert quick()._nearly_gone(arm_of(few), few) == [] == quick()._nearly_gone(arm_of(train), train)
-    (told,) = quick()._nearly_gone(arm_of(few), train)
+    assert noted(splits.with_train(few)) == [] == noted(splits)
+    (told,) = noted(splits, few)
     assert f"labelled 'bad' {LEAST} are left. Look" in told

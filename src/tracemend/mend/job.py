@@ -277,9 +277,8 @@ def _run(
     progress: Progress,
     checked: bool,
 ) -> RepairResult:
-    described = {"name": name}
     if out is None:
-        return method.run(model, splits, progress=progress, command=command, described=described, checked=checked)
+        return method.run(model, splits, progress=progress, command=command, data_name=name, checked=checked)
     folder = Path(out)
     prints = {"model": model.fingerprint, **splits.fingerprints}
     run = RunDirectory(folder, command=command, config=method.config, fingerprints=prints)
@@ -287,7 +286,7 @@ def _run(
         # Before the work, so that data which cannot be kept is refused at once.
         write_examples(splits, folder)
     result = method.run(
-        model, splits, out=folder, progress=progress, command=command, command_line=command_line, described=described,
+        model, splits, out=folder, progress=progress, command=command, command_line=command_line, data_name=name,
         # The uid keeps its name; a column of the user's that is called so keeps the canonical one.
         names={role: column for role, column in columns.items() if column != "uid"},
         checked=checked,

@@ -15,15 +15,14 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 
 from tracemend.data import Labelled, Splits
-from tracemend.data.exchange import REMOVE
-from tracemend.data.splits import LEAST
 from tracemend.errors import DataError, TuningError, did_you_mean
 from tracemend.fields import check_fields
 from tracemend.mend.bench import Bench
 from tracemend.mend.bounds import NoiseRate, refuse_noise
 from tracemend.mend.clock import Clock
 from tracemend.mend.decide import Policy, candidates_per_round
-from tracemend.mend.questions import QUESTIONS, answered
+from tracemend.mend.notes import notes
+from tracemend.mend.questions import answered
 from tracemend.mend.ranking import Arm, Rank, Validation, check_controls, check_kernel, check_posterior
 from tracemend.mend.result import RepairResult, acted_each_round, figures, keep, load_result
 from tracemend.mend.rounds import ArmResult, measure
@@ -34,6 +33,17 @@ from tracemend.runs import RunDirectory
 from tracemend.trace import TracIn
 from tracemend.trace.candidates import Drivers
 from tracemend.tuning import Tuning, tune
+
+
+@dataclass(frozen=True, kw_only=True)
+class _About:
+    """What whoever runs a repair says of it; see :meth:`Repair.run`."""
+
+    command: str
+    command_line: str
+    data: str
+    names: Mapping[str, str] | None
+    checked: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +162,7 @@ class Repair(Method[RepairResult]):
         out: Path | None = None,
         command: str = "repair",
         command_line: str = "",
-        described: Mapping[str, Any] | None = None,
+        data_name: str = "data",
         names: Mapping[str, str] | None = None,
         checked: bool = True,
     ) -> RepairResult:
@@ -162,7 +172,7 @@ class Repair(Method[RepairResult]):
             out: run directory: kept, and resumed where it is there; None keeps nothing.
             command: ``repair`` or ``demo``, as result.json names it.
             command_line: what replays the run, for the report.
-            described: name of the data and the like, for the report.
+            data_name: as the report calls the data.
             names: the user's names of canonical columns, such as ``{"text": "comment"}``, for the repaired set.
             checked: whether somebody vouches for the labels of the other parts. Where nobody does, and ``validation``
                 is ``clean`` all the same, the verdict says that it is judged by labels that may be wrong.
@@ -175,29 +185,23 @@ class Repair(Method[RepairResult]):
                 f"a repair takes Splits, not {type(data).__name__}: it needs parts to rank on and to judge by. "
                 "Make them with tracemend.data.make_splits(data), or give your data to tracemend.repair."
             )
+        about = _About(
+            command=command,
+            command_line=command_line,
+            data=data_name,
+            names=names,
+            checked=checked,
+        )
         if out is None:
             with tempfile.TemporaryDirectory(prefix="tracemend-") as folder:
-                kept = Path(folder) / "run"
-                found = self._run(model, data, kept, command, command_line, described, names, progress, checked)
-                return replace(found, folder=None)
-        return self._run(model, data, out, command, command_line, described, names, progress, checked)
+                return replace(self._run(model, data, Path(folder) / "run", about, progress), folder=None)
+        return self._run(model, data, out, about, progress)
 
-    def _run(
-        self,
-        model: LanguageModel,
-        splits: Splits,
-        out: Path,
-        command: str,
-        command_line: str,
-        described: Mapping[str, Any] | None,
-        names: Mapping[str, str] | None,
-        progress: Progress,
-        checked: bool,
-    ) -> RepairResult:
+    def _run(self, model: LanguageModel, splits: Splits, out: Path, about: _About, progress: Progress) -> RepairResult:
         check_kernel(self, len(splits.labels))
         answered(splits.train, self.answers or {})  # refused before any work
         prints = {"model": model.fingerprint, **splits.fingerprints}
-        run = RunDirectory(out, command=command, config=self.config, fingerprints=prints)
+        run = RunDirectory(out, command=about.command, config=self.config, fingerprints=prints)
         if run.result is not None:
             return load_result(out, splits)
         log = out / "events.jsonl"
@@ -205,82 +209,98 @@ class Repair(Method[RepairResult]):
         start = tune(model, splits.train, splits.validation, self.tuning, out=out / "tuning", progress=progress)
         first = run.step("start", lambda: measure(start, splits))
         clock.keep()
-        bench = Bench(self, model, splits, start, first, progress, run, checked)
+        bench = Bench(self, model, splits, start, first, progress, run, about.checked)
         rate = self._noise(bench, run)
-        estimate = rate.rate if self.by_posterior else rate.by_joint
-        noise, cap = estimate, rate.most if self.by_posterior else None
-        if self.noise is not None:
-            noise, cap = self.noise, round(self.noise * len(splits.train))
         clock.keep()
-        # With a rate of false discoveries that is what bounds a round; else the estimate does, or the share given.
-        share = noise if self.fdr is None or self.noise is not None else rate.high
-        budget = self.candidates or candidates_per_round(share, len(splits.train), self.rounds)
+        budget, cap = self._bounds(rate)
         arms = {"repair": bench.arm("repair", budget, out / "arms" / "repair", cap=cap)}
+        final = arms["repair"]
         # The controls relabel and remove as many examples in each round, and are read at the same round.
-        spent = acted_each_round(arms["repair"])
-        at = arms["repair"].chosen
-        arms |= {arm: bench.arm(arm, spent, out / "arms" / arm, at=at) for arm in self.controls}
+        spent = acted_each_round(final)
+        arms |= {arm: bench.arm(arm, spent, out / "arms" / arm, at=final.chosen) for arm in self.controls}
         clean, cost = None, True
         if splits.train.has_truth and splits.train.wrong.any():
             clean = dict(run.step("clean", lambda: bench.clean(out / "tuning-clean")))
             cost = clean.pop("cost", True)  # a grid hands in the figures alone, and judges the loss over its draws
             clock.keep()
-        final = arms["repair"]
         judged = bench.judge(final, arms.get("unchanged"))
-        told = frozenset(self.answers or ())
-        found = {arm: figures(splits, arms[arm], first, clean, cost=cost, told=told) for arm in arms}
-        if "random" in found and found["random"]["detection_ap"] is not None:
-            # What a random order gives on average, in place of the one that was drawn.
-            asked = [uid not in told for uid in splits.train.uid]
-            found["random"]["detection_ap"] = float(splits.train.wrong[asked].mean())
-        keep(out, splits, arms, first, clean, names=names)
-        described = {
-            "data": {
-                "name": (described or {}).get("name", "data"),
-                "labels": list(splits.labels),
-                "positive": splits.train.positive,
-                "sizes": {name: len(part) for name, part in splits.parts.items()},
-                "checked": checked,
-            },
-            "model": {
-                "name": model.name,
-                "family": model.family,
-                "adapter": self.tuning.adapter,
-                "learning_rate": self.tuning.rate,
-                "trainable_parameters": sum(p.numel() for p in start.classifier.trainable().values()),
-            },
-        }
+        found = self._figures(splits, arms, first, clean, cost=cost)
+        keep(out, splits, arms, first, clean, names=about.names)
         checkpoints = {"original": start.best}
         if judged.recommended == "repaired":
             checkpoints["repaired"] = final.tuned.best
         bench.save_adapters(out, checkpoints)
         seconds = clock.seconds
-        metrics = {
-            **found["repair"],
-            **{f"{arm}_recovered_share": found[arm]["recovered_share"] for arm in self.controls},
-            "estimated_noise": estimate,
-            **(rate.metrics if self.by_posterior else {}),
-            **({} if self.noise is None else {"given_noise": self.noise}),
-            "n_train": len(splits.train),
-            "threshold": bench.threshold(checkpoints[judged.recommended]),
-            "seconds": seconds,
-        }
         run.finish(
-            metrics=metrics,
+            metrics={
+                **found["repair"],
+                **{f"{arm}_recovered_share": found[arm]["recovered_share"] for arm in self.controls},
+                "estimated_noise": self._estimated(rate),
+                **(rate.metrics if self.by_posterior else {}),
+                **({} if self.noise is None else {"given_noise": self.noise}),
+                "n_train": len(splits.train),
+                "threshold": bench.threshold(checkpoints[judged.recommended]),
+                "seconds": seconds,
+            },
             controls={arm: {k: v for k, v in found[arm].items() if v is not None} for arm in self.controls},
             seconds=seconds,
             verdict=judged.facts,
             notes=[
                 *splits.notes,
                 *start.notes,
-                _what_is_repaired(splits, len(final.train)),
-                *self._notes(rate, cap, final, splits.train),
+                *notes(self, rate, cap, final, splits),
             ],
-            command_line=command_line,
+            command_line=about.command_line,
             seeds={"seed": self.seed, "tuning": self.tuning.seed},
-            **described,
+            data={
+                "name": about.data,
+                "labels": list(splits.labels),
+                "positive": splits.train.positive,
+                "sizes": {name: len(part) for name, part in splits.parts.items()},
+                "checked": about.checked,
+            },
+            model={
+                "name": model.name,
+                "family": model.family,
+                "adapter": self.tuning.adapter,
+                "learning_rate": self.tuning.rate,
+                "trainable_parameters": sum(p.numel() for p in start.classifier.trainable().values()),
+            },
         )
         return load_result(out, splits)
+
+    def _estimated(self, rate: NoiseRate) -> float:
+        """The share of wrong labels by whatever decides."""
+        return rate.rate if self.by_posterior else rate.by_joint
+
+    def _bounds(self, rate: NoiseRate) -> tuple[int, int | None]:
+        """The most to act on in a round, and in all; None where influence ranks and no share was given."""
+        if self.noise is None:
+            share, cap = self._estimated(rate), rate.most if self.by_posterior else None
+            # With a rate of false discoveries that is what bounds a round; else the estimate does.
+            if self.fdr is not None:
+                share = rate.high
+        else:
+            share, cap = self.noise, round(self.noise * rate.n)
+        return self.candidates or candidates_per_round(share, rate.n, self.rounds), cap
+
+    def _figures(
+        self,
+        splits: Splits,
+        arms: Mapping[str, ArmResult],
+        first: Mapping[str, Mapping[str, float]],
+        clean: Mapping[str, Mapping[str, float]] | None,
+        *,
+        cost: bool,
+    ) -> dict[str, dict[str, Any]]:
+        """The figures of every arm; what a person told earns none of them."""
+        told = frozenset(self.answers or ())
+        found = {name: figures(splits, arm, first, clean, cost=cost, told=told) for name, arm in arms.items()}
+        if "random" in found and found["random"]["detection_ap"] is not None:
+            # What a random order gives on average, in place of the one that was drawn.
+            asked = [uid not in told for uid in splits.train.uid]
+            found["random"]["detection_ap"] = float(splits.train.wrong[asked].mean())
+        return found
 
     def _noise(self, bench: Bench, run: RunDirectory) -> NoiseRate:
         """The estimated share of wrong labels."""
@@ -289,53 +309,6 @@ class Repair(Method[RepairResult]):
         rate = NoiseRate.of(run.step("noise-rate", lambda: bench.noise_rate().facts))
         refuse_noise(rate, trusted=self.validation == "clean" and bench.checked)
         return rate
-
-    def _notes(self, rate: NoiseRate, cap: int | None, arm: ArmResult, train: Labelled) -> list[str]:
-        notes = []
-        if cap is not None:
-            notes.append(rate.sentence if self.noise is None else rate.sentence_given(self.noise, cap))
-        bound = len(train) if cap is None else cap
-        if self.candidates is not None and self.candidates * self.rounds > bound:
-            why = f"there are {bound}" if cap is None else f"by the share of wrong labels at most {bound} are acted on"
-            notes.append(
-                f"Up to {self.candidates} examples in each of {self.rounds} rounds were asked for (candidates); {why} "
-                "in all."
-            )
-        notes += self._nearly_gone(arm, train)
-        if arm.asked:
-            notes.append(
-                f"{len(arm.asked)} questions for a person are in {QUESTIONS}: write a label into its column answer, or "
-                f"{REMOVE} to leave the example out, and give the file with --answers to a new run on the same data "
-                "and seed."
-            )
-        if self.answers:
-            notes.append(f"{len(self.answers)} examples were answered for by a person who was asked.")
-        return notes
-
-    def _nearly_gone(self, arm: ArmResult, train: Labelled) -> list[str]:
-        """What a person must know of a label of which next to nothing is left."""
-        notes = []
-        before, left = (data.frame["label"].value_counts() for data in (train, arm.train))
-        for label in train.labels:
-            kept = sum(d["old"] == label for d in arm.spared)
-            if kept or left.get(label, 0) <= LEAST < before.get(label, 0):
-                more = f"{kept} of them were suspected too and kept, for no label may go altogether. " if kept else ""
-                notes.append(
-                    f"Of {before.get(label, 0)} training examples labelled {label!r} {left.get(label, 0)} are left. "
-                    f"{more}Look in changes.md at what became of the others: if it is right, this data cannot teach "
-                    "the label; if not, act on fewer (candidates, rounds), or check the validation labels."
-                )
-        return notes
-
-
-def _what_is_repaired(splits: Splits, left: int) -> str:
-    whole, train = sum(map(len, splits.parts.values())), len(splits.train)
-    gone = "" if left == train else f", {left} of them left"
-    others = ", ".join(name for name in splits.parts if name != "train")
-    return (
-        f"The repaired set is the training part, {train} of {whole} examples{gone}; {others} steered or judged the "
-        "repair and are not in it."
-    )
 
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
