@@ -113,6 +113,16 @@ def test_json_refuses_what_it_cannot_write(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_only_what_hinders_writing_is_told_as_such(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    for path in (tmp_path / "file" / "v.json", tmp_path / ("v" * 300)):
+        with pytest.raises(RunError, match="cannot be written to"):
+            write_json(path, {})
+    with pytest.raises(FileNotFoundError), atomic(tmp_path / "v.json"):
+        (tmp_path / "missing").read_text(encoding="utf-8")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(

@@ -92,7 +92,9 @@ def explained(path: Path) -> Iterator[None]:
                 f"the disk is full: {path} could not be written (what was there before is unchanged). "
                 "Free some space and give the same command again; it resumes."
             ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOENT, errno.ENOTDIR):
+        # A file that is missing inside a folder that is there has nothing to do with writing.
+        nowhere = error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EEXIST) and not path.parent.is_dir()
+        if nowhere or error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENAMETOOLONG):
             raise RunError(
                 f"{path.parent} cannot be written to ({error.strerror}); make it writable and give the same command "
                 "again, or choose another --out."

@@ -205,6 +205,7 @@ def test_files_that_are_not_there_or_empty(save, tmp_path):
     refused(save("b.txt", CSV), "rename it .csv", ".tsv")
     refused(save("b.xlsx", CSV), "save the sheet as CSV (UTF-8)")
     assert "did you mean" not in refused(tmp_path / "missing.csv", "check the path")
+    refused("a text where a path belongs " * 20, "cannot be looked up", "give the path of a file")
 
 
 @pytest.mark.parametrize(
@@ -258,6 +259,10 @@ def test_labels_and_texts_that_cannot_be_used(save):
     refused(pd.DataFrame({"comment": ["a", "b"], "toxic": [0.2, 0.9]}), "row 0", "threshold")
     refused(pd.DataFrame({"comment": [1, 2], "toxic": [0, 1]}), "not text", "row")
     refused(save("e.jsonl", '{"comment": "\\ud83d", "toxic": 0}\n{"comment": "b", "toxic": 1}\n'), "half a character")
+    lines = '{"comment": "a", "toxic": "0", "note": "\\ud83d"}\n{"comment": "b", "toxic": "1"}\n'
+    refused(save("note.jsonl", lines), "column 'note'", "half a character")
+    lines = '{"comment": "a", "toxic": "\\ud83d"}\n{"comment": "b", "toxic": "1"}\n'
+    refused(save("toxic.jsonl", lines), "column 'toxic'", "half a character")
     refused(pd.DataFrame({"comment": list("abcdefghijklmnopqrst"), "toxic": range(20)}), "20 different labels")
     refused(save("f.csv", "comment,toxic,author\na,1,\nb,0,\n"), "group column", group="author")
 

@@ -203,6 +203,14 @@ def _check_columns(table: Table, columns: dict[str, str]) -> None:
         if column in roles:
             raise DataError(f"column {column!r} is given as --{roles[column]} and as --{role}; name two columns.")
         roles[column] = role
+    # Whatever column it is in: nothing could be written then.
+    for column in present:
+        broken = [row for row, cell in enumerate(table.frame[column]) if not _encodable(cell)]
+        if broken:
+            raise DataError(
+                f"column {column!r} of {table.name} holds half a character (a lone surrogate) in {table.at(broken)}; "
+                "write the file again from its source."
+            )
 
 
 def _with_texts(table: Table, columns: dict[str, str], drop_empty: bool, progress: Progress) -> Table:
@@ -218,12 +226,6 @@ def _with_texts(table: Table, columns: dict[str, str], drop_empty: bool, progres
             raise DataError(
                 f"column {columns[role]!r} (--{role}) of {table.name} holds {cells[odd[0]]!r} in {table.at(odd)}, "
                 f"which is a {type(cells[odd[0]]).__name__}, not text; is it the right column?"
-            )
-        broken = [row for row, cell in enumerate(cells) if row not in empty and not _encodable(cell)]
-        if broken:
-            raise DataError(
-                f"column {columns[role]!r} of {table.name} holds half a character (a lone surrogate) in "
-                f"{table.at(broken)}; write the file again from its source."
             )
     if not empty:
         return table
@@ -241,9 +243,11 @@ def _with_texts(table: Table, columns: dict[str, str], drop_empty: bool, progres
     return Table(frame, [table.places[row] for row in kept], table.unit, table.name)
 
 
-def _encodable(text: str) -> bool:
+def _encodable(cell: Any) -> bool:
+    if not isinstance(cell, str):
+        return True
     try:
-        text.encode()
+        cell.encode()
     except UnicodeEncodeError:
         return False
     return True

@@ -47,16 +47,18 @@ def refuse_absent(name: str) -> None:
 def _of_the_hub(name: str) -> bool:
     if name.startswith("hub:"):
         return True
-    return not Path(name).exists() and bool(_HUB_NAME.fullmatch(name)) and not _FILE_ENDING.search(name)
+    try:
+        there = Path(name).exists()
+    except OSError as error:  # a name too long, or a folder that may not be looked into
+        raise DataError(f"{name[:80]!r} cannot be looked up ({error.strerror}); give the path of a file.") from error
+    return not there and bool(_HUB_NAME.fullmatch(name)) and not _FILE_ENDING.search(name)
 
 
 def _open_named(name: str) -> Table:
-    path = Path(name)
-    if path.is_dir():
-        return _from_folder(path)
     if _of_the_hub(name):
         return _from_hub(name.removeprefix("hub:"))
-    return table_from_file(path)
+    path = Path(name)
+    return _from_folder(path) if path.is_dir() else table_from_file(path)
 
 
 def _from_folder(path: Path) -> Table:
