@@ -36,6 +36,7 @@ def test_every_probe_of_a_model_counts_its_untrained_networks() -> None:
     assert probes - set(PROBES) == {"probing.head-pruning"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROBES)
 def test_the_control_is_the_mean_over_the_networks(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     made_up: Any = registry()[name].tiny()

@@ -356,7 +356,10 @@ def test_the_forest_isolates_what_lies_far_out(subject: Subject, monkeypatch: py
 
 
 @pytest.mark.parametrize(("detector", "how"), [(DataInfInfluence(), DataInf()), (EkFacInfluence(), EkFac())])
-@pytest.mark.parametrize("adapter", ["lora", "prompt", "head", "ia3", "prefix", "p-tuning"])
+@pytest.mark.parametrize(
+    "adapter",
+    ["lora", *(pytest.param(k, marks=pytest.mark.slow) for k in ("prompt", "head", "ia3", "prefix", "p-tuning"))],
+)
 def test_curvature_scores_are_those_of_the_store(
     detector: Detector, how: DataInf | EkFac, adapter: str, case: tuple[TextClassifier, Splits], tmp_path: Path
 ) -> None:

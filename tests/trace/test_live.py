@@ -42,6 +42,7 @@ def test_the_training_is_bit_for_bit_the_same(kind: str, tmp_path: Path) -> None
     np.testing.assert_allclose(table.groupby("step")["lr"].first(), [1e-2 * (1 - step / 12) for step in range(12)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("architecture", "kind"), FAMILIES)
 def test_language_models_with_labels_in_their_tokens(architecture: str, kind: str, tmp_path: Path) -> None:
     classifier = classify(architecture, kind)
