@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -56,3 +58,29 @@ def test_a_gap_counts_the_uncertainty_of_both_means():
 def test_a_gap_needs_examples_on_both_sides():
     with pytest.raises(TracemendError, match="no examples"):
         gap_interval([1.0], [])
+
+
+@pytest.mark.parametrize("groups", [2, 4, 10])
+def test_few_groups_cover_as_often_as_they_say(groups: int) -> None:
+    rng = np.random.default_rng(0)
+    of = np.repeat(np.arange(groups), 20).tolist()
+    values = rng.normal(size=(400, 20 * groups)) + np.repeat(rng.normal(size=(400, groups)), 20, axis=1)
+    low, high = mean_interval(values, of)
+    assert 0.92 < ((low < 0) & (high > 0)).mean() < 0.98
+
+
+def ends(values: list[float], groups: list[Any] | None = None) -> list[float]:
+    return [float(end) for end in mean_interval(values, groups)]
+
+
+def test_what_few_groups_cannot_tell_is_anything_that_it_may_be() -> None:
+    assert ends([1.0] * 9, ["one"] * 9) == [0, 1]
+    assert ends([1.0, 1.0, 1.0]) == [0, 1]
+    assert ends([-0.5] * 4, [0, 0, 1, 1]) == [-1, 1]
+    assert ends([2.0] * 4, [0, 0, 1, 1]) == [-np.inf, np.inf]
+    assert ends([1.0] * 6) == [1, 1] and ends([0.0] * 3) == [0, 0]
+
+
+def test_examples_without_a_group_stand_alone() -> None:
+    values = np.random.default_rng(1).normal(size=80).tolist()
+    assert ends(values, [None] * 40 + [float("nan")] * 40) == ends(values)

@@ -147,3 +147,12 @@ def test_one_of_three_figures_must_be_shown_with_all_three_in_view() -> None:
     told = [v for v in rose if v.recommended == "original" and not v.sentence.startswith("The repair did harm")]
     assert sum(v.recommended == "repaired" for v in alike) <= len(rose) - len(told) < len(rose)
     assert all("but with 3 figures looked at that is not rare by chance" in v.sentence for v in told)
+
+
+def test_few_authors_show_little_and_the_sentence_says_why() -> None:
+    before, after = probabilities(0.9), probabilities(1.1, seed=1)
+    three = verdict(data([f"author {i // 2 % 3}" for i in range(N)]), before, after, acted=10)
+    assert three.recommended == "original"
+    assert "It goes by 3 authors or conversations" in three.sentence and "Judge by examples of more." in three.sentence
+    many = verdict(data([f"author {i // 2}" for i in range(N)]), before, after, acted=10)
+    assert "authors or conversations" not in many.sentence

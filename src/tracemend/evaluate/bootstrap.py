@@ -2,25 +2,23 @@
 
 The bootstrap interval is the percentile interval of Efron (1979): resample the examples with replacement, take the
 difference of both classifiers on the same resample, and read off the quantiles. Pairing removes what both share,
-so far smaller differences can be shown than from two separate intervals.
+so far smaller differences can be shown than from two separate intervals. What is drawn are groups, where there are
+any; of few of them the interval is another one (:mod:`tracemend.evaluate.resampling`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 from scipy import stats
 
 from tracemend.errors import TracemendError, did_you_mean
 from tracemend.evaluate.metrics import METRICS, Floats, Indices, checked, predictions
-
-# Resampling weights of one block stay under this many numbers (about 32 MB).
-_BLOCK = 4_000_000
+from tracemend.evaluate.resampling import clusters as numbered
+from tracemend.evaluate.resampling import few, jackknife, resamples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +103,8 @@ def paired_bootstrap(
 
     Returns:
         The comparison; ``shown`` only where the interval excludes zero. Resamples in which the figure is not
-        defined (no positive example among them) are left out.
+        defined (no positive example among them) are left out; with more than two labels the average precision of a
+        resample is the mean over the labels that it holds. Of a single group nothing is shown.
 
     Raises:
         TracemendError: no such metric, or shapes that do not fit.
@@ -125,8 +124,16 @@ def paired_bootstrap(
     figure_after = _weighted(metric, labels, p_after, positive_index, thresholds[1])
     whole = np.ones((1, len(labels)))
     first, second = float(figure_before(whole)[0]), float(figure_after(whole)[0])
-    differences = np.concatenate([figure_after(w) - figure_before(w) for w in _resamples(len(labels), groups, n, seed)])
-    low, high = _interval(differences, level)
+
+    def difference(weights: Floats) -> Floats:
+        return np.asarray(figure_after(weights) - figure_before(weights))
+
+    of = numbered(groups, len(labels))
+    if few(of):
+        ends = jackknife(lambda w: difference(w)[:, None], of, level=level, bounds=(-1.0, 1.0))
+        low, high = (float(end[0]) for end in ends)
+    else:
+        low, high = _interval(np.concatenate([difference(w) for w in resamples(of, n, seed)]), level)
     return Comparison(
         metric=metric,
         before=first,
@@ -185,7 +192,7 @@ def recovered_share(
     gaps, gains = arms[0] - arms[1], arms[2] - arms[1]
     seeds, sets, nan = len(gaps), 1, float("nan")
     if clusters is not None:
-        of = _clusters(clusters, seeds, "seed")
+        of = numbered(clusters, seeds, "seed")
         sets = int(of.max()) + 1
         if sets > 1:
             gaps, gains = (np.bincount(of, weights=values) / np.bincount(of) for values in (gaps, gains))
@@ -235,28 +242,6 @@ def _interval(values: Floats, level: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _resamples(examples: int, groups: Sequence[Hashable] | None, n: int, seed: int) -> Iterator[Floats]:
-    """Blocks of weights [b, examples]: how often each example was drawn."""
-    cluster = np.arange(examples) if groups is None else _clusters(groups, examples)
-    clusters = int(cluster.max()) + 1
-    rng = np.random.default_rng(seed)
-    block = max(1, _BLOCK // examples)
-    for start in range(0, n, block):
-        size = min(block, n - start)
-        drawn = rng.integers(clusters, size=(size, clusters)) + clusters * np.arange(size)[:, None]
-        counts = np.bincount(drawn.ravel(), minlength=size * clusters).reshape(size, clusters)
-        yield counts[:, cluster].astype(np.float64)
-
-
-def _clusters(groups: Sequence[Hashable], examples: int, what: str = "example") -> Indices:
-    if len(groups) != examples:
-        raise TracemendError(f"there are {len(groups)} groups for {examples} {what}s; give one a {what}.")
-    index: dict[Any, int] = {}
-    # An example without a group is a group of its own.
-    keys = [("alone", i) if pd.isna(cast(Any, g)) else ("group", g) for i, g in enumerate(groups)]
-    return np.array([index.setdefault(key, len(index)) for key in keys], dtype=np.int64)
-
-
 def _weighted(
     metric: str, y: Indices, p: Floats, positive_index: int, threshold: float | None
 ) -> Callable[[Floats], Floats]:
@@ -264,7 +249,7 @@ def _weighted(
     if metric == "ap":
         columns = [positive_index] if p.shape[1] == 2 else list(range(p.shape[1]))
         each = [_weighted_ap(y == c, p[:, c]) for c in columns if (y == c).any()]
-        return lambda w: np.mean([f(w) for f in each], axis=0) if each else np.full(len(w), np.nan)
+        return lambda w: _mean_of_defined(np.array([f(w) for f in each]).reshape(len(each), len(w)))
     predicted = predictions(p, positive_index, threshold)
     if metric == "accuracy":
         right = (predicted == y).astype(np.float64)
@@ -296,3 +281,10 @@ def _weighted_ap(positive: npt.NDArray[np.bool_], score: Floats) -> Callable[[Fl
         return np.where(total > 0, area / np.where(total > 0, total, 1), np.nan)
 
     return average_precision
+
+
+def _mean_of_defined(values: Floats) -> Floats:
+    """Mean over the first axis of [k, b] without what is NaN; NaN where all are."""
+    defined = np.isfinite(values)
+    count = defined.sum(axis=0)
+    return np.where(count > 0, np.where(defined, values, 0.0).sum(axis=0) / np.maximum(count, 1), np.nan)

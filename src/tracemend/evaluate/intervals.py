@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tracemend.errors import TracemendError
+from tracemend.evaluate.resampling import clusters, few, jackknife
 
 Floats = npt.NDArray[np.floating]
 
@@ -20,13 +21,16 @@ def mean_interval(
     level: float = 0.95,
     seed: int = 0,
 ) -> tuple[Floats, Floats]:
-    """Lower and upper ends of the percentile interval of each row's mean, groups resampled as wholes.
+    """Lower and upper ends of the interval of each row's mean, groups resampled as wholes.
+
+    The percentile interval; of few groups Student's (:mod:`tracemend.evaluate.resampling`), within 0 and 1, or within
+    -1 and 1, where all values are.
 
     Differences of two rows that were measured on the same examples get a paired interval by giving their difference.
 
     Args:
         values: [k, n_examples] or [n_examples], such as hits (0 or 1) of k layers on the same words.
-        groups: what each example belongs to [n_examples]; none takes each for itself.
+        groups: what each example belongs to [n_examples]; None takes each for itself, also in place of one.
         n: resamples.
         level: of the interval.
         seed: of the resampling.
@@ -45,18 +49,25 @@ def mean_interval(
     found = np.asarray(values, dtype=np.float64)
     if not found.shape[-1]:
         raise TracemendError("there are no examples, so there is no interval; give at least one.")
-    if groups is not None and len(groups) != found.shape[-1]:
-        raise TracemendError(f"there are {len(groups)} groups for {found.shape[-1]} examples; give one an example.")
-    names = range(found.shape[-1]) if groups is None else groups
-    index: dict[Hashable, int] = {}
-    of = np.array([index.setdefault(name, len(index)) for name in names], dtype=np.int64)
+    of = clusters(groups, found.shape[-1])
     rows = np.atleast_2d(found)
-    sums = np.stack([np.bincount(of, row, minlength=len(index)) for row in rows])
-    sizes = np.bincount(of, minlength=len(index)).astype(np.float64)
-    drawn = np.random.default_rng(seed).multinomial(len(index), np.full(len(index), 1 / len(index)), size=n)
-    means = (drawn @ sums.T) / (drawn @ sizes)[:, None]
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    if few(of):
+        low, high = jackknife(lambda w: (w @ rows.T) / w.sum(axis=1)[:, None], of, level=level, bounds=_bounds(rows))
+    else:
+        count = int(of.max()) + 1
+        sums = np.stack([np.bincount(of, row, minlength=count) for row in rows])
+        sizes = np.bincount(of).astype(np.float64)
+        drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=n)
+        means = (drawn @ sums.T) / (drawn @ sizes)[:, None]
+        low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return (low, high) if found.ndim > 1 else (low[0], high[0])
+
+
+def _bounds(values: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Of shares, of differences of shares, or of anything."""
+    if values.max() <= 1 and values.min() >= -1:
+        return (0.0 if values.min() >= 0 else -1.0), 1.0
+    return -np.inf, np.inf
 
 
 def gap_interval(

@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from tracemend.data import Labelled
 from tracemend.evaluate import METRICS, Comparison, average_precision, paired_bootstrap
+from tracemend.evaluate.resampling import clusters, few
 
 _STAYS = "The original set is the recommended one."
 _STAYS_ANSWERED = "The original set, with what people decided, is the recommended one."
@@ -72,7 +74,7 @@ def verdict(
     average precision is not shown to be lower. As any of the three may speak for it, a rise counts where the interval
     at 1 - 0.05 / 3 excludes zero (Bonferroni); a fall counts at 0.95. Accuracy and macro-F1 are those of the most
     probable label, so that no threshold chosen for one of the two favours it. With authors or conversations the
-    bootstrap resamples whole groups.
+    bootstrap resamples whole groups; few of them get a wider interval, and the sentence says so.
     """
     names = NAMES if len(data.labels) == 2 else {**NAMES, "ap": f"{NAMES['ap']} (mean over the labels)"}
     found = tuple(compare(metric, data, before, after, seed=seed) for metric in METRICS)
@@ -115,6 +117,11 @@ def verdict(
             f"Not shown: compared with {against}, {names['ap']} changed by {ap.difference:+.3f}, and the interval "
             f"({ap.low:+.3f} to {ap.high:+.3f}) covers zero. {stays}"
         )
+    if not helped and not down and (known := _groups(data)) is not None and few(known):
+        sentence += (
+            f" It goes by {known.max() + 1} authors or conversations: so few show large changes alone. Judge by "
+            "examples of more."
+        )
     if noisy:
         sentence += " The labels it is judged by may be wrong as well."
     return Verdict("repaired" if helped else "original", sentence, found, against)
@@ -130,10 +137,16 @@ def compare(
     seed: int = 0,
 ) -> Comparison:
     """One figure of two classifiers' probabilities [n, C], resampled by author or conversation where there are any."""
-    groups = list(data.frame["group"]) if data.frame["group"].notna().any() else None
+    groups = None if (known := _groups(data)) is None else known.tolist()
     return paired_bootstrap(
         metric, data.y, before, after, positive_index=data.positive_index, groups=groups, level=level, seed=seed
     )
+
+
+def _groups(data: Labelled) -> npt.NDArray[np.int64] | None:
+    """Number of each example's author or conversation [n]; None where nobody knows any."""
+    found = data.frame["group"]
+    return clusters(list(found), len(data)) if found.notna().any() else None
 
 
 def beside_start(
