@@ -12,7 +12,7 @@ from tracemend.errors import DataError, did_you_mean
 from tracemend.evaluate.grid import Unit
 from tracemend.trace.groups import groups_of
 
-# What is published. No setting was chosen on these.
+# What is published. No setting of detectors or repair was chosen on these; learning rates were, on the first.
 JUDGED = ("surge-toxicity", "hate_stormfront", "openai-moderation", "sst2")
 # Real noise: each row carries the votes of several annotators; and its groups stand in for users.
 VOTED = ("convabuse",)
