@@ -7,7 +7,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date, time, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -162,19 +162,25 @@ def _same(cell: Any, back: Any) -> bool:
     return json_text(cell) == json_text(back) if is_nested(cell) else bool(cell == back)
 
 
+def _each(frame: pd.DataFrame, columns: Iterable[str], of: Callable[[Any], Any]) -> pd.DataFrame:
+    # As objects: whole numbers beside none would become floats.
+    return frame.assign(
+        **{name: pd.Series([of(cell) for cell in frame[name]], index=frame.index, dtype=object) for name in columns}
+    )
+
+
 def _encoded(frame: pd.DataFrame, kind: str) -> bytes:
     if kind == ".parquet":
         altered = [name for name in frame.columns if not _parquet_gives_back(frame[name])]
-        as_json = {name: [None if _is_missing(c) else json_text(c) for c in frame[name]] for name in altered}
-        found: bytes = frame.assign(**as_json).to_parquet(index=False)
+        frame = _each(frame, altered, lambda cell: None if _is_missing(cell) else json_text(cell))
+        found: bytes = frame.to_parquet(index=False)
         return found
     names = [str(name) for name in frame.columns]
     if kind == ".jsonl":
         rows = frame.astype(object).itertuples(index=False, name=None)
         return "".join(json_text(dict(zip(names, row, strict=True))) + "\n" for row in rows).encode()
     # What a cell of text cannot hold as it is, is JSON in it.
-    as_text = {name: [_as_text(cell) for cell in frame[name]] for name in frame.columns if frame[name].dtype == object}
-    frame = frame.assign(**{name: pd.Series(cells, index=frame.index, dtype=object) for name, cells in as_text.items()})
+    frame = _each(frame, [name for name in frame.columns if frame[name].dtype == object], _as_text)
     separator = "\t" if kind == ".tsv" else ","
     content = str(frame.to_csv(sep=separator, index=False, lineterminator="\n"))
     # Python's csv leaves a lone carriage return unquoted. And .tsv is plain lines, or quoted throughout: the quoted

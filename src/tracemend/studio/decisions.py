@@ -188,13 +188,14 @@ class Review:
         def write(ledger: Ledger, at: int) -> list[int]:
             if rows.version != at:
                 raise Conflict("somebody else decided in the same moment; look again, and mark it again.")
-            done = [v for d in there for v in ledger.undo(d.version, actor=name)]
-            if matters is None:
-                return done
-            # Who takes it back wants the mark that was there before.
-            evidence = {"matters": matters, **({"replaces": done} if done else {})}
-            mark = Decision(uid=uid, kind="word", new=word, scope=scope, actor=name, evidence=evidence)
-            return ledger.add([mark], resumed=False)
+            with ledger.at_once(expected_version=at):
+                done = ledger.undo([d.version for d in there], actor=name)
+                if matters is None:
+                    return done
+                # Who takes it back wants the mark that was there before.
+                evidence = {"matters": matters, **({"replaces": done} if done else {})}
+                mark = Decision(uid=uid, kind="word", new=word, scope=scope, actor=name, evidence=evidence)
+                return ledger.add([mark], resumed=False)
 
         return self._write({uid: seen}, name, write)
 
@@ -223,9 +224,7 @@ class Review:
         self._write(
             seen or {d.uid: rows.touched[d.uid] for d in standing},
             name,
-            lambda ledger, at: [
-                v for i, row in enumerate(taken) for v in ledger.undo(row, actor=name, expected_version=at + i)
-            ],
+            lambda ledger, at: ledger.undo(taken, actor=name, expected_version=at),
         )
         return standing
 
