@@ -94,9 +94,9 @@ def test_several_rows_are_undone_all_or_none(path: Path) -> None:
 def test_what_is_written_at_once_is_there_as_a_whole_or_not_at_all(path: Path) -> None:
     with Ledger(path) as ledger:
         ledger.add([remove("a")])
+        odd = Decision(uid="a", kind="remove", evidence={"file": {1}})
         with pytest.raises(RunError, match="evidence holds a set"), ledger.at_once():
-            ledger.undo(1)
-            ledger.add([Decision(uid="a", kind="remove", evidence={"file": {1}})])
+            ledger.add([odd], expected_version=ledger.undo(1)[0])
         assert ledger.version == 1
         with pytest.raises(RunError, match="is at version 1, expected 0"), ledger.at_once(expected_version=0):
             ledger.undo(1)
