@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 
+from tracemend.data.decision import MACHINE, person
 from tracemend.data.export import write
 from tracemend.data.ledger import ACTS, Decision, Ledger
 from tracemend.data.schema import Labelled
@@ -55,7 +56,7 @@ def apply(data: Labelled, ledger_state: Mapping[str, Decision]) -> Labelled:
 
 def by_people(state: Mapping[str, Decision]) -> dict[str, Decision]:
     """Of the decisions in force those of people: they hold whether or not a repair is recommended."""
-    return {uid: decision for uid, decision in state.items() if decision.actor != "repair"}
+    return {uid: decision for uid, decision in state.items() if decision.actor != MACHINE}
 
 
 def export(
@@ -141,7 +142,7 @@ def undo(
         File name -> path, as :func:`export`.
 
     Raises:
-        RunError: there is no ledger, or it never decided on ``uid``.
+        RunError: there is no ledger, it never decided on ``uid``, or ``actor`` is the repair's name.
         DataError: see :func:`export`; then nothing was undone.
     """
     path = Path(run_dir) / "ledger.sqlite"
@@ -152,7 +153,7 @@ def undo(
         state = ledger.state()
         apply(data, state)  # other data must not cost the user a decision
         if uid in state or not any(d.uid == uid and d.kind in ACTS for d in ledger.decisions()):
-            ledger.undo(uid, actor=actor)
+            ledger.undo(uid, actor=person(actor))
         return export_again(folder, data, ledger)
 
 

@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from tracemend.data.decision import ACTS, Decision, replay, undone
+from tracemend.data.decision import ACTS, MACHINE, Decision, person, replay, undone
 from tracemend.data.ledger import Ledger
 from tracemend.data.words import words_of
 from tracemend.errors import RunError
-from tracemend.studio.versions import MACHINE
 
 Basis = Literal["people", "all"]
 Scope = Literal["example", "all"]
@@ -258,9 +257,7 @@ def checked_name(actor: str) -> str:
     name = " ".join(actor.split())
     if not name or len(name) > NAME or not name.isprintable():
         raise RunError(f"a name of 1 to {NAME} printable characters is expected, to stand beside the decisions.")
-    if name.lower() == MACHINE:
-        raise RunError(f"the name {MACHINE!r} is that of the unattended repair; choose another.")
-    return name
+    return person(name)
 
 
 def _check_seen(rows: Rows, seen: Mapping[str, int], actor: str) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from tracemend.data import Labelled
-from tracemend.data.decision import ACTS, Decision
+from tracemend.data.decision import ACTS, MACHINE, Decision
 from tracemend.errors import RunError, did_you_mean
 from tracemend.mend.export import apply
 from tracemend.runs import read_json, read_result, write_json
@@ -22,8 +22,6 @@ from tracemend.runs import read_json, read_result, write_json
 FOLDER = "studio"
 # What marked words weigh before and after, in the folder of a version that was tuned with them.
 WORDS = "words.json"
-# Who wrote the decisions of an unattended repair.
-MACHINE = "repair"
 _ROWS = ("decisions", "words")
 _FACTS = ("title", "made", "actor", "basis", "parent", *_ROWS, "n_train", "note")
 
