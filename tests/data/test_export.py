@@ -1,6 +1,7 @@
 import base64
 import datetime as dt
 import json
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -105,7 +106,7 @@ def test_groups_in_a_column_of_ids_are_exported_as_groups(tmp_path):
     assert list(back.columns) == ["uid", "text", "toxic", "group"] and list(back["group"]) == ["ann", "bob"]
 
 
-ODD = {
+ODD: dict[str, list[Any]] = {
     "one key or another": [{"s": 1}, {"t": 2}, None],
     "an object beside text": [{"s": 1}, "high", None],
     "no keys": [{}, {}, {}],
@@ -121,7 +122,7 @@ ODD = {
 }
 
 
-def turned_back(cell, like):
+def turned_back(cell: Any, like: Any) -> Any:
     """What was written of a cell, in the form of the cell itself."""
     if isinstance(like, bytes) and isinstance(cell, str):
         return base64.b64decode(cell)

@@ -254,7 +254,8 @@ def test_the_address_that_is_said_can_be_opened(
         def getsockname(self) -> tuple[str, int]:
             return "127.0.0.1", port
 
-    made, said = [], []
+    made: list[Any] = []
+    said: list[str] = []
 
     def guarded(*args: Any, **options: Any) -> Any:
         made.append(build(*args, **options))
