@@ -23,6 +23,7 @@ from tracemend.tuning.adapted import Adapted
 
 # Adam's by default.
 BETA2 = 0.999
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +124,7 @@ def save_checkpoint(
         flush(making)
         _place(making, folder)
     except (OSError, SafetensorError) as error:  # safetensors says in its own words that a disk is full
-        full = getattr(error, "errno", None) == errno.ENOSPC or f"os error {errno.ENOSPC}" in str(error)
+        full = any(getattr(error, "errno", None) == n or f"(os error {n})" in str(error) for n in _FULL)
         raise RunError(
             f"{'the disk is full: ' if full else ''}{folder} could not be written ({error}); earlier checkpoints are "
             f"unchanged. {'Free some space' if full else f'See that {folder.parent} can be written to'} and give the "
