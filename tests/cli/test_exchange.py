@@ -68,6 +68,16 @@ def test_a_repair_takes_a_review_and_writes_its_report_again(run, here, repaired
     assert says().index('id="since"') < says().index(other)
 
 
+def test_a_file_beside_the_tasks_is_not_overwritten(run, here, suspected):
+    (here / "review.xml").write_text("<View>my own</View>", "utf-8")
+    command = ("export", "suspects", "--to", "label-studio", "--out", "review.json")
+    done = run(*command)
+    assert done.exit_code == 2 and "review.xml is there already" in " ".join(done.output.split())
+    assert (here / "review.xml").read_text("utf-8") == "<View>my own</View>" and not (here / "review.json").exists()
+    assert run(*command, "--force").exit_code == 0
+    assert "my own" not in (here / "review.xml").read_text("utf-8") and (here / "review.json").exists()
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

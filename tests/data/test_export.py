@@ -1,3 +1,9 @@
+import base64
+import datetime as dt
+import json
+from typing import Any
+
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import assume, given, settings
@@ -53,7 +59,7 @@ def test_names_and_empty_columns(tmp_path):
 def test_a_failed_write_leaves_the_old_file(tmp_path):
     path = write(Labelled.make(["a", "b"], ["0", "1"]), tmp_path / "out.parquet")
     before = path.read_bytes()
-    odd = Labelled.make(["a", "b"], ["0", "1"], extra=pd.DataFrame({"mixed": [1, "x"]}))
+    odd = Labelled.make(["a", "b"], ["0", "1"], extra=pd.DataFrame({"odd": [object(), object()]}))
     with pytest.raises(DataError, match="cannot hold"):
         write(odd, path)
     assert path.read_bytes() == before
@@ -98,3 +104,60 @@ def test_groups_in_a_column_of_ids_are_exported_as_groups(tmp_path):
     data = read(frame, text="text", label="toxic", group="uid")
     back = pd.read_csv(write(data, tmp_path / "a.csv", names={"group": "uid", "label": "toxic"}), dtype=str)
     assert list(back.columns) == ["uid", "text", "toxic", "group"] and list(back["group"]) == ["ann", "bob"]
+
+
+ODD: dict[str, list[Any]] = {
+    "one key or another": [{"s": 1}, {"t": 2}, None],
+    "an object beside text": [{"s": 1}, "high", None],
+    "no keys": [{}, {}, {}],
+    "numbers beside text": [1, "x", 2**63],
+    "larger than any column's": [2**70, 1, None],
+    "whole beside fractions": [[1, 0.5], [2], None],
+    "infinities": [float("-inf"), 0.5, float("inf")],
+    "infinities within": [[float("-inf")], [float("inf"), 1.0], []],
+    "bytes": [b"\x00\xff", b"", None],
+    "bytes within": [{"image": b"\x00\xff"}, {"image": b"x"}, {"image": None}],
+    "sets": [{"a"}, {"b"}, set()],
+    "a day beside a time": [dt.date(2024, 1, 2), dt.datetime(2024, 1, 2, 3), None],
+}
+
+
+def turned_back(cell: Any, like: Any) -> Any:
+    """What was written of a cell, in the form of the cell itself."""
+    if isinstance(like, bytes) and isinstance(cell, str):
+        return base64.b64decode(cell)
+    if isinstance(like, float) and isinstance(cell, str):
+        return float(cell)
+    if isinstance(like, dict):
+        return {name: turned_back(cell[name], value) for name, value in like.items()}
+    if isinstance(like, list | set):
+        return type(like)(turned_back(a, b) for a, b in zip(cell, like, strict=True))
+    return type(like).fromisoformat(cell) if isinstance(like, dt.date) and isinstance(cell, str) else cell
+
+
+@pytest.mark.parametrize("name", ODD)
+@pytest.mark.parametrize("ending", [".csv", ".tsv", ".jsonl", ".parquet"])
+def test_no_further_column_stops_an_export_or_loses_anything(ending, name, tmp_path):
+    cells = ODD[name]
+    extra = pd.DataFrame({"riding": pd.Series(cells, dtype=object)})
+    path = write(Labelled.make(["a", "b", "c"], ["0", "1", "0"], extra=extra), tmp_path / f"out{ending}")
+    if ending in (".csv", ".tsv"):
+        assert len(pd.read_csv(path, sep="\t" if ending == ".tsv" else ",")) == 3
+        return
+    if ending == ".jsonl":
+        found = [json.loads(line)["riding"] for line in path.read_text("utf-8").splitlines()]
+    else:
+        found = list(pd.read_parquet(path)["riding"])
+        as_json = name not in ("infinities", "bytes", "bytes within", "infinities within", "sets")
+        found = [json.loads(cell) if as_json and isinstance(cell, str) else cell for cell in found]
+        found = [cell.tolist() if isinstance(cell, np.ndarray) else cell for cell in found]
+    back = [None if cell is None or cell != cell else turned_back(cell, like)
+            for cell, like in zip(found, cells, strict=True)]  # fmt: skip
+    assert back == cells
+
+
+def test_parquet_keeps_lists_and_objects_that_it_gives_back(tmp_path):
+    extra = pd.DataFrame({"tags": [["p", "q"], []], "meta": [{"s": 1}, {"s": 2}], "many": [np.arange(3), np.arange(2)]})
+    back = pd.read_parquet(write(Labelled.make(["a", "b"], ["0", "1"], extra=extra), tmp_path / "out.parquet"))
+    assert [list(cell) for cell in back["tags"]] == [["p", "q"], []] and list(back["meta"]) == [{"s": 1}, {"s": 2}]
+    assert [list(cell) for cell in back["many"]] == [[0, 1, 2], [0, 1]]

@@ -77,6 +77,35 @@ def test_undo_by_uid_gives_the_example_back_and_undo_by_row_only_that_row(path: 
         assert ledger.state()["a"].version == 1
 
 
+def test_several_rows_are_undone_all_or_none(path: Path) -> None:
+    with Ledger(path) as ledger:
+        ledger.add([remove(uid) for uid in "abc"])
+        for which, message in (([1, 2, 9], "no row 9"), ([1, 3, 3], "already undone")):
+            if message == "already undone":
+                ledger.undo(3)
+            before = ledger.version
+            with pytest.raises(RunError, match=message):
+                ledger.undo(which)
+            assert ledger.version == before
+        assert ledger.undo([2, 1, 1], actor="Ada") == [5, 6] and ledger.state() == {}
+        assert ledger.undo([]) == []
+
+
+def test_what_is_written_at_once_is_there_as_a_whole_or_not_at_all(path: Path) -> None:
+    with Ledger(path) as ledger:
+        ledger.add([remove("a")])
+        odd = Decision(uid="a", kind="remove", evidence={"file": {1}})
+        with pytest.raises(RunError, match="evidence holds a set"), ledger.at_once():
+            ledger.add([odd], expected_version=ledger.undo(1)[0])
+        assert ledger.version == 1
+        with pytest.raises(RunError, match="is at version 1, expected 0"), ledger.at_once(expected_version=0):
+            ledger.undo(1)
+        with ledger.at_once(expected_version=1):
+            ledger.undo(1)
+            ledger.add([remove("b")])
+        assert set(ledger.state()) == {"b"}
+
+
 def test_what_cannot_be_undone_says_so(path: Path) -> None:
     with Ledger(path) as ledger:
         with pytest.raises(RunError, match="none in force"):

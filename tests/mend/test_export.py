@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,30 @@ def test_what_people_decided_alone_is_a_set_of_its_own(tmp_path: Path) -> None:
     labels = {name: list(pd.read_csv(paths[f"{name}.csv"])["label"]) for name in ("repaired", "answered")}
     assert labels == {"repaired": ["unsafe"] * 4, "answered": ["safe", "unsafe", "unsafe", "unsafe"]}
     assert "answered.csv" not in undo(tmp_path, second, data) and not list(tmp_path.glob("answered.*"))
+
+
+def test_of_two_who_decide_at_once_neither_leaves_the_files_behind_the_ledger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bo decides, and has the files written, in the midst of Ada's being written."""
+    data = dialogue()
+    module = importlib.import_module("tracemend.mend.export")  # the room's own name is the function's
+    path, write = tmp_path / "ledger.sqlite", module.write
+    a, b, *_ = (Decision(uid=uid, kind="remove", old="safe", actor="Ada") for uid in data.uid)
+
+    def overtaken(*args: Any, **options: Any) -> Path:
+        monkeypatch.setattr(module, "write", write)
+        with Ledger(path) as ledger:
+            ledger.add([b])
+            export(data, ledger, tmp_path)
+        return write(*args, **options)
+
+    monkeypatch.setattr(module, "write", overtaken)
+    with Ledger(path) as ledger:
+        ledger.add([a])
+        paths = export(data, ledger, tmp_path)
+    assert list(pd.read_csv(paths["repaired.csv"])["uid"]) == data.uid[2:]
+    assert len(pd.read_csv(paths["changes.csv"])) == 2
 
 
 def test_undo_of_nothing(tmp_path: Path) -> None:

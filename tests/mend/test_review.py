@@ -101,6 +101,18 @@ def test_a_review_overrules_the_run_and_the_actor_can_be_named(run, data, tmp_pa
     assert len(rows) == 6 and rows[0]["comment"] == "text 0"
 
 
+@pytest.mark.parametrize("name", ["repair", " Repair"])
+def test_a_reviewer_is_not_taken_for_the_repair(run, tmp_path, name):
+    path = filled(run, tmp_path / "r.csv", r0="unsafe")
+    with pytest.raises(RunError, match=r"of the unattended repair.*--actor"):
+        review(run, path, actor=name)
+    path.write_text(path.read_text("utf-8").replace("Ada", name), "utf-8")
+    with pytest.raises(RunError, match="of the unattended repair"):
+        review(run, path)
+    assert not (run / "ledger.sqlite").exists()
+    assert review(run, path, actor="Ada").reviewers == ("Ada",)
+
+
 def test_split_reviewers_leave_it_undecided(run, tmp_path):
     path = tmp_path / "r.json"
     export_suspects(run, path, "argilla")
@@ -111,6 +123,7 @@ def test_split_reviewers_leave_it_undecided(run, tmp_path):
     with pytest.raises(DataError, match="disagree on 1 of 2"):
         review(run, path)
     assert not (run / "ledger.sqlite").exists()
+    path.write_text(json.dumps(records), "utf-8-sig")  # as an editor may save it
     found = review(run, path, rule="majority")
     assert (found.relabelled, len(found.undecided), found.reviewers) == (1, 1, ("1 + 2",))
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,6 +36,38 @@ def test_several_are_decided_at_once_and_undone_at_once(review: Review) -> None:
     back = review.undo("Ada", 2)
     assert [d.uid for d in back] == [A, B, C]
     assert review.rows().people == {}
+
+
+def test_a_write_between_two_rows_of_an_undo_tears_nothing_apart(
+    review: Review, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bo decides on another example each time that the ledger was written to for Ada."""
+    review.decide("Ada", {A: ("remove", None), B: ("remove", None)}, seen=seen(review, A, B))
+    undo, count = Ledger.undo, 0
+
+    def busy(self: Ledger, *args: Any, **options: Any) -> list[int]:
+        nonlocal count
+        done: list[int] = undo(self, *args, **options)
+        count += 1
+        if not self._connection.in_transaction:
+            Review(tmp_path).decide("Bo", {f"{count:012x}-0": ("keep", None)}, seen={f"{count:012x}-0": 0})
+        return done
+
+    monkeypatch.setattr(Ledger, "undo", busy)
+    assert len(review.undo("Ada", 2)) == 2
+    assert {A, B}.isdisjoint(review.rows().people)
+
+
+def test_a_mark_that_cannot_be_turned_stays(review: Review, monkeypatch: pytest.MonkeyPatch) -> None:
+    review.mark_word("Ada", A, "bunny", matters=False, scope="all", seen=0)
+
+    def full(*args: object, **options: object) -> list[int]:
+        raise RunError("the disk is full")
+
+    monkeypatch.setattr(Ledger, "add", full)
+    with pytest.raises(RunError, match="disk is full"):
+        review.mark_word("Ada", A, "bunny", matters=True, scope="all", seen=1)
+    assert [mark.evidence["matters"] for mark in review.rows().words()] == [False]
 
 
 def test_the_second_of_two_people_is_told_and_nothing_is_lost(review: Review) -> None:

@@ -50,8 +50,7 @@ def test_what_a_query_means(query: str, rows: list[int]) -> None:
 @pytest.mark.parametrize(
     ("query", "message"),
     [
-        ("colour:red", "not one of: label, confidence"),
-        ("lable:safe", "did you mean 'label'"),
+        ("lable:safe", r"not one of: label, confidence.*did you mean 'label'\?.*quotes"),
         ("confidence>high", "is a number"),
         ("label>safe", "have no order"),
         ('"open', "never closed"),
@@ -61,6 +60,14 @@ def test_what_a_query_means(query: str, rows: list[int]) -> None:
 def test_what_is_no_query_is_said(query: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         found(query)
+
+
+@pytest.mark.parametrize("words", ["https://x.org", "12:30", "12:3", "a>b", "HTTPS://X.org/?q=1", '"label:safe"'])
+def test_what_only_looks_like_a_field_is_words(words: str) -> None:
+    text = pd.Series(["see https://x.org/?q=1", "at 12:30", "a>b", "no label:safe here"])
+    expected = text.str.contains(words.strip('"'), case=False, regex=False)
+    assert expected.any() and matches(TABLE, words, text=text).tolist() == expected.tolist()
+    assert matches(TABLE, f"-{words}", text=text).tolist() == (~expected).tolist()
 
 
 def test_terms() -> None:

@@ -217,10 +217,10 @@ def test_a_token_is_asked_for_and_a_wrong_one_is_told(session: Session) -> None:
     cookie = right.headers["set-cookie"]
     assert right.status_code == 200 and "SameSite=Strict" in cookie and "HttpOnly" in cookie and "s3cret" not in cookie
     assert there.get("/").status_code == 200 and there.get("/api/state").status_code == 200
-    there.cookies.set("tracemend", "forged")
+    there.cookies.set("tracemend-8760", "forged")
     there.cookies.clear()
-    assert there.get("/api/state", headers={"cookie": "tracemend=forged"}).status_code == 401
-    assert there.get("/api/state", headers={"cookie": 'tracemend="'}).status_code == 401
+    assert there.get("/api/state", headers={"cookie": "tracemend-8760=forged"}).status_code == 401
+    assert there.get("/api/state", headers={"cookie": 'tracemend-8760="'}).status_code == 401
 
 
 @pytest.mark.parametrize(
@@ -228,6 +228,47 @@ def test_a_token_is_asked_for_and_a_wrong_one_is_told(session: Session) -> None:
 )
 def test_loopback(host: str, local: bool) -> None:
     assert is_loopback(checked_host(host)) is local
+
+
+def test_two_studios_of_one_host_do_not_log_each_other_s_visitors_out(session: Session) -> None:
+    studios = {port: build(session, token=f"of {port}") for port in (8760, 8761)}
+    cookies: dict[str, str] = {}  # browsers keep one jar for all ports of a host
+    for port, studio in studios.items():
+        there = Page(studio, base_url=f"http://192.0.2.7:{port}")
+        cookies |= there.get("/", params={"token": f"of {port}"}).cookies
+    for port, studio in studios.items():
+        there = Page(studio, base_url=f"http://192.0.2.7:{port}", cookies=cookies)
+        assert there.get("/api/state").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("port", "token", "base"), [(8760, "a+b&c=d%25 é", "http://127.0.0.1:8760"), (80, None, "http://127.0.0.1")]
+)
+def test_the_address_that_is_said_can_be_opened(
+    run: Path, monkeypatch: pytest.MonkeyPatch, port: int, token: str | None, base: str
+) -> None:
+    """Browsers take a plus sign of a link for a blank, and leave out the port of http itself."""
+    from tracemend.studio import app
+
+    class Listening:
+        def getsockname(self) -> tuple[str, int]:
+            return "127.0.0.1", port
+
+    made: list[Any] = []
+    said: list[str] = []
+
+    def guarded(*args: Any, **options: Any) -> Any:
+        made.append(build(*args, **options))
+        return made[0]
+
+    monkeypatch.setattr(app, "build", guarded)
+    monkeypatch.setattr(app, "_listen", lambda *_: Listening())
+    monkeypatch.setattr(app, "look_at", lambda _: None)
+    monkeypatch.setattr("uvicorn.Server.run", lambda *_, **__: None)
+    serve(run, port=port, token=token, say=said.append)
+    assert said[0].startswith(f"http://127.0.0.1:{port}/")
+    asked = said[0].removeprefix(f"http://127.0.0.1:{port}")
+    assert Page(made[0], base_url=base).get(asked).status_code == 200
 
 
 def test_an_address_that_is_none_is_refused(run: Path) -> None:

@@ -28,7 +28,9 @@ def export(
 
         tracemend export runs/suspects --to label-studio --out review.json --top 100
     """
+    from tracemend.data.exchange import files_of
     from tracemend.mend import export_suspects
 
-    refuse_to_overwrite(out, force=force)
+    for path in files_of(out, to).values():
+        refuse_to_overwrite(path, force=force)
     print_files(person(json=False), export_suspects(run, out, to, top=top))

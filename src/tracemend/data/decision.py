@@ -11,6 +11,8 @@ from tracemend.errors import RunError, did_you_mean
 Kind = Literal["label", "remove", "keep", "ask", "word", "comment"]
 # These say what becomes of an example, and the latest holds. Questions, words and comments stand beside them.
 ACTS: frozenset[Kind] = frozenset({"label", "remove", "keep"})
+# Who wrote the decisions of an unattended repair; no person has this name.
+MACHINE = "repair"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +60,21 @@ class Decision:
             raise RunError(f"decision kind {self.kind!r} is {did_you_mean(self.kind, get_args(Kind))}")
         if self.undoes is None and self.new is None and self.kind in ("label", "word", "comment"):
             raise RunError(f"a decision of kind {self.kind!r} on {self.uid} has no new value; give it as new=...")
+
+
+def person(name: str) -> str:
+    """The name, where it is not that of the unattended repair, whose decisions are told from those of people by it.
+
+    Raises:
+        RunError: it is, in whatever letters.
+
+    Example:
+        >>> person("Ada")
+        'Ada'
+    """
+    if " ".join(name.split()).lower() == MACHINE:
+        raise RunError(f"the name {MACHINE!r} is that of the unattended repair; choose another.")
+    return name
 
 
 def undone(decisions: Iterable[Decision]) -> dict[int, Decision]:

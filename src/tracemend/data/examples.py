@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tracemend.data.export import is_nested, json_text
+from tracemend.data.export import UNHELD, is_nested, json_text
 from tracemend.data.schema import COLUMNS, Labelled, Splits
 from tracemend.data.tables import frame_from_arrow
 from tracemend.errors import DataError, RunError
@@ -49,7 +49,7 @@ def write_examples(splits: Splits, folder: Path | str) -> Path:
         table = table.assign(**{name: table[name].map(json_text) for name in as_json})
         table.attrs = facts
         write_parquet(path, table)
-    except (ValueError, TypeError) as error:  # what pyarrow raises where a column mixes types
+    except UNHELD as error:
         further = ", ".join(repr(c) for c in table.columns if c not in first)
         raise DataError(
             f"one of the further columns ({further}) cannot be kept with the run ({error}); leave it out, or give it "

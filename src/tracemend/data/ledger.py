@@ -204,12 +204,15 @@ class Ledger:
                 versions.append(last.version)
         return versions
 
-    def undo(self, which: int | str, *, actor: str = "user", expected_version: int | None = None) -> list[int]:
-        """Take decisions back by rows that name them; nothing is deleted.
+    def undo(
+        self, which: int | str | Sequence[int], *, actor: str = "user", expected_version: int | None = None
+    ) -> list[int]:
+        """Take decisions back by rows that name them, all or none; nothing is deleted.
 
         Args:
-            which: a version: that row, whatever its kind; an undo can be undone too. A uid: every label, remove and
-                keep of that example that stands, so that it is again as in the user's file.
+            which: a version: that row, whatever its kind; an undo can be undone too. Several versions: these rows. A
+                uid: every label, remove and keep of that example that stands, so that it is again as in the user's
+                file.
             actor: who takes it back.
             expected_version: see :meth:`add`.
 
@@ -222,7 +225,10 @@ class Ledger:
         with self._guard(), self._write():
             self._expect(expected_version)
             there = self.decisions()
-            targets = _row(there, which) if isinstance(which, int) else _acts_on(there, which)
+            if isinstance(which, str):
+                targets = _acts_on(there, which)
+            else:
+                targets = _rows(there, [which] if isinstance(which, int) else which)
             versions = []
             for row in reversed(targets):
                 back = replace(row, old=row.new, new=row.old, undoes=row.version, actor=actor, time="", evidence={})
@@ -246,8 +252,30 @@ class Ledger:
         return row
 
     @contextlib.contextmanager
+    def at_once(self, *, expected_version: int | None = None) -> Iterator[None]:
+        """Whatever the block writes is in the file as a whole or not at all.
+
+        Args:
+            expected_version: see :meth:`add`.
+
+        Raises:
+            RunError: somebody else wrote since ``expected_version``.
+
+        Example:
+            >>> with ledger.at_once():
+            ...     ledger.undo(1, actor="Ada")
+            ...     ledger.add([Decision(uid="4f0c-0", kind="keep", actor="Ada")])
+        """
+        with self._guard(), self._write():
+            self._expect(expected_version)
+            yield
+
+    @contextlib.contextmanager
     def _write(self) -> Iterator[None]:
         """One transaction that holds the write lock from its first read, so that no update is lost."""
+        if self._connection.in_transaction:  # that of at_once, which ends it
+            yield
+            return
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -292,14 +320,17 @@ def _slot(decision: Decision) -> tuple[Any, ...]:
     return place if decision.kind in ACTS else (*place, decision.kind, decision.new)
 
 
-def _row(there: Sequence[Decision], version: int) -> list[Decision]:
-    found = [d for d in there if d.version == version]
-    if not found:
-        raise RunError(f"the ledger has no row {version}; its rows are 1 to {len(there)}.")
-    by = undone(there).get(version)
-    if by is not None:
-        raise RunError(f"row {version} is already undone, by row {by.version}; undo row {by.version} to restore it.")
-    return found
+def _rows(there: Sequence[Decision], versions: Sequence[int]) -> list[Decision]:
+    known, gone = {d.version: d for d in there}, undone(there)
+    for version in versions:
+        if version not in known:
+            raise RunError(f"the ledger has no row {version}; its rows are 1 to {len(there)}.")
+        by = gone.get(version)
+        if by is not None:
+            raise RunError(
+                f"row {version} is already undone, by row {by.version}; undo row {by.version} to restore it."
+            )
+    return [known[version] for version in sorted(set(versions))]
 
 
 def _acts_on(there: Sequence[Decision], uid: str) -> list[Decision]:

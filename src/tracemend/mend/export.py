@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 
+from tracemend.data.decision import MACHINE, person
 from tracemend.data.export import write
 from tracemend.data.ledger import ACTS, Decision, Ledger
 from tracemend.data.schema import Labelled
@@ -55,7 +56,7 @@ def apply(data: Labelled, ledger_state: Mapping[str, Decision]) -> Labelled:
 
 def by_people(state: Mapping[str, Decision]) -> dict[str, Decision]:
     """Of the decisions in force those of people: they hold whether or not a repair is recommended."""
-    return {uid: decision for uid, decision in state.items() if decision.actor != "repair"}
+    return {uid: decision for uid, decision in state.items() if decision.actor != MACHINE}
 
 
 def export(
@@ -70,7 +71,8 @@ def export(
 
     ``repaired.FORMAT`` hold the repaired set; ``changes.md`` is the diff to read, ``changes.csv`` the same, with every
     row of the ledger, to process. ``answered.FORMAT`` hold the set with what people decided alone, where they changed
-    something and the repair did too. The same data and ledger give the same bytes.
+    something and the repair did too. The same data and ledger give the same bytes. Where somebody decides meanwhile,
+    the files are written again, so that of several who write at once the last leaves them as the ledger says.
 
     Texts are written as they are. A spreadsheet takes a CSV cell that begins with = + - or @ for a formula; escaping
     such cells would alter the data for everybody else, so changes.md says how many there are and how to open
@@ -98,6 +100,18 @@ def export(
         if name not in FORMATS:
             raise DataError(f"export format {name!r} is {did_you_mean(name, FORMATS)}")
     folder = Path(directory)
+    while True:
+        version = ledger.version
+        paths = _write_all(data, ledger, folder, formats, names)
+        if ledger.version == version:
+            break
+    write_json(folder / _SETTINGS, {"formats": list(formats), "names": dict(names or {})})
+    return paths
+
+
+def _write_all(
+    data: Labelled, ledger: Ledger, folder: Path, formats: Sequence[str], names: Mapping[str, str] | None
+) -> dict[str, Path]:
     state = ledger.state()
     repaired, people = apply(data, state), by_people(state)
     sets = {"repaired": repaired}
@@ -114,7 +128,6 @@ def export(
     write_csv(paths["changes.csv"], changes)
     with atomic(paths["changes.md"]) as file:
         file.write(_readable(data, repaired, changes))
-    write_json(folder / _SETTINGS, {"formats": list(formats), "names": dict(names or {})})
     return paths
 
 
@@ -141,7 +154,7 @@ def undo(
         File name -> path, as :func:`export`.
 
     Raises:
-        RunError: there is no ledger, or it never decided on ``uid``.
+        RunError: there is no ledger, it never decided on ``uid``, or ``actor`` is the repair's name.
         DataError: see :func:`export`; then nothing was undone.
     """
     path = Path(run_dir) / "ledger.sqlite"
@@ -152,7 +165,7 @@ def undo(
         state = ledger.state()
         apply(data, state)  # other data must not cost the user a decision
         if uid in state or not any(d.uid == uid and d.kind in ACTS for d in ledger.decisions()):
-            ledger.undo(uid, actor=actor)
+            ledger.undo(uid, actor=person(actor))
         return export_again(folder, data, ledger)
 
 

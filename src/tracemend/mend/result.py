@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from tracemend.data import Labelled, Splits
+from tracemend.data.decision import MACHINE
 from tracemend.data.ledger import Decision, Ledger
 from tracemend.evaluate import curve_figure, detection, recovered_share
 from tracemend.mend.acts import Kinds
@@ -246,7 +247,7 @@ def _stays(d: Mapping[str, Any], kind: Literal["ask", "keep"], **further: Any) -
         round=int(d["round"]),
         score=d["score"],
         evidence={"reason": d["reason"], **further},
-        actor="repair",
+        actor=MACHINE,
     )
 
 

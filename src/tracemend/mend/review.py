@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from tracemend.data import Labelled
-from tracemend.data.decision import Decision, Kind
+from tracemend.data.decision import Decision, Kind, person
 from tracemend.data.examples import read_examples
 from tracemend.data.exchange import REMOVE, Rule, Settled, Suspects, Target, read_answers, settle, write_suspects
 from tracemend.data.ledger import Ledger
@@ -118,7 +118,7 @@ def review(run: Path | str, file: Path | str, *, rule: Rule = "agree", actor: st
 
     Raises:
         DataError: the file, an uid or a label is unknown, the reviewers disagree, or nothing was answered.
-        RunError: ``run`` is no run with examples, or its ledger cannot be written.
+        RunError: ``run`` is no run with examples, a reviewer has the repair's name, or the ledger cannot be written.
 
     Example:
         >>> review("runs/suspects", "reviewed.json").relabelled  # doctest: +SKIP
@@ -157,7 +157,10 @@ def review(run: Path | str, file: Path | str, *, rule: Rule = "agree", actor: st
 
 def _decision(one: Settled, given: str, file: str, actor: str | None) -> Decision:
     kind: Kind = "remove" if one.value == REMOVE else "keep" if one.value == given else "label"
-    who = actor or " + ".join(one.reviewers) or "reviewer"
+    try:
+        who = person(actor or " + ".join(one.reviewers) or "reviewer")
+    except RunError as error:
+        raise RunError(f"{error} Name who reviewed {file} with --actor; nothing was changed.") from None
     reason = f"reviewed ({file})" + (f": {one.comment}" if one.comment else "")
     return Decision(
         uid=one.uid, kind=kind, old=given, new=one.value if kind == "label" else None, actor=who,

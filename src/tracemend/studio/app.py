@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
 import uvicorn
 from starlette.applications import Starlette
@@ -83,7 +84,7 @@ def serve(
     listening = _listen(host, port)
     port = listening.getsockname()[1]
     named = f"[{host}]" if ":" in host else host
-    hosts = tuple(f"{name}:{port}" for name in {"127.0.0.1", "localhost", "[::1]", named}) if local else ()
+    hosts = _addressed(named, port) if local else ()
     guarded = build(session, hosts=hosts, token=token)
     config = uvicorn.Config(
         guarded,
@@ -100,13 +101,20 @@ def serve(
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         look_at(session)
-        say(f"http://{named}:{port}/{f'?token={token}' if token else ''}")
+        asked = f"?token={quote(token, safe='')}" if token else ""
+        say(f"http://{named}:{port}/{asked}")
         if not local:
             say("Everybody who has this address can decide and tune; it is not encrypted. Ctrl-C ends it.")
         server.run(sockets=[listening])
     finally:
         session.jobs.close()
         session.speaker.close()
+
+
+def _addressed(named: str, port: int) -> tuple[str, ...]:
+    """What browsers of this machine call it: the port of http itself they leave out."""
+    names = {"127.0.0.1", "localhost", "[::1]", named}
+    return tuple(f"{name}:{port}" for name in names) + (tuple(names) if port == 80 else ())
 
 
 def look_at(session: Session) -> None:

@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from tracemend.data.decision import ACTS, Decision, replay, undone
+from tracemend.data.decision import ACTS, MACHINE, Decision, person, replay, undone
 from tracemend.data.ledger import Ledger
 from tracemend.data.words import words_of
 from tracemend.errors import RunError
-from tracemend.studio.versions import MACHINE
 
 Basis = Literal["people", "all"]
 Scope = Literal["example", "all"]
@@ -188,13 +187,14 @@ class Review:
         def write(ledger: Ledger, at: int) -> list[int]:
             if rows.version != at:
                 raise Conflict("somebody else decided in the same moment; look again, and mark it again.")
-            done = [v for d in there for v in ledger.undo(d.version, actor=name)]
-            if matters is None:
-                return done
-            # Who takes it back wants the mark that was there before.
-            evidence = {"matters": matters, **({"replaces": done} if done else {})}
-            mark = Decision(uid=uid, kind="word", new=word, scope=scope, actor=name, evidence=evidence)
-            return ledger.add([mark], resumed=False)
+            with ledger.at_once(expected_version=at):
+                done = ledger.undo([d.version for d in there], actor=name)
+                if matters is None:
+                    return done
+                # Who takes it back wants the mark that was there before.
+                evidence = {"matters": matters, **({"replaces": done} if done else {})}
+                mark = Decision(uid=uid, kind="word", new=word, scope=scope, actor=name, evidence=evidence)
+                return ledger.add([mark], resumed=False)
 
         return self._write({uid: seen}, name, write)
 
@@ -223,9 +223,7 @@ class Review:
         self._write(
             seen or {d.uid: rows.touched[d.uid] for d in standing},
             name,
-            lambda ledger, at: [
-                v for i, row in enumerate(taken) for v in ledger.undo(row, actor=name, expected_version=at + i)
-            ],
+            lambda ledger, at: ledger.undo(taken, actor=name, expected_version=at),
         )
         return standing
 
@@ -259,9 +257,7 @@ def checked_name(actor: str) -> str:
     name = " ".join(actor.split())
     if not name or len(name) > NAME or not name.isprintable():
         raise RunError(f"a name of 1 to {NAME} printable characters is expected, to stand beside the decisions.")
-    if name.lower() == MACHINE:
-        raise RunError(f"the name {MACHINE!r} is that of the unattended repair; choose another.")
-    return name
+    return person(name)
 
 
 def _check_seen(rows: Rows, seen: Mapping[str, int], actor: str) -> None:

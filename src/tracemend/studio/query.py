@@ -1,13 +1,15 @@
 """The slice query: which examples a list shows, as a person types it.
 
 ``label:safe confidence>0.9 "go home" -thanks`` means: labelled safe, above 0.9, with "go home" and without "thanks"
-in the text. Everything must hold; letter case does not count.
+in the text. Everything must hold; letter case does not count. What only looks like a field, as in ``https://x.org`` or
+``12:30``, is words.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 import numpy as np
 import numpy.typing as npt
@@ -66,7 +68,7 @@ def matches(table: pd.DataFrame, query: str, *, text: pd.Series) -> npt.NDArray[
         text: what words are looked for in, lower case.
 
     Raises:
-        DataError: no such field, or a number that is none; the message names the valid fields.
+        DataError: a field is misspelt, or a number is none; the message names the valid fields.
 
     Example:
         >>> matches(pd.DataFrame({"label": ["safe", "unsafe"]}), "label:safe", text=pd.Series(["hi", "go"])).tolist()
@@ -74,16 +76,28 @@ def matches(table: pd.DataFrame, query: str, *, text: pd.Series) -> npt.NDArray[
     """
     kept = np.ones(len(table), dtype=bool)
     for term in parse(query):
-        found = text.str.contains(term.value.lower(), regex=False).to_numpy(dtype=bool) if not term.field else None
-        if found is None:
+        if _is_field(table, term):
             found = _holds(table, term)
+        else:
+            words = f"{term.field}{term.op}{term.value}".lower()
+            found = text.str.contains(words, regex=False).to_numpy(dtype=bool)
         kept &= ~found if term.negated else found
     return kept
 
 
+def _is_field(table: pd.DataFrame, term: Term) -> bool:
+    fields = [str(name) for name in table.columns]
+    if term.field in fields:
+        return True
+    if get_close_matches(term.field, fields, n=1):
+        raise DataError(
+            f"the field {term.field!r} is {did_you_mean(term.field, fields)} To look for it in the text, put it in "
+            "quotes."
+        )
+    return False
+
+
 def _holds(table: pd.DataFrame, term: Term) -> npt.NDArray[np.bool_]:
-    if term.field not in table:
-        raise DataError(f"the field {term.field!r} is {did_you_mean(term.field, list(table.columns))}")
     column = table[term.field]
     if column.dtype.kind in "biuf":
         if column.dtype.kind == "b" and term.value.lower() in ("yes", "no"):

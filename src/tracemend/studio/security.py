@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs
@@ -16,7 +16,6 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
-COOKIE = "tracemend"
 # Bytes of a request's body: a comment on a few hundred chosen examples.
 BODY = 256 * 1024
 # Nothing is loaded from elsewhere, nothing runs that is not a file of ours, nobody puts the page into theirs.
@@ -95,7 +94,7 @@ class Guard:
             await answered.plain(*refusal)
             return
         if self.token is not None and not self._has_ticket(headers):
-            await self._admit(scope, answered)
+            await self._admit(scope, _cookie(headers), answered)
             return
         if scope["method"] not in _READS:
             body = await _read(receive)
@@ -122,22 +121,28 @@ class Guard:
 
     def _has_ticket(self, headers: dict[str, str]) -> bool:
         try:
-            found = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+            found = SimpleCookie(headers.get("cookie", "")).get(_cookie(headers))
         except CookieError:
             return False
         return found is not None and secrets.compare_digest(found.value.encode(), self.ticket.encode())
 
-    async def _admit(self, scope: Message, answered: _Answer) -> None:
+    async def _admit(self, scope: Message, name: str, answered: _Answer) -> None:
         given = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [""])[0]
         right = secrets.compare_digest(given.encode(), (self.token or "").encode())
         if scope["method"] == "GET" and scope["path"] == "/" and right:
-            cookie = f"{COOKIE}={self.ticket}; HttpOnly; SameSite=Strict; Path=/"
+            cookie = f"{name}={self.ticket}; HttpOnly; SameSite=Strict; Path=/"
             # A page of its own, not a redirect: SameSite=Strict keeps the cookie back from what another page led to.
             extra = ((b"set-cookie", cookie.encode()), (b"refresh", b"0; url=/"), (b"location", b"/"))
             await answered.plain(200, "One moment.", *extra)
             return
         wrong = "This token is not the one that the command printed." if given else "This studio asks for its token."
         await answered.plain(401, f"{wrong} Open the whole address that the command printed, with ?token=...")
+
+
+def _cookie(headers: Mapping[str, str]) -> str:
+    """The cookie's name: cookies know no ports, so that studios of one host would take each other's."""
+    port = headers.get("host", "").rpartition(":")[2]
+    return f"tracemend-{port if port.isascii() and port.isdigit() else 80}"
 
 
 class _Answer:

@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pandas as pd
+
 from tracemend.data import Labelled
-from tracemend.data.decision import ACTS, Decision
+from tracemend.data.decision import ACTS, MACHINE, Decision
 from tracemend.errors import RunError, did_you_mean
 from tracemend.mend.export import apply
 from tracemend.runs import read_json, read_result, write_json
@@ -20,8 +22,6 @@ from tracemend.runs import read_json, read_result, write_json
 FOLDER = "studio"
 # What marked words weigh before and after, in the folder of a version that was tuned with them.
 WORDS = "words.json"
-# Who wrote the decisions of an unattended repair.
-MACHINE = "repair"
 _ROWS = ("decisions", "words")
 _FACTS = ("title", "made", "actor", "basis", "parent", *_ROWS, "n_train", "note")
 
@@ -128,9 +128,22 @@ def rows_of(one: Version, rows: Sequence[Decision]) -> list[Decision]:
     """The decisions that a version was tuned on, out of all rows of the ledger."""
     if one.basis == "repair":
         # The decisions of the run, not what stands of them: what a person undid later was tuned on all the same.
-        return [d for d in rows if d.actor == MACHINE and d.undoes is None and d.kind in ACTS]
+        made = _made_by_the_run(one.run)
+        acts = [d for d in rows if d.undoes is None and d.kind in ACTS]
+        first = {_key(d): d.version for d in reversed(acts)}
+        return [d for d in acts if d.actor == MACHINE or (_key(d) in made and first[_key(d)] == d.version)]
     wanted = set(one.decisions)
     return [d for d in rows if d.version in wanted]
+
+
+def _made_by_the_run(run: Path) -> set[tuple[object, ...]]:
+    """What the repair acted on, and the answers that it was given, which are a person's."""
+    table = pd.read_parquet(run / "decisions.parquet", columns=["round", "uid", "kind", "new"])
+    return {(*row, None if pd.isna(new) else new) for *row, new in table.itertuples(index=False, name=None)}
+
+
+def _key(d: Decision) -> tuple[object, ...]:
+    return (d.round, d.uid, d.kind, d.new)
 
 
 def training_set(one: Version, data: Labelled, rows: Sequence[Decision]) -> Labelled:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from tracemend.tuning.adapted import Adapted
 
 # Adam's by default.
 BETA2 = 0.999
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,15 +102,16 @@ def save_checkpoint(
     """Write ``adapter-N``: PEFT's own files, the optimizer's state and ``checkpoint.json``, as one rename.
 
     Of a full tuning PEFT has no files: the parameters lie in ``parameters.safetensors`` alone, as those of all kinds.
+    Where another process that does the same work was first, its checkpoint stays.
 
     Raises:
-        RunError: the disk is full; the folder does not exist then.
+        RunError: the disk is full or not writable; the folder does not exist then.
     """
-    making = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(making, ignore_errors=True)
-    making.mkdir(parents=True)
+    # A name of its own: two processes may be given the same --out.
+    making = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:12]}.tmp")
     names = model.trainable()
     try:
+        making.mkdir(parents=True)
         if model.kind != "full":  # PEFT would keep the head alone, and whoever loads it would miss the rest
             model.network.save_pretrained(str(making))
         save_file(model.state(), str(making / "parameters.safetensors"))
@@ -118,18 +122,27 @@ def save_checkpoint(
         facts = {"step": step, "lr_sum": lr_sum, "metrics": dict(metrics), **kept, **(extra or {})}
         write_json(making / "checkpoint.json", facts)
         flush(making)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(making, folder)
+        _place(making, folder)
     except (OSError, SafetensorError) as error:  # safetensors says in its own words that a disk is full
-        full = getattr(error, "errno", None) == errno.ENOSPC or f"os error {errno.ENOSPC}" in str(error)
+        full = any(getattr(error, "errno", None) == n or f"(os error {n})" in str(error) for n in _FULL)
         raise RunError(
             f"{'the disk is full: ' if full else ''}{folder} could not be written ({error}); earlier checkpoints are "
-            "unchanged. "
-            "Free some space and give the same command again; it resumes."
+            f"unchanged. {'Free some space' if full else f'See that {folder.parent} can be written to'} and give the "
+            "same command again; it resumes."
         ) from error
     finally:
         shutil.rmtree(making, ignore_errors=True)
     return read_checkpoint(folder)
+
+
+def _place(making: Path, folder: Path) -> None:
+    with suppress(OSError):
+        os.replace(making, folder)
+        return
+    facts = folder / "checkpoint.json"  # a folder with it is whole, since it was renamed into place
+    if not facts.exists() or read_json(facts) != read_json(making / facts.name):
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(making, folder)
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:

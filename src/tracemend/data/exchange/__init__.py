@@ -6,7 +6,7 @@ Examples keep their uid on the way; no server is called, files are all that pass
 from __future__ import annotations
 
 from tracemend.data.exchange.answers import REMOVE, Answer, Rule, Settled, settle
-from tracemend.data.exchange.files import TARGETS, Target, read_answers, write_suspects
+from tracemend.data.exchange.files import TARGETS, Target, files_of, read_answers, write_suspects
 from tracemend.data.exchange.suspects import Suspects
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Settled",
     "Suspects",
     "Target",
+    "files_of",
     "read_answers",
     "settle",
     "write_suspects",

@@ -21,6 +21,27 @@ TARGETS: tuple[Target, ...] = get_args(Target)
 ANSWER, REVIEWER, COMMENT = "answer", "reviewer", "comment"
 
 
+def files_of(path: Path | str, target: Target) -> dict[str, Path]:
+    """What :func:`write_suspects` writes: what each file is -> its path.
+
+    Raises:
+        DataError: an unknown target, or an ending that is not the format's.
+
+    Example:
+        >>> {of: str(path) for of, path in files_of("review.json", "label-studio").items()}
+        {'tasks': 'review.json', 'configuration': 'review.xml'}
+    """
+    path = Path(path)
+    if target not in TARGETS:
+        raise DataError(f"target {target!r} is {did_you_mean(target, TARGETS)}")
+    ending = ".csv" if target == "csv" else ".json"
+    if path.suffix.lower() != ending:
+        raise DataError(f"--out {path}: for {target} name a file that ends in {ending}.")
+    if target == "label-studio":
+        return {"tasks": path, "configuration": path.with_suffix(".xml")}
+    return {"suspects" if target == "csv" else "records": path}
+
+
 def write_suspects(suspects: Suspects, path: Path | str, target: Target) -> dict[str, Path]:
     """Write the suspects for a tool.
 
@@ -34,24 +55,17 @@ def write_suspects(suspects: Suspects, path: Path | str, target: Target) -> dict
         DataError: an unknown target, or an ending that is not the format's.
         RunError: the disk is full or not writable.
     """
-    path = Path(path)
-    if target not in TARGETS:
-        raise DataError(f"target {target!r} is {did_you_mean(target, TARGETS)}")
-    ending = ".csv" if target == "csv" else ".json"
-    if path.suffix.lower() != ending:
-        raise DataError(f"--out {path}: for {target} name a file that ends in {ending}.")
+    paths = files_of(path, target)
     if target == "csv":
         table = suspects.frame.assign(**{ANSWER: "", REVIEWER: "", COMMENT: ""})
-        write_csv(path, table.dropna(axis=1, how="all"))
-        return {"suspects": path}
-    if target == "argilla":
-        write_json(path, to_argilla(suspects))
-        return {"records": path}
-    write_json(path, to_label_studio(suspects))
-    config = path.with_suffix(".xml")
-    with atomic(config) as file:
-        file.write(configuration(suspects))
-    return {"tasks": path, "configuration": config}
+        write_csv(paths["suspects"], table.dropna(axis=1, how="all"))
+    elif target == "argilla":
+        write_json(paths["records"], to_argilla(suspects))
+    else:
+        write_json(paths["tasks"], to_label_studio(suspects))
+        with atomic(paths["configuration"]) as file:
+            file.write(configuration(suspects))
+    return paths
 
 
 def read_answers(path: Path | str) -> list[Answer]:
@@ -66,7 +80,7 @@ def read_answers(path: Path | str) -> list[Answer]:
     if path.suffix.lower() == ".csv":
         return _from_table(path)
     try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        content: Any = json.loads(path.read_text(encoding="utf-8-sig"))  # some editors write a byte order mark
     except (ValueError, OSError) as error:
         raise DataError(
             f"{path} is not JSON ({error}); give what Argilla or Label Studio exported, or a .csv."
