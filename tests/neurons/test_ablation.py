@@ -17,6 +17,7 @@ from tracemend.neurons import Ablation, ClassifierAblation
 from tracemend.neurons.ablate_classifier import TextSubject
 from tracemend.neurons.dose import Measured, dose_response, given_first
 from tracemend.neurons.interventions import Intervention, Moved, Places
+from tracemend.neurons.texts import two_parts
 from tracemend.tuning import TextClassifier
 
 
@@ -159,6 +160,26 @@ def test_splits_weigh_on_train_and_measure_validation():
     assert found.facts["n_weighing"] == len(parts[0]) and found.facts["n_test"] == len(parts[1])
     uids = {text["uid"] for unit in found.facts["driving"] for text in unit["texts"]}
     assert uids <= set(parts[0].uid)
+
+
+def test_no_group_is_in_both_halves_and_intervals_resample_whole_groups():
+    _, classifier, data = ClassifierAblation.tiny()
+    names = [f"author {i // 8}" if i < 32 else None for i in range(40)]
+    grouped = Labelled.make([text for text, _ in data.pairs], data.frame["label"], groups=names)
+    parts = two_parts("the method", classifier, grouped, texts=100, seed=0)
+    uids, groups = ([set(part.frame[column].dropna()) for part in parts] for column in ("uid", "group"))
+    assert not groups[0] & groups[1] and not uids[0] & uids[1]
+    assert [abs(len(part) - 20) <= 4 for part in parts] == [True, True] and groups[0] and groups[1]
+    assert len(set(TextSubject(classifier, grouped, "blocks.1.mlp.hook_post", 8).groups)) == 4 + 8
+    few = two_parts("the method", classifier, grouped, texts=5, seed=0)
+    assert [len(part) for part in few] == [5, 5] and not set(few[0].uid) & set(few[1].uid)
+
+
+def test_texts_of_one_group_are_refused():
+    method, classifier, data = ClassifierAblation.tiny()
+    one = Labelled.make([text for text, _ in data.pairs], data.frame["label"], groups=["author"] * len(data))
+    with pytest.raises(NeuronError, match="of 1 groups, which cannot be divided.*give texts of more groups"):
+        method.run(classifier, one)
 
 
 def test_nothing_taken_changes_nothing():
