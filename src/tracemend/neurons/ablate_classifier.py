@@ -92,8 +92,8 @@ class ClassifierAblation(Method[AblationResult]):
 
         Args:
             model: a tuned :class:`TextClassifier`; it is left as it was.
-            data: :class:`Labelled` texts, of which one half weighs and the other is measured, no group in both; or :class:`Splits`, of
-                which train weighs and validation is measured.
+            data: :class:`Labelled` texts, of which one half weighs and the other is measured, no group in both; or
+                :class:`Splits`, of which train weighs and validation is measured.
             progress: shown.
         """
         began = time.perf_counter()

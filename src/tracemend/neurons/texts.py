@@ -30,7 +30,8 @@ def two_parts(name: str, model: Any, data: Any, *, texts: int, seed: int) -> tup
         seed: of the draw.
 
     Raises:
-        NeuronError: another kind of model or data, other labels, fewer than four texts, or groups that leave no two parts.
+        NeuronError: another kind of model or data, other labels, fewer than four texts, or groups that leave no two
+            parts.
     """
     if not isinstance(model, TextClassifier):
         raise NeuronError(f"{name} takes a tuned TextClassifier, not {type(model).__name__}; tune one first.")
