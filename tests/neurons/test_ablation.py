@@ -14,10 +14,12 @@ from tracemend.errors import ModelError, NeuronError, TracemendError
 from tracemend.models import tiny
 from tracemend.models.language_model import fingerprint_of
 from tracemend.neurons import Ablation, ClassifierAblation
+from tracemend.neurons.ablate import word_subject
 from tracemend.neurons.ablate_classifier import TextSubject
 from tracemend.neurons.dose import Measured, dose_response, given_first
 from tracemend.neurons.interventions import Intervention, Moved, Places
 from tracemend.neurons.texts import two_parts
+from tracemend.progress import Progress
 from tracemend.tuning import TextClassifier
 
 
@@ -116,6 +118,28 @@ def test_what_is_read_later_is_reached_through_the_network(planted):
     assert later.metrics["loss_rise"] != here.metrics["loss_rise"]
     # Through the network and from what was kept must be one thing where they read the same.
     assert replace(method, read=SITE).run(model, bank).metrics == here.metrics
+
+
+def test_units_are_taken_at_all_words_and_translated_at_those_asked_about(planted):
+    """Of a sentence with words that are not of the test: a later site must not read there what was taken."""
+    model, bank, _ = planted
+    method = replace(Ablation.tiny()[0], site=SITE, test_items=20)
+    words, seen, _ = method.read_units(model, bank, Progress(), untrained=False)
+    test = words.parts["test"]
+    asked = {name: getattr(test, name)[::2] for name in ("sentence", "word", "form", "y", "control")}
+    words = replace(words, parts={**words.parts, "test": replace(test, **asked)})
+    subject = word_subject(model, words, seen, SITE, method.pooling, read="blocks.1.hook_resid_post")
+    batch = list(range(len(test.sentences)))
+    places = subject._places(batch)
+    of_words = [int(sum(unit >= 0 for unit in subject._unit[i])) for i in batch]
+    assert places.inside.sum(1).tolist() == of_words
+    labelled = places.label >= 0
+    assert labelled.sum() == len(test) // 2 < places.inside.sum() and not (labelled & ~places.inside).any()
+    h = torch.ones(*places.inside.shape, 32)
+    bank, y = torch.arange(64.0).reshape(2, 32), torch.tensor([0, 1])
+    for how, expected in (("zero", places.inside), ("translate", labelled)):
+        taken = Intervention.of(how, bank, y, words.classes, beta=1.0, seed=0).edit(np.array([3]), places)(h.clone())
+        assert torch.equal(taken[..., 3] != 1, expected)
 
 
 @pytest.mark.parametrize("how", ["zero", "mean", "resample", "translate"])
