@@ -82,6 +82,19 @@ def test_a_fresh_one_is_that_of_its_seed_and_leaves_the_global_random_state(extr
     assert torch.equal(learned.head.weight, drawn) and not learned.head.bias.any()
 
 
+def test_a_shared_one_builds_no_second_classifier(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = classifier()
+
+    def second(*_: object) -> None:
+        raise TuningError("a second classifier")
+
+    monkeypatch.setattr(Tuning, "classifier", second)
+    learned = LearnedExtractor.of("shared", model, TWO)
+    assert learned is not None and learned.reader is model
+    with pytest.raises(TuningError, match="a second classifier"):
+        LearnedExtractor.of("separate", model, TWO)
+
+
 def test_plausibility_alone_reaches_a_classifier_that_shares_its_states() -> None:
     model = classifier()
     batch, y, targets = inputs(model)

@@ -56,8 +56,9 @@ class LearnedExtractor:
         """A fresh one of this name; None for one that is not learned."""
         if extractor not in LEARNED:
             return None
-        separate = tuning.classifier(classifier.language_model, classifier.labels)
-        return cls(classifier, classifier if extractor == "shared" else separate, seed=tuning.seed)
+        shared = extractor == "shared"
+        reader = classifier if shared else tuning.classifier(classifier.language_model, classifier.labels)
+        return cls(classifier, reader, seed=tuning.seed)
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """Its parameters by name; of a reader of its own those that its scores depend on."""
