@@ -21,7 +21,7 @@ from tracemend.data.functional import ContrastSet
 from tracemend.data.reference import reference_folder
 from tracemend.data.words import words_of
 from tracemend.evaluate import Axes, er_test
-from tracemend.mend.marks import Marks, Spans, frequencies, marks_of_spans, marks_of_words, other_words, shuffled
+from tracemend.mend.marks import Marks, Spans, elsewhere, frequencies, marks_of_spans, marks_of_words, other_words
 from tracemend.mend.regularise import FEWEST
 from tracemend.mend.reliance import Judge
 from tracemend.saliency import Example, IntegratedGradients
@@ -175,7 +175,7 @@ def overlapping_words(seed: int, size: int, texts: int, development: bool) -> Dr
         held = [word.part == 1 and example.text_of(word).casefold() in premise for word in example.words]
         return np.where(held, 0.0, np.nan)
 
-    def elsewhere(i: int, example: Example) -> Marks:
+    def not_shared(i: int, example: Example) -> Marks:
         own = overlap(i, example)
         free = np.flatnonzero(np.isnan(own))
         drawn = rng.permutation(free)[: int((~np.isnan(own)).sum())]
@@ -191,7 +191,7 @@ def overlapping_words(seed: int, size: int, texts: int, development: bool) -> Dr
             "HANS not entailed": float(right[~entailed].mean()),
         }
 
-    return Draw(train=train, validation=validation, marks={"right": overlap, "wrong": elsewhere}, judge=judge)
+    return Draw(train=train, validation=validation, marks={"right": overlap, "wrong": not_shared}, judge=judge)
 
 
 def toxic_words(seed: int, size: int, texts: int, development: bool) -> Draw:
@@ -271,7 +271,7 @@ def _spans(train: Labelled, reasons: Mapping[str, Spans], seed: int) -> dict[str
         spans = reasons.get(train.uid[i], ())
         return marks_of_spans(example, spans) if spans else np.full(len(example.words), np.nan)
 
-    return {"right": right, "wrong": lambda i, example: shuffled(right(i, example), rng)}
+    return {"right": right, "wrong": lambda i, example: elsewhere(right(i, example), rng)}
 
 
 def _reviews(part: str, size: int, rng: np.random.Generator, width: int = 60) -> tuple[Labelled, dict[str, Spans]]:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import pandas as pd
 import pytest
 
-from tracemend.errors import TracemendError
+from tracemend.errors import RunError, TracemendError
 from tracemend.methods import Method, MethodResult, registry
 
 CAPABILITIES = {"encoder", "decoder", "encoder-decoder", "labels", "gradients", "validation"}
@@ -124,13 +124,17 @@ def test_no_result_without_its_control(method: type[Method[Any]]) -> None:
 
 @each
 def test_a_result_comes_back_from_disk_and_can_be_drawn(method: type[Method[Any]], tmp_path: Path) -> None:
-    result = Once.run(method).result
-    found = type(result).load(result.save(tmp_path))
+    drawn = Once.run(method).result
+    result = dataclasses.replace(drawn, metrics={**drawn.metrics, "not defined": math.nan})
+    found = type(result).load(result.save(tmp_path / "run"))
     assert type(found) is type(result)
     assert_same(found, result)
+    assert found.facts == result.facts
     assert dict(found.config) == json.loads(json.dumps(dict(result.config)))
     pd.testing.assert_frame_equal(found.table(), result.table())
-    assert result.figure().axes
+    assert drawn.figure().axes
+    with pytest.raises(RunError, match="does not exist"):
+        type(result).load(tmp_path / "nowhere")
 
 
 @each

@@ -117,6 +117,12 @@ def test_a_figure_that_was_not_defined_is_not_defined_on_disk(tmp_path: Path) ->
     assert found.controls["random"] == pytest.approx({"ap": float("nan")}, nan_ok=True) and found.controls["n"] == 2
 
 
+def test_facts_are_the_same_before_and_after_the_disk(tmp_path: Path) -> None:
+    made = replace(RESULT, facts={"whole": {"loss": float("nan"), "n": np.int64(3)}, "words": ("a", "b"), "none": None})
+    assert made.facts == {"whole": {"loss": None, "n": 3}, "words": ["a", "b"], "none": None}
+    assert MethodResult.load(made.save(tmp_path)).facts == made.facts
+
+
 def test_the_table_is_a_copy() -> None:
     table = RESULT.table()
     table.loc[:, "score"] = 0.0

@@ -20,7 +20,7 @@ import pandas as pd
 
 from tracemend.errors import RunError, TracemendError, did_you_mean
 from tracemend.progress import Progress
-from tracemend.runs import read_json, write_json, write_parquet
+from tracemend.runs import as_json, read_json, write_json, write_parquet
 
 # Rooms that hold methods; imported only when somebody asks for the registry.
 ROOMS = ("trace", "saliency", "probing", "neurons", "concepts", "circuits", "mend")
@@ -36,7 +36,8 @@ class MethodResult:
         config: the method's name and configuration: what replays it.
         rows: the table behind the figures.
         findings: sentences for a person; where a control is as good as the result, they say so.
-        facts: sizes, what was chosen, model and data: what the figures are about.
+        facts: sizes, what was chosen, model and data: what the figures are about; as JSON has them, so that they are
+            the same before and after the disk (a list, never a tuple; None where a figure was not defined).
 
     Class attributes:
         tables: fields that hold a further table, each kept as ``NAME.parquet``.
@@ -50,6 +51,9 @@ class MethodResult:
     rows: pd.DataFrame = field(default_factory=pd.DataFrame)
     findings: Sequence[str] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "facts", as_json(self.facts))
 
     def table(self) -> pd.DataFrame:
         """The rows behind the figures, best first."""
@@ -102,7 +106,7 @@ class MethodResult:
         facts = read_json(path / "method.json")
         # JSON has no NaN; a figure that was not defined is one again.
         facts |= {name: _figures(facts[name]) for name in ("metrics", "controls")}
-        return {**facts, **{name: _table(path / f"{name}.parquet") for name in ("rows", *cls.tables)}}
+        return {**facts, **{name: read_table(path / f"{name}.parquet") for name in ("rows", *cls.tables)}}
 
 
 def _figures(kept: Mapping[str, Any]) -> dict[str, Any]:
@@ -112,7 +116,12 @@ def _figures(kept: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _table(path: Path) -> pd.DataFrame:
+def read_table(path: Path) -> pd.DataFrame:
+    """A table that a result wrote.
+
+    Raises:
+        RunError: it is missing or damaged.
+    """
     try:
         return pd.read_parquet(path)
     except FileNotFoundError:

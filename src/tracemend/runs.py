@@ -124,6 +124,19 @@ def atomic(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
             temporary.unlink(missing_ok=True)
 
 
+def as_json(value: Any) -> Any:
+    """A value as it would come back from :func:`write_json` and :func:`read_json`.
+
+    Raises:
+        TypeError: it holds something that cannot be written as JSON.
+
+    Example:
+        >>> as_json({1: (np.float32(0.5), float("nan"))})
+        {'1': [0.5, None]}
+    """
+    return json.loads(json.dumps(_finite(value), default=_plain))
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically; NaN and infinities become null."""
     with atomic(path) as file:

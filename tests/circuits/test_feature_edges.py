@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 
 import pytest
@@ -86,3 +87,15 @@ def test_other_weights_are_another_fingerprint() -> None:
     for changed in ({"b_dec": LOWER.b_dec + 1}, {"k": 3}, {"kind": "topk"}, {"site": UPPER.site}):
         assert FeatureTexts.of(DATA, replace(LOWER, **changed), UPPER).fingerprint != DATA.fingerprint, changed
     assert other.fingerprint != DATA.fingerprint == FeatureTexts.of(DATA, LOWER, UPPER).fingerprint
+    turned = replace(LOWER, w_dec=LOWER.w_dec.T.contiguous().T)  # as it lies in memory plays no part
+    assert FeatureTexts.of(DATA, turned, UPPER).fingerprint == DATA.fingerprint
+
+
+def test_a_fingerprint_holds_no_copy_of_the_weights() -> None:
+    large = replace(LOWER, w_enc=torch.zeros(512, 4096), w_dec=torch.zeros(4096, 512))
+    data = FeatureTexts.of(DATA, large, UPPER)
+    tracemalloc.start()
+    assert data.fingerprint != DATA.fingerprint
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < large.w_enc.nbytes / 4

@@ -73,6 +73,28 @@ def test_its_losses_reach_the_classifier_and_the_extractor(architecture: str, ex
     assert set(together.state()) == set(model.trainable()) | set(learned.trainable())
 
 
+@pytest.mark.parametrize("extractor", ["shared", "separate"])
+def test_a_fresh_one_is_that_of_its_seed_and_leaves_the_global_random_state(extractor: str) -> None:
+    model, before = classifier(), torch.get_rng_state()
+    learned = LearnedExtractor.of(extractor, model, TWO)
+    assert learned is not None and torch.equal(torch.get_rng_state(), before)
+    drawn = torch.empty(1, 32).normal_(0.0, 32**-0.5, generator=torch.Generator().manual_seed(TWO.seed))
+    assert torch.equal(learned.head.weight, drawn) and not learned.head.bias.any()
+
+
+def test_a_shared_one_builds_no_second_classifier(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = classifier()
+
+    def second(*_: object) -> None:
+        raise TuningError("a second classifier")
+
+    monkeypatch.setattr(Tuning, "classifier", second)
+    learned = LearnedExtractor.of("shared", model, TWO)
+    assert learned is not None and learned.reader is model
+    with pytest.raises(TuningError, match="a second classifier"):
+        LearnedExtractor.of("separate", model, TWO)
+
+
 def test_plausibility_alone_reaches_a_classifier_that_shares_its_states() -> None:
     model = classifier()
     batch, y, targets = inputs(model)

@@ -11,6 +11,7 @@ from tracemend.data import Decision, words_of
 from tracemend.errors import DataError, TuningError
 from tracemend.mend.marks import (
     check_words,
+    elsewhere,
     frequencies,
     goes_with,
     marks_of_decisions,
@@ -19,7 +20,6 @@ from tracemend.mend.marks import (
     of_tokens,
     other_words,
     put_in,
-    shuffled,
     without,
 )
 from tracemend.models import tiny
@@ -130,7 +130,12 @@ def test_a_word_as_frequent_in_two_labels_goes_with_neither(labels: list[str]) -
     assert goes_with(pairs, labels, ["x", "a"]) == {"x": None, "a": labels[0]}
 
 
-def test_shuffled_marks_are_as_many() -> None:
+@pytest.mark.parametrize("seed", range(5))
+def test_marks_elsewhere_are_as_many_and_of_the_rationale_only_what_is_wanting(seed: int) -> None:
     marks = np.array([0, 1, NAN, 1, 0, 0])
-    found = shuffled(marks, np.random.default_rng(1))
-    assert np.isnan(found[2]) and np.nansum(found) == 2 and not np.array_equal(found, marks, equal_nan=True)
+    found = elsewhere(marks, np.random.default_rng(seed))
+    assert np.isnan(found[2]) and np.nansum(found) == 2 and not (found[marks == 1] == 1).any()
+    long = np.array([1, 1, NAN, 1, 0])
+    np.testing.assert_array_equal(np.sort(elsewhere(long, np.random.default_rng(seed))), [0, 1, 1, 1, NAN])
+    assert elsewhere(long, np.random.default_rng(seed))[4] == 1
+    assert np.isnan(elsewhere(np.full(3, NAN), np.random.default_rng(seed))).all()

@@ -228,6 +228,16 @@ def test_rationales_that_say_nothing_are_left_out_and_counted(splits: Splits) ->
     assert [note for note in result.notes if note.startswith("2 rationales of training texts hold all words")]
 
 
+def test_a_control_tells_in_how_many_texts_it_marks_words_of_the_rationale(splits: Splits) -> None:
+    """Of all words but one, and of one word alone."""
+    rationales = {}
+    for row, (uid, (text, _)) in enumerate(zip(splits.train.uid[:6], splits.train.pairs[:6], strict=True)):
+        end = text.index(" ")
+        rationales[uid] = [(end + 1, len(text)) if row < 2 else (0, end)]
+    result = Regularise(checked=2, tuning=QUICK).run(tiny("bert"), splits, rationales=rationales)
+    assert [note for note in result.notes if note.startswith("In the control 2 rationales hold so much of their text")]
+
+
 def test_rationales_none_of_which_says_anything_are_refused(splits: Splits, tmp_path: Path) -> None:
     parts = (splits.train, splits.verdict)
     whole = {uid: [(0, len(pair[0]))] for part in parts for uid, pair in zip(part.uid, part.pairs, strict=True)}

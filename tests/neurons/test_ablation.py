@@ -14,9 +14,12 @@ from tracemend.errors import ModelError, NeuronError, TracemendError
 from tracemend.models import tiny
 from tracemend.models.language_model import fingerprint_of
 from tracemend.neurons import Ablation, ClassifierAblation
+from tracemend.neurons.ablate import word_subject
 from tracemend.neurons.ablate_classifier import TextSubject
 from tracemend.neurons.dose import Measured, dose_response, given_first
 from tracemend.neurons.interventions import Intervention, Moved, Places
+from tracemend.neurons.texts import two_parts
+from tracemend.progress import Progress
 from tracemend.tuning import TextClassifier
 
 
@@ -117,6 +120,28 @@ def test_what_is_read_later_is_reached_through_the_network(planted):
     assert replace(method, read=SITE).run(model, bank).metrics == here.metrics
 
 
+def test_units_are_taken_at_all_words_and_translated_at_those_asked_about(planted):
+    """Of a sentence with words that are not of the test: a later site must not read there what was taken."""
+    model, bank, _ = planted
+    method = replace(Ablation.tiny()[0], site=SITE, test_items=20)
+    words, seen, _ = method.read_units(model, bank, Progress(), untrained=False)
+    test = words.parts["test"]
+    asked = {name: getattr(test, name)[::2] for name in ("sentence", "word", "form", "y", "control")}
+    words = replace(words, parts={**words.parts, "test": replace(test, **asked)})
+    subject = word_subject(model, words, seen, SITE, method.pooling, read="blocks.1.hook_resid_post")
+    batch = list(range(len(test.sentences)))
+    places = subject._places(batch)
+    of_words = [int(sum(unit >= 0 for unit in subject._unit[i])) for i in batch]
+    assert places.inside.sum(1).tolist() == of_words
+    labelled = places.label >= 0
+    assert labelled.sum() == len(test) // 2 < places.inside.sum() and not (labelled & ~places.inside).any()
+    h = torch.ones(*places.inside.shape, 32)
+    bank, y = torch.arange(64.0).reshape(2, 32), torch.tensor([0, 1])
+    for how, expected in (("zero", places.inside), ("translate", labelled)):
+        taken = Intervention.of(how, bank, y, words.classes, beta=1.0, seed=0).edit(np.array([3]), places)(h.clone())
+        assert torch.equal(taken[..., 3] != 1, expected)
+
+
 @pytest.mark.parametrize("how", ["zero", "mean", "resample", "translate"])
 def test_a_decoders_words_are_measured(how):
     method, model, data = Ablation.tiny()
@@ -159,6 +184,26 @@ def test_splits_weigh_on_train_and_measure_validation():
     assert found.facts["n_weighing"] == len(parts[0]) and found.facts["n_test"] == len(parts[1])
     uids = {text["uid"] for unit in found.facts["driving"] for text in unit["texts"]}
     assert uids <= set(parts[0].uid)
+
+
+def test_no_group_is_in_both_halves_and_intervals_resample_whole_groups():
+    _, classifier, data = ClassifierAblation.tiny()
+    names = [f"author {i // 8}" if i < 32 else None for i in range(40)]
+    grouped = Labelled.make([text for text, _ in data.pairs], data.frame["label"], groups=names)
+    parts = two_parts("the method", classifier, grouped, texts=100, seed=0)
+    uids, groups = ([set(part.frame[column].dropna()) for part in parts] for column in ("uid", "group"))
+    assert not groups[0] & groups[1] and not uids[0] & uids[1]
+    assert [abs(len(part) - 20) <= 4 for part in parts] == [True, True] and groups[0] and groups[1]
+    assert len(set(TextSubject(classifier, grouped, "blocks.1.mlp.hook_post", 8).groups)) == 4 + 8
+    few = two_parts("the method", classifier, grouped, texts=5, seed=0)
+    assert [len(part) for part in few] == [5, 5] and not set(few[0].uid) & set(few[1].uid)
+
+
+def test_texts_of_one_group_are_refused():
+    method, classifier, data = ClassifierAblation.tiny()
+    one = Labelled.make([text for text, _ in data.pairs], data.frame["label"], groups=["author"] * len(data))
+    with pytest.raises(NeuronError, match=r"of 1 groups, which cannot be divided.*give texts of more groups"):
+        method.run(classifier, one)
 
 
 def test_nothing_taken_changes_nothing():

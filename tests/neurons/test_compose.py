@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import hypergeom, spearmanr
 
 from tests.neurons.planted import SITE, UNIT, planted_unit
 from tracemend.data import Labelled, Sentence
@@ -22,6 +23,7 @@ from tracemend.neurons import ClassifierComposition, Composition, compose, texts
 from tracemend.neurons import edits as room
 from tracemend.neurons.features import Features
 from tracemend.neurons.formulas import OPERATORS, Formula, by_chance, iou, search
+from tracemend.neurons.rightness import rightness
 from tracemend.neurons.text_features import atoms, is_word, with_word
 from tracemend.tuning import TextClassifier
 
@@ -208,6 +210,54 @@ def test_a_classifiers_unit_is_put_into_words_and_judged():
         assert random == pytest.approx(rows[f"{figure}_random"].mean(), nan_ok=True)
     assert rows["fired"].dropna().between(0, 1).all() and rows["fired"].notna().any()
     assert found.figure().axes
+
+
+def test_units_on_the_same_texts_are_no_independent_cases():
+    """Twenty units fire on the same half of the texts, twenty on the other: it is one gap between two halves."""
+    rng = np.random.default_rng(0)
+    half, fit = np.arange(60) < 30, np.repeat([0.1, 0.9], 20) + rng.normal(0, 0.01, 40)
+    fires = np.stack([half] * 20 + [~half] * 20) & (rng.random((40, 60)) < 0.95)
+    hit = np.arange(60) % 10 > 0
+    hit[[5, 15]] = False
+    right = [hit[mask].mean() for mask in fires]
+    assert spearmanr(fit, right).pvalue < 0.001
+    found = rightness(fires, hit, fit, list(range(60)), draws=500, seed=0)
+    assert found.link > 0.1 and found.less.min() > 0.1
+    # Where the halves do differ it is shown, and of the half where it errs alone.
+    found = rightness(fires, ~half | (np.arange(60) % 2 == 0), fit, list(range(60)), draws=500, seed=0)
+    assert found.link < 0.05 and found.less[:20].max() < 0.05 < found.less[20:].min()
+    assert (found.low[:20] < 0.5).all() and (found.low <= found.high).all()
+
+
+@pytest.mark.slow
+def test_the_lowest_of_many_units_is_held_against_the_lowest_by_chance():
+    rng = np.random.default_rng(0)
+    shown = {"of many": 0, "alone": 0}
+    for _ in range(20):
+        hit, fires = rng.random(100) < 0.8, rng.random((60, 100)) < 0.1
+        shown["of many"] += rightness(fires, hit, rng.random(60), list(range(100)), draws=99, seed=0).less.min() <= 0.05
+        shown["alone"] += min(hypergeom.cdf(hit[of].sum(), 100, hit.sum(), of.sum()) for of in fires) <= 0.05
+    assert shown["of many"] <= 3 and shown["alone"] >= 15
+
+
+def test_a_groups_answers_stay_together():
+    """Ten groups of which one is wrong throughout: one case, however many texts it has."""
+    groups = np.repeat(np.arange(10), 12)
+    hit, fires = groups > 0, np.stack([groups == 0, groups > 4])
+    assert rightness(fires, hit, np.zeros(2), list(range(120)), draws=200, seed=0).less[0] < 0.01
+    assert rightness(fires, hit, np.zeros(2), groups.tolist(), draws=200, seed=0).less[0] > 0.05
+    silent = rightness(np.zeros((2, 120), dtype=bool), hit, np.zeros(2), groups.tolist(), draws=9, seed=0)
+    assert np.isnan([silent.link, *silent.low, *silent.less]).all()
+    never_wrong = rightness(fires, np.ones(120, dtype=bool), np.zeros(2), list(range(120)), draws=9, seed=0)
+    assert np.isnan(never_wrong.less).all()
+
+
+def test_what_is_not_shown_of_right_answers_is_not_said():
+    method, classifier, data = ClassifierComposition.tiny()
+    found = method.run(classifier, data)
+    assert found.table()["right_p"].min() > 0.05 and found.facts["link_p"] > 0.05
+    assert not any("right less often where unit" in said for said in found.findings)
+    assert any(said.startswith("A link of IoU with being right is not shown") for said in found.findings)
 
 
 def test_words_that_drive_a_classifier_are_found_and_move_it():

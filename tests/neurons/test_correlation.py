@@ -50,6 +50,18 @@ def test_over_several_models_max_takes_the_best_and_min_the_worst(pair):
     assert Agreement.of(both, "svcca")[0] < 0.2
 
 
+def test_the_best_of_several_models_is_chosen_on_training_words():
+    """Of models that share nothing, the highest of their test figures would be no chance level."""
+    rng = np.random.default_rng(2)
+    one = units(rng.normal(size=(700, 40)))
+    strangers = [Agreement.between(one, units(rng.normal(size=(700, 3)))) for _ in range(30)]
+    alone = np.mean([of.pair.mean() for of in strangers])
+    assert Agreement.of(strangers, "max").mean() == pytest.approx(alone, rel=0.25)
+    assert np.max([of.pair for of in strangers], axis=0).mean() > 2 * alone
+    at = np.argmax([of.training for of in strangers], axis=0)
+    assert Agreement.of(strangers, "max").tolist() == [strangers[k].pair[j] for j, k in enumerate(at)]
+
+
 def test_a_twin_shares_everything_and_a_stranger_less():
     method, model, bank = Correlation.tiny()
     method = replace(method, other_site="", site="blocks.1.hook_resid_post")

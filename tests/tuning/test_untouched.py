@@ -10,6 +10,7 @@ import torch
 from tests.tuning.conftest import CASES, PAIRS, learnable
 from tracemend.models import tiny
 from tracemend.tuning import TextClassifier, Tuning, tune
+from tracemend.tuning.pooled import linear_head
 
 
 @pytest.mark.parametrize(("architecture", "kind"), CASES)
@@ -30,6 +31,29 @@ def test_the_pretrained_network_is_as_before(architecture: str, kind: Any) -> No
     # The weights are shared, not copied.
     held = {p.data_ptr() for p in tuned.classifier.network.parameters()}
     assert set(places.values()) <= held
+
+
+@pytest.mark.parametrize(
+    ("architecture", "kind"), [*CASES, *((one, "full") for one in ("bert", "gpt2", "llama", "t5"))]
+)
+def test_the_global_random_state_is_untouched_and_plays_no_part(architecture: str, kind: Any) -> None:
+    model, made = tiny(architecture), []
+    for state in (1, 2):
+        torch.manual_seed(state)
+        before = torch.get_rng_state()
+        made.append(TextClassifier(model, ("safe", "unsafe"), kind=kind, virtual_tokens=2, rank=2, seed=3))
+        assert torch.equal(torch.get_rng_state(), before)
+    for (name, one), (_, other) in zip(*(of.network.named_parameters() for of in made), strict=True):
+        assert torch.equal(one, other), name
+
+
+def test_a_heads_first_weights_are_those_of_its_seed() -> None:
+    """The weights of earlier runs: drawn by width under the seed, over whatever torch had put there."""
+    expected = torch.empty(3, 16).normal_(0.0, 0.25, generator=torch.Generator().manual_seed(5))
+    made = linear_head(16, 3, seed=5, device=torch.device("cpu"))
+    assert torch.equal(made.weight, expected) and not made.bias.any()
+    assert made.weight.requires_grad and made.bias.requires_grad and made.weight.dtype == torch.float32
+    assert linear_head(16, 3, seed=5, device=torch.device("meta")).weight.is_meta
 
 
 def test_tied_weights_stay_tied() -> None:

@@ -54,13 +54,8 @@ class EditResult(MethodResult):
         return path
 
     @classmethod
-    def load(cls, directory: Path | str) -> Self:
-        """Read what :meth:`save` wrote."""
-        from tracemend.runs import read_json
-
-        path = Path(directory)
-        rows, edits = pd.read_parquet(path / "rows.parquet"), tuple(read_edits(path / _FILE))
-        return cls(**read_json(path / "method.json"), rows=rows, edits=edits)
+    def _read(cls, path: Path) -> dict[str, Any]:
+        return {**super()._read(path), "edits": tuple(read_edits(path / _FILE))}
 
     def figure(self) -> Any:
         """Shares by arm."""

@@ -20,6 +20,7 @@ from tracemend.circuits.units import KINDS, Floats, UnitsResult, change_of, is_c
 from tracemend.data.prompts import Texts
 from tracemend.errors import CircuitError
 from tracemend.models import LanguageModel, capture, edit, site, sites
+from tracemend.models.shards import digest
 from tracemend.progress import Progress
 from tracemend.runs import fingerprint
 
@@ -46,17 +47,15 @@ class FeatureTexts(Texts):
     @property
     def fingerprint(self) -> str:
         """Of the texts and of both autoencoders."""
-        both = [sae for sae in (self.lower, self.upper) if sae is not None]
-        told = [
-            [
-                s.kind,
-                s.k,
-                s.site,
-                *(t.detach().cpu().numpy().tobytes().hex() for t in (s.w_enc, s.b_enc, s.w_dec, s.b_dec)),
-            ]
-            for s in both
+        both = [
+            digest(
+                {"w_enc": s.w_enc, "b_enc": s.b_enc, "w_dec": s.w_dec, "b_dec": s.b_dec},
+                {"kind": s.kind, "k": s.k, "site": s.site},
+            )
+            for s in (self.lower, self.upper)
+            if s is not None
         ]
-        return fingerprint(super().fingerprint, told)
+        return fingerprint(super().fingerprint, both)
 
 
 @dataclass(frozen=True, kw_only=True)

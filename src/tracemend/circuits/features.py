@@ -56,13 +56,8 @@ class FeaturesResult(MethodResult):
         return path
 
     @classmethod
-    def load(cls, directory: Path | str) -> Self:
-        """Read what :meth:`save` wrote."""
-        from tracemend.runs import read_json
-
-        path = Path(directory)
-        rows, sae = pd.read_parquet(path / "rows.parquet"), SparseAutoencoder.read(path / _FOLDER)
-        return cls(**read_json(path / "method.json"), rows=rows, sae=sae)
+    def _read(cls, path: Path) -> dict[str, Any]:
+        return {**super()._read(path), "sae": SparseAutoencoder.read(path / _FOLDER)}
 
     def figure(self) -> Any:
         """Densities of the features that were ever active."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -15,11 +16,13 @@ from tracemend.circuits.circuit import Circuit, generator, layers_of, rows_of
 from tracemend.circuits.tokens import following, ids_of, shown, span_of, token_of
 from tracemend.data.prompts import Facts
 from tracemend.errors import CircuitError, did_you_mean
-from tracemend.methods import MethodResult
+from tracemend.methods import MethodResult, read_table
 from tracemend.models import LanguageModel, Replay, capture, edit, tiny
 from tracemend.models.tokens import tokens_behind
 from tracemend.progress import Progress
+from tracemend.runs import write_parquet
 
+_FILE = "facts.parquet"
 KINDS = ("state", "mlp", "attention")
 PLACES = ("subject first", "subject middle", "subject last", "further", "last", "outside")
 # Of probabilities that should be the same, computed one by one and in a batch.
@@ -42,24 +45,15 @@ class TraceFactsResult(MethodResult):
 
     each: pd.DataFrame
 
-    def save(self, directory: Any) -> Any:
-        """Write the result, and the facts beside it."""
-        from tracemend.runs import write_parquet
-
+    def save(self, directory: Path | str) -> Path:
+        """Write the result, and the facts beside it as ``facts.parquet``."""
         path = super().save(directory)
-        write_parquet(path / "facts.parquet", self.each)
+        write_parquet(path / _FILE, self.each)
         return path
 
     @classmethod
-    def load(cls, directory: Any) -> Self:
-        """Read what :meth:`save` wrote."""
-        from pathlib import Path
-
-        from tracemend.runs import read_json
-
-        path = Path(directory)
-        rows, each = pd.read_parquet(path / "rows.parquet"), pd.read_parquet(path / "facts.parquet")
-        return cls(**read_json(path / "method.json"), rows=rows, each=each)
+    def _read(cls, path: Path) -> dict[str, Any]:
+        return {**super()._read(path), "each": read_table(path / _FILE)}
 
     def figure(self) -> Any:
         """Effect by layer, a line for each class of positions, a panel for each kind."""

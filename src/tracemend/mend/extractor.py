@@ -20,6 +20,7 @@ from tracemend.models import capture, edit
 from tracemend.saliency.inputs import OfVectors, absent_token
 from tracemend.tuning import TextClassifier, Tuning
 from tracemend.tuning.adapted import Adapted, Pair
+from tracemend.tuning.pooled import linear_head
 
 LEARNED = ("shared", "separate")
 # Shares of a text's tokens, of which one is drawn a step.
@@ -46,12 +47,7 @@ class LearnedExtractor:
         width = classifier.language_model.hidden_size
         self.shared = reader is classifier
         self.reader = reader
-        self.head = nn.Linear(width, 1)
-        generator = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            self.head.weight.normal_(0.0, width**-0.5, generator=generator)
-            self.head.bias.zero_()
-        self.head.to(classifier.device)
+        self.head = linear_head(width, 1, seed=seed, device=classifier.device)
         layers = int(classifier.language_model.config.num_hidden_layers)
         self._site = f"blocks.{layers - 1}.hook_resid_post"
 
@@ -60,8 +56,9 @@ class LearnedExtractor:
         """A fresh one of this name; None for one that is not learned."""
         if extractor not in LEARNED:
             return None
-        separate = tuning.classifier(classifier.language_model, classifier.labels)
-        return cls(classifier, classifier if extractor == "shared" else separate, seed=tuning.seed)
+        shared = extractor == "shared"
+        reader = classifier if shared else tuning.classifier(classifier.language_model, classifier.labels)
+        return cls(classifier, reader, seed=tuning.seed)
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """Its parameters by name; of a reader of its own those that its scores depend on."""

@@ -146,10 +146,23 @@ def other_words(pairs: Sequence[Pair], words: Sequence[str], *, fewest: int, see
     return drawn
 
 
-def shuffled(marks: Marks, rng: np.random.Generator) -> Marks:
-    """The same marks on other words of the text: what a control marks in place of a rationale."""
-    found, told = marks.copy(), ~np.isnan(marks)
-    found[told] = rng.permutation(marks[told])
+def elsewhere(marks: Marks, rng: np.random.Generator) -> Marks:
+    """As many other words of the text to matter, drawn: what a control marks in place of a rationale.
+
+    Words of the rationale are drawn only where the text has too few others.
+
+    Args:
+        marks: 1 inside the rationale, 0 outside, NaN where nothing is said [words].
+        rng: of the draw.
+
+    Example:
+        >>> elsewhere(np.array([1.0, 0.0, np.nan, 0.0, 1.0]), np.random.default_rng(0))
+        array([ 0.,  1., nan,  1.,  0.])
+    """
+    found = np.where(np.isnan(marks), np.nan, 0.0)
+    drawn = rng.permutation(np.flatnonzero(~np.isnan(marks)))
+    others_first = drawn[np.argsort(marks[drawn], kind="stable")]
+    found[others_first[: int(np.nansum(marks))]] = 1.0
     return found
 
 

@@ -26,13 +26,13 @@ from tracemend.mend.marks import (
     Marks,
     Spans,
     check_words,
+    elsewhere,
     frequencies,
     marks_of_decisions,
     marks_of_spans,
     marks_of_words,
     of_tokens,
     other_words,
-    shuffled,
 )
 from tracemend.mend.penalty import Criterion, Extractor, Penalty
 from tracemend.mend.reliance import Judge
@@ -64,7 +64,7 @@ class Regularise(Method[MendResult]):
     that were marked, for the other two.
 
     Other words are about as frequent as those they stand for; in place of a rationale, as many other words of the same
-    text are marked.
+    text are marked, of its own only what these leave wanting, and a note says in how many texts that was so.
 
     Attributes:
         remove: words that should not matter, wherever they stand.
@@ -151,16 +151,24 @@ class Regularise(Method[MendResult]):
             data.train, remove=self.remove, add=self.add, rationales=told, checked=self.checked, seed=self.seed
         )
         uids, rng = data.train.uid, np.random.default_rng(self.seed)
-        silent: list[str] = []
+        silent: list[int] = []
+        overlapping: list[int] = []
+
+        def reason(i: int, example: Example) -> Marks:
+            return marks_of_spans(example, told.get(uids[i], ()))
 
         def marked(i: int, example: Example) -> Marks:
-            if uids[i] in told and np.isnan(marks_of_spans(example, told[uids[i]])).all():
-                silent.append(uids[i])
-            return self._marks(example, told.get(uids[i], ()), {word: word for word in words})
+            own = reason(i, example)
+            if uids[i] in told and np.isnan(own).all():
+                silent.append(i)
+            return self._marks(example, own, {word: word for word in words})
 
         def of_others(i: int, example: Example) -> Marks:
-            marks = self._marks(example, told.get(uids[i], ()), others)
-            return shuffled(marks, rng) if uids[i] in told else marks
+            own = reason(i, example)
+            other = elsewhere(own, rng)
+            if ((own == 1) & (other == 1)).any():
+                overlapping.append(i)
+            return self._marks(example, other, others)
 
         arms: dict[str, _Mark | None] = {"found": marked, "none": None, OTHER: of_others}
         figures: dict[str, dict[str, float]] = {}
@@ -177,7 +185,7 @@ class Regularise(Method[MendResult]):
             controls=figures,
             config=self.config,
             rows=pd.concat(rows, ignore_index=True),
-            notes=(*notes, *_left_out(silent), *_said(others)),
+            notes=(*notes, *_counted(len(silent), len(overlapping)), *_said(others)),
             tuned=kept,
         )
 
@@ -202,9 +210,8 @@ class Regularise(Method[MendResult]):
             out=out, progress=progress,
         )  # fmt: skip
 
-    def _marks(self, example: Example, spans: Spans, words: Mapping[str, str]) -> Marks:
-        """Of a text's rationale, and over it of the words; each word by what stands for it."""
-        found = marks_of_spans(example, spans) if spans else np.full(len(example.words), np.nan)
+    def _marks(self, example: Example, found: Marks, words: Mapping[str, str]) -> Marks:
+        """Marks of a text's rationale, and over them those of the words; each word by what stands for it."""
         of_words = marks_of_words(
             example, remove=[words[word] for word in self.remove], add=[words[word] for word in self.add]
         )
@@ -379,13 +386,14 @@ def _held(train: Labelled, words: Sequence[str]) -> dict[str, int]:
     return {word: held.get(word.casefold(), 0) for word in words}
 
 
-def _left_out(silent: Sequence[str]) -> list[str]:
-    if not silent:
-        return []
-    return [
-        f"{len(silent)} rationales of training texts hold all words of their text, or none: they tell no word from "
-        "another and were left out."
-    ]
+def _counted(silent: int, overlapping: int) -> list[str]:
+    told = {
+        f"{silent} rationales of training texts hold all words of their text, or none: they tell no word from another "
+        "and were left out.": silent,
+        f"In the control {overlapping} rationales hold so much of their text that some of their words are marked "
+        "there, too.": overlapping,
+    }
+    return [said for said, rationales in told.items() if rationales]
 
 
 def _said(others: Mapping[str, str]) -> list[str]:

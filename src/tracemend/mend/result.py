@@ -21,7 +21,7 @@ from tracemend.mend.acts import Kinds
 from tracemend.mend.export import apply, by_people, export
 from tracemend.mend.questions import QUESTIONS, write_questions
 from tracemend.mend.verdict import Verdict
-from tracemend.methods import MethodResult
+from tracemend.methods import MethodResult, read_table
 from tracemend.runs import read_json, write_csv, write_json, write_parquet
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class RepairResult(MethodResult):
         sets = {name: _examples(path / f"examples-{name}.parquet", **about) for name, about in facts["sets"].items()}
         return {
             **super()._read(path),
-            "curve": pd.read_parquet(path / "curve.parquet"),
+            "curve": read_table(path / "curve.parquet"),
             "verdict": Verdict.of(facts["verdict"]),
             "folder": None if facts["folder"] is None else Path(facts["folder"]),
             **sets,

@@ -37,10 +37,12 @@ class Ablation(NeuronMethod[AblationResult]):
     """What is lost when the units that a ranking puts first are taken, beside random and last ones.
 
     A linear classifier learns the property from all units of ``read`` in the whole model, and reads the model with
-    units of ``site`` zeroed, set to their mean, resampled or translated to another label (see
-    :class:`tracemend.neurons.interventions.Intervention`) at every token of the test words. Where ``read`` is a later
-    site, what is lost there is what the model carries on. Of a decoder the loss of its next words is measured too: an
-    ablation that costs as much there has broken the model, not taken a property.
+    units of ``site`` zeroed, set to their mean or resampled (see
+    :class:`tracemend.neurons.interventions.Intervention`) at every token of every word of the test sentences, asked
+    about or not: else a later site could read from its neighbours what a word has lost. To translate takes a label, so
+    that this moves the words asked about alone. Special tokens stay as they are. Where ``read`` is a later site, what
+    is lost there is what the model carries on. Of a decoder the loss of its next words is measured too: an ablation
+    that costs as much there has broken the model, not taken a property.
 
     Metrics, of the first ``at`` units of the order: ``loss_rise`` (nats a word), ``accuracy_fall``, ``changed`` (share
     of words that are read as another label), ``to_target`` (translation alone: share read as the label written), and
@@ -245,6 +247,7 @@ class WordSubject:
         return seen[self.read]
 
     def _places(self, batch: Sequence[int]) -> Places:
+        """All tokens of words, and the labels of those that are asked about; see :class:`Ablation`."""
         longest = max(len(self._ids[i]) for i in batch)
         inside = torch.zeros(len(batch), longest, dtype=torch.bool)
         label = torch.full((len(batch), longest), -1)

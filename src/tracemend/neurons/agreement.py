@@ -23,10 +23,11 @@ _SMALL = 1e-8
 
 @dataclass(frozen=True, eq=False)
 class Agreement:
-    """Of each unit how far it is found in another model, all measured on test words; dead units have 0.
+    """Of each unit how far it is found in another model, measured on test words; dead units have 0.
 
     Attributes:
         pair: absolute correlation with the unit of the other model that goes most with it in training [d].
+        training: that correlation on the training words, which chose the unit [d].
         regression: share of its variance that all units of the other model tell [d]; below 0 where they mislead.
         shared: share of its variance along directions that both models hold, each weighed by its squared canonical
             correlation [d].
@@ -34,6 +35,7 @@ class Agreement:
     """
 
     pair: Floats
+    training: Floats
     regression: Floats
     shared: Floats
     svcca: Floats
@@ -41,21 +43,25 @@ class Agreement:
     @classmethod
     def between(cls, one: Units, other: Units) -> Agreement:
         """Compare on the same words in the same order."""
-        return cls(_pairs(one, other), _regression(one, other), *_svcca(one, other))
+        return cls(*_pairs(one, other), _regression(one, other), *_svcca(one, other))
 
     @classmethod
     def of(cls, found: Sequence[Agreement], by: str) -> Floats:
-        """Scores of units against several models: the highest of them, but by ``min`` the lowest [d].
+        """Scores of units against several models [d]: the lowest of them, but by ``max`` that of the best model.
+
+        Which model is the best for a unit is told by the training words, as its partner is: the highest of several
+        test figures would be high by luck.
 
         Args:
             found: one a model.
             by: max, min, regression (the lowest over models, as published) or svcca.
         """
-        if by in ("max", "min"):
-            every = np.stack([one.pair for one in found])
-            scores: Floats = every.max(0) if by == "max" else every.min(0)
-            return scores
-        lowest: Floats = np.stack([one.regression if by == "regression" else one.shared for one in found]).min(0)
+        if by == "max":
+            best = np.stack([one.training for one in found]).argmax(0)
+            chosen: Floats = np.stack([one.pair for one in found])[best, np.arange(len(best))]
+            return chosen
+        every = [{"min": one.pair, "regression": one.regression, "svcca": one.shared}[by] for one in found]
+        lowest: Floats = np.stack(every).min(0)
         return lowest
 
     @property
@@ -76,12 +82,12 @@ def _standard(x: Tensor) -> Tensor:
     return found
 
 
-def _pairs(one: Units, other: Units) -> Floats:
+def _pairs(one: Units, other: Units) -> tuple[Floats, Floats]:
+    """Correlation with the best partner, on test words and on the training words that chose it."""
     train = _standard(one.x["train"]).T @ _standard(other.x["train"])
-    partner = train.abs().argmax(1)
+    highest, partner = train.abs().max(1)
     later = (_standard(one.x["test"]) * _standard(other.x["test"])[:, partner]).sum(0)
-    found: Floats = later.abs().numpy()
-    return found
+    return later.abs().numpy(), highest.numpy()
 
 
 def _regression(one: Units, other: Units) -> Floats:

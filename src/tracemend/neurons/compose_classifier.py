@@ -21,8 +21,9 @@ from tracemend.neurons.compose import EXPLAINED, CompositionResult
 from tracemend.neurons.edits import FIGURES, Edits
 from tracemend.neurons.features import Features
 from tracemend.neurons.formulas import by_chance, iou, search
+from tracemend.neurons.rightness import rightness
 from tracemend.neurons.text_features import atoms, is_word
-from tracemend.neurons.texts import peaks, two_parts
+from tracemend.neurons.texts import groups_of, peaks, two_parts
 from tracemend.neurons.units import check_site, check_units
 from tracemend.progress import Progress
 from tracemend.tuning import TextClassifier
@@ -31,17 +32,22 @@ Masks = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.floating]
 
 _FEWEST_ACTIVE = 5
+# Below this p something is shown.
+_SHOWN = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierCompositionResult(CompositionResult):
     """A row a unit, as :class:`CompositionResult` has them, about texts in place of words.
 
-    Further columns: ``right``, accuracy on measured texts where the unit fires (NaN where it does on none), and
-    ``right_else`` where not; ``label``, which the training texts where it fires have more often than others;
-    ``edit``, the change of that label's probability when a word of the formula is added to texts where the unit is
-    silent; ``fired``, on what share of these it fires then; ``flipped``, what share of those that were rightly given
-    another label gets this one; and each of the three with a random word as frequent (``edit_random`` ...).
+    Further columns: ``right``, accuracy on measured texts where the unit fires (NaN where it does on none), with its
+    interval ``right_low`` to ``right_high`` and ``right_p``, the p that it is below the accuracy on all texts (see
+    :class:`tracemend.neurons.rightness.Rightness`); ``right_else`` where it does not fire; ``label``, which the
+    training texts where it fires have more often than others; ``edit``, the change of that label's probability when a
+    word of the formula is added to texts where the unit is silent; ``fired``, on what share of these it fires then;
+    ``flipped``, what share of those that were rightly given another label gets this one; and each of the three with a
+    random word as frequent (``edit_random`` ...).
+    ``facts["link_p"]`` is the p of the link.
     """
 
     def figure(self) -> Any:
@@ -70,7 +76,8 @@ class ClassifierComposition(Method[ClassifierCompositionResult]):
 
     - is the classifier right where the unit fires (``right``)?
     - do units that a formula explains go with right answers? ``link`` is Spearman's correlation over units of IoU and
-      accuracy where the unit fires; the paper found it negative in language inference and positive in vision;
+      accuracy where the unit fires, with a p by dealing the answers out to other texts, since units share texts; the
+      paper found it negative in language inference and positive in vision;
     - does the formula predict errors? The first word that speaks for the formula is copied into texts on which the unit
       is silent: on how many does it fire then (``fired``), how far does the probability of the unit's label rise
       (``edit``), and how many right answers turn into that label (``flipped``)?
@@ -92,7 +99,8 @@ class ClassifierComposition(Method[ClassifierCompositionResult]):
         sides: take words of text and reply for different features, and their overlap for one.
         edited: texts that a word is added to, at most.
         texts: most texts of each part.
-        draws: turns for the chance level; with Holm's p over n units fewer than 20 n cannot show anything.
+        draws: turns for the chance level, and deals of the answers; with Holm's p over n units fewer than 20 n cannot
+            show anything.
         batch_size: texts of a pass.
 
     Raises:
@@ -154,6 +162,8 @@ class ClassifierComposition(Method[ClassifierCompositionResult]):
                  (("found", fires), ("shuffled", dealt))}  # fmt: skip
         rows = found["found"].assign(unit=units)
         rows["p"], rows["chance"] = self._chance(rows, fires[1], known, rng)
+        shown = rightness(fires[1], hit, rows["iou"].to_numpy(), groups_of(test), draws=self.draws, seed=self.seed)
+        rows = rows.assign(right_low=shown.low, right_high=shown.high, right_p=shown.less)
         edits = Edits(model, self.site, test, seen[1][1], known, counts, self.edited, self.batch_size)
         rows = rows.join(self._edits(edits, train, rows, fires, threshold, rng, progress))
         figures = {arm: _figures(table) for arm, table in found.items()}
@@ -164,14 +174,15 @@ class ClassifierComposition(Method[ClassifierCompositionResult]):
             "model": model.language_model.name, "model_fingerprint": model.language_model.fingerprint,
             "site": self.site, "units": seen[0][0].shape[1], "features": len(known.names), "n_train": len(train),
             "n_test": len(test),
-            "accuracy": float(hit.mean()), "seconds": round(time.perf_counter() - began, 1),
+            "accuracy": float(hit.mean()), "link_p": shown.link, "seconds": round(time.perf_counter() - began, 1),
         }  # fmt: skip
         first = ["unit", "formula", "iou", "train_iou", "iou_1", "chance", "p", "fires"]
-        later = ["right", "right_else", "label", *(name + arm for name in FIGURES for arm in ("", "_random"))]
+        later = ["right", "right_low", "right_high", "right_p", "right_else", "label"]
+        later += [*(name + arm for name in FIGURES for arm in ("", "_random"))]
         table = rows[[*first, *later]].sort_values("iou", ascending=False, kind="stable").reset_index(drop=True)
         return ClassifierCompositionResult(
             metrics=figures["found"], controls=controls, config=self.config, rows=table,
-            findings=self._findings(table, figures, float(hit.mean())), facts=facts,
+            findings=self._findings(table, figures, float(hit.mean()), shown.link), facts=facts,
         )  # fmt: skip
 
     def _check(self) -> None:
@@ -245,7 +256,9 @@ class ClassifierComposition(Method[ClassifierCompositionResult]):
             found.append({"label": train.labels[label], **measured})
         return pd.DataFrame(found)
 
-    def _findings(self, rows: pd.DataFrame, figures: dict[str, dict[str, float]], accuracy: float) -> list[str]:
+    def _findings(
+        self, rows: pd.DataFrame, figures: dict[str, dict[str, float]], accuracy: float, p: float
+    ) -> list[str]:
         own, shuffled = figures["found"], figures["shuffled"]
         first = rows.iloc[0]
         said = [
@@ -254,16 +267,20 @@ class ClassifierComposition(Method[ClassifierCompositionResult]):
             f"{own['explained']:.0%} of {len(rows)} units have an IoU above {EXPLAINED} on other texts, shuffled "
             f"{shuffled['explained']:.0%}.",
         ]
-        worst = rows.dropna(subset=["right"]).sort_values("right", kind="stable").head(1)
-        for _, row in worst.iterrows():
+        tested = rows.dropna(subset=["right_p"]).sort_values(["right_p", "right"], kind="stable")
+        for _, row in tested[tested["right_p"] < _SHOWN].head(1).iterrows():
             said.append(
-                f"The classifier is least often right where unit {row['unit']} fires ({row['formula']}): "
-                f"{row['right']:.3f}, on all texts {accuracy:.3f}."
+                f"The classifier is right less often where unit {row['unit']} fires ({row['formula']}): "
+                f"{row['right']:.3f} ({row['right_low']:.3f} to {row['right_high']:.3f}), on all texts {accuracy:.3f} "
+                f"(p {row['right_p']:.2g}, as the lowest of {len(tested)} units)."
             )
-        both = rows.dropna(subset=["right"])
-        if len(both) > 3 and both["iou"].nunique() > 1 and both["right"].nunique() > 1:
-            p = float(stats.spearmanr(both["iou"], both["right"]).pvalue)
-            shown = "is shown" if p < 0.05 else "is not shown"
+        if len(tested) and tested["right_p"].iloc[0] >= _SHOWN:
+            said.append(
+                "For no unit is it shown that the classifier is right less often where it fires than on all texts "
+                f"({accuracy:.3f})."
+            )
+        if np.isfinite(p):
+            shown = "is shown" if p < _SHOWN else "is not shown"
             said.append(f"A link of IoU with being right {shown}: Spearman {own['link']:+.2f}, p {p:.2g}.")
         edits = rows.dropna(subset=["edit", "edit_random"])
         if len(edits):

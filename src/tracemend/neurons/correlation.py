@@ -68,9 +68,9 @@ class Correlation(NeuronMethod[CorrelationResult]):
         regression  min over m of R^2 of x_j told by all y of m (ridge)
         svcca       sum over canonical directions c of rho_c^2 corr(x_j, c)^2
 
-    Partners, weights and directions are found on training words and measured on test words, since the best of some
-    hundred partners is good by luck. The first units of the order are then set to their mean, as in
-    :class:`tracemend.neurons.Ablation`.
+    Partners, weights and directions are found on training words, as is which of several models has the best partner,
+    and measured on test words, since the best of some hundred partners is good by luck. The first units of the order
+    are then set to their mean, as in :class:`tracemend.neurons.Ablation`.
 
     Metrics: ``correlation``, ``correlation_p95``, ``correlation_max`` (of the units' best partners; over several models
     their mean), ``regression``, ``svcca`` (mean canonical correlation), ``loss_rise`` and ``accuracy_fall`` of the

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,12 +24,14 @@ def two_parts(name: str, model: Any, data: Any, *, texts: int, seed: int) -> tup
     Args:
         name: of the method, for messages.
         model: a tuned :class:`TextClassifier`.
-        data: :class:`Labelled`, of which each part is a half, or :class:`Splits`: train and validation.
+        data: :class:`Labelled`, of which each part is about a half and no group is in both; or :class:`Splits`: train
+            and validation.
         texts: most of each part, at random.
         seed: of the draw.
 
     Raises:
-        NeuronError: another kind of model or data, other labels, or fewer than four texts.
+        NeuronError: another kind of model or data, other labels, fewer than four texts, or groups that leave no two
+            parts.
     """
     if not isinstance(model, TextClassifier):
         raise NeuronError(f"{name} takes a tuned TextClassifier, not {type(model).__name__}; tune one first.")
@@ -46,9 +48,31 @@ def two_parts(name: str, model: Any, data: Any, *, texts: int, seed: int) -> tup
         return first, second
     if len(data) < 4:
         raise NeuronError(f"there are {len(data)} texts, which are divided into two halves: give at least 4.")
-    order = rng.permutation(len(data))
+    index: dict[Hashable, int] = {}
+    member = np.array([index.setdefault(name, len(index)) for name in groups_of(data)])
+    place = np.argsort(rng.permutation(len(index)))
+    order = np.argsort(place[member], kind="stable")
     half = min(texts, len(data) // 2)
-    return data.take(order[:half]), data.take(order[half : 2 * half])
+    # Where one group ends and the next begins, with two texts at least on either side.
+    ends = np.flatnonzero(np.diff(member[order])) + 1
+    ends = ends[(ends > 1) & (ends < len(data) - 1)]
+    if not len(ends):
+        raise NeuronError(
+            f"the {len(data)} texts are of {len(index)} groups, which cannot be divided into two parts of at least two "
+            "texts; give texts of more groups, or Splits."
+        )
+    cut = int(ends[np.abs(ends - half).argmin()])
+    return data.take(order[:cut][:half]), data.take(order[cut:][:half])
+
+
+def groups_of(data: Labelled) -> list[Hashable]:
+    """What each text belongs to [n]: its group by name, or its own row where it has none.
+
+    Example:
+        >>> groups_of(Labelled.make(["a", "b", "c"], ["x", "y", "x"], groups=["one", None, "one"]))
+        ['one', 1, 'one']
+    """
+    return [row if name is None else str(name) for row, name in enumerate(data.frame["group"])]
 
 
 @torch.no_grad()

@@ -10,6 +10,23 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 
+def linear_head(width: int, outputs: int, *, seed: int, device: torch.device) -> nn.Linear:
+    """A fresh linear layer: weights from N(0, 1 / width) under ``seed``, the same on every device, and a bias of zero.
+
+    Args:
+        width: of what it reads.
+        outputs: how many it gives.
+        seed: of the weights; the global random state plays no part and is untouched.
+        device: where it lies.
+    """
+    # As torch makes it, it would draw weights from the global random state, to be overwritten here.
+    made: nn.Linear = nn.utils.skip_init(nn.Linear, width, outputs)
+    with torch.no_grad():
+        made.weight.normal_(0.0, width**-0.5, generator=torch.Generator().manual_seed(seed))
+        made.bias.zero_()
+    return made.to(device)
+
+
 class PooledClassifier(PreTrainedModel):
     """Mean of the last hidden states over attended positions, then one linear layer.
 
@@ -31,13 +48,7 @@ class PooledClassifier(PreTrainedModel):
         super().__init__(encoder.config)
         self.num_labels = num_labels
         self.encoder = encoder
-        width = encoder.config.hidden_size
-        self.classifier = nn.Linear(width, num_labels)
-        generator = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            self.classifier.weight.normal_(0.0, width**-0.5, generator=generator)
-            self.classifier.bias.zero_()
-        self.classifier.to(encoder.device)
+        self.classifier = linear_head(encoder.config.hidden_size, num_labels, seed=seed, device=encoder.device)
 
     @property
     def base_model(self) -> PreTrainedModel:
