@@ -20,8 +20,9 @@ $ {command}
 what is asked for was fixed with them. Found: the mean over seeds, which draw the sentences, start the probes and the
 untrained networks, and in brackets the least and the most of them. A line holds where each seed does. Seconds are those
 of a core of a machine that did other work as well. What the lines mean, with intervals and the other controls, stands
-on the pages of the methods; what is missed and why, in [Results](results.md#probing). In the sections of smollm2 "layer 3"
-is the layer as far up among its thirty (15; 4 is 20, 6 is 30), and what was expected and asked for is minilm's.
+on the pages of the methods; what is missed and why, in [Results](results.md#probing). In the sections of smollm2
+"layer 3" is the layer as far up among its thirty (15; 4 is 20, 6 is 30), and what was expected and asked for is
+minilm's.
 """
 
 Measure = Callable[..., Mapping[str, float]]

@@ -79,7 +79,12 @@ Valid = Annotated[
 ]
 Test = Annotated[
     str | None,
-    typer.Option(metavar="FILE", help="Test data; else a part of FILE, or none where --valid is given.", rich_help_panel=_DATA, callback=_there),
+    typer.Option(
+        metavar="FILE",
+        help="Test data; else a part of FILE, or none where --valid is given.",
+        rich_help_panel=_DATA,
+        callback=_there,
+    ),
 ]
 Positive = Annotated[
     str | None,
