@@ -46,6 +46,8 @@ def predict(
     from tracemend.tuning.predictor import Predictor
 
     if out is not None:
+        if out.suffix.lower() != ".csv":
+            raise DataError(f"--out {out}: name a file that ends in .csv, for predictions are written as CSV.")
         refuse_to_overwrite(out, force=force, inputs=(file,))
     predictor = Predictor.load(run)
     columns = {"text": text or predictor.columns.get("text", "text"), "reply": reply or predictor.columns.get("reply")}
