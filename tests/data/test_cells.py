@@ -16,6 +16,7 @@ from tracemend.data.examples import read_examples, write_examples
 from tracemend.data.readers import read_unlabelled
 from tracemend.data.schema import Splits
 from tracemend.data.splits import make_splits
+from tracemend.errors import DataError
 
 BIG = 1_234_567_890_123_456_789  # no float holds it
 
@@ -100,6 +101,24 @@ def test_whole_numbers_of_one_part_stay_whole_beside_floats_of_another(other, tm
     after = read_examples(tmp_path)
     assert list(after.train.frame["id"]) == whole
     assert after.fingerprints == splits.fingerprints
+
+
+@pytest.mark.parametrize("first", [2**63, 2**70, -(2**64)])
+def test_whole_numbers_beyond_64_bits_keep_every_digit(first, tmp_path):
+    ids = pd.Series([first, 1, None, *range(first, first + 37)], dtype=object)
+    splits = make_splits(read(table().assign(id=ids), text="text", label="label"), seed=0)
+    write_examples(splits, tmp_path)
+    after = read_examples(tmp_path)
+    assert after.fingerprints == splits.fingerprints
+    assert [list(part.frame["id"]) for part in after.parts.values()] == [
+        list(part.frame["id"]) for part in splits.parts.values()
+    ]
+
+
+def test_numbers_too_large_beside_text_are_refused(tmp_path):
+    splits = make_splits(read(table().assign(id=[2**70, *["x"] * 39]), text="text", label="label"), seed=0)
+    with pytest.raises(DataError, match=r"'id'.*values of one type"):
+        write_examples(splits, tmp_path)
 
 
 def test_exports_hold_dates_lists_and_every_digit(tmp_path):
