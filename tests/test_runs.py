@@ -228,10 +228,11 @@ def test_a_directory_without_work_goes_to_the_next_configuration(tmp_path: Path)
     refused = make(tmp_path / "run")
     (tmp_path / "run" / "tuning").mkdir()
     (tmp_path / "run" / "events.jsonl").write_text("old")
+    (tmp_path / "run" / "fault-20260102-030405.log").write_text("Traceback")
     write_parquet(tmp_path / "run" / "examples.parquet", pd.DataFrame({"a": [1]}))
     run = make(tmp_path / "run", config={"seed": 1})
     assert json.loads((tmp_path / "run" / "config.json").read_text())["config"] == {"seed": 1}
-    assert not {"events.jsonl", "examples.parquet"} & {p.name for p in run.path.iterdir()}
+    assert {p.name for p in run.path.iterdir()} == {"config.json", "tuning", "fault-20260102-030405.log"}
     run.step("tune", lambda: 1)
     with pytest.raises(RunError, match="belongs to another run"):
         make(tmp_path / "run", config=refused.config)

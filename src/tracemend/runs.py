@@ -36,6 +36,7 @@ SCHEMA = 1
 _SHOWN = 3
 # What a run leaves before its work has begun, and writes anew.
 _BEGUN = frozenset({"config.json", "events.jsonl", "examples.parquet", "seconds.json"})
+_FAULT = "fault-*.log"  # of a command that failed; it stays, for whoever asks what happened
 _RECORDED = ("tracemend", "torch", "transformers", "peft", "numpy", "pandas", "scikit-learn")
 
 
@@ -266,7 +267,8 @@ class _Hold:
 
 def _bare(path: Path) -> bool:
     """Whether a run's directory holds nothing of its work."""
-    return all(of.is_dir() or of.match(".*.tmp") or str(of.relative_to(path)) in _BEGUN for of in path.rglob("*"))
+    files = [of for of in path.rglob("*") if not (of.is_dir() or of.match(".*.tmp") or of.match(_FAULT))]
+    return all(str(of.relative_to(path)) in _BEGUN for of in files)
 
 
 class RunDirectory:
