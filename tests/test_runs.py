@@ -238,6 +238,12 @@ def test_a_directory_without_work_goes_to_the_next_configuration(tmp_path: Path)
         make(tmp_path / "run", config=refused.config)
 
 
+def test_what_is_not_utf_8_is_damaged(tmp_path: Path) -> None:
+    (tmp_path / "v.json").write_bytes(b'{"\xff"')
+    with pytest.raises(RunError, match=r"is damaged .*delete it"):
+        read_json(tmp_path / "v.json")
+
+
 @pytest.mark.parametrize("name", ["result.json", "mine.txt", "tuning/adapter.bin"])
 def test_a_directory_with_anything_else_does_not(tmp_path: Path, name: str) -> None:
     path = make(tmp_path / "run").path / name
@@ -276,10 +282,12 @@ def test_no_file_stays_open(tmp_path: Path) -> None:
     assert len(list(folder.iterdir())) <= before + 1
 
 
-def test_a_damaged_configuration_is_named(tmp_path: Path) -> None:
-    make(tmp_path / "run")
-    (tmp_path / "run" / "config.json").write_text("{}")
-    with pytest.raises(RunError, match=r"config\.json is damaged.*choose another --out"):
+@pytest.mark.parametrize("content", [b"{}", b"[]", b"{", b'{"\xff"'], ids=str)
+def test_a_damaged_configuration_has_a_remedy_that_helps(tmp_path: Path, content: bytes) -> None:
+    run = make(tmp_path / "run")
+    run.step("tune", lambda: 1)
+    (run.path / "config.json").write_bytes(content)
+    with pytest.raises(RunError, match=r"config\.json is damaged.*choose another --out, or delete \S+/run and give"):
         make(tmp_path / "run")
 
 

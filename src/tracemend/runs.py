@@ -204,7 +204,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RunError(f"{path} does not exist; is {path.parent} a run directory of tracemend?") from None
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # no JSON, or no UTF-8
         raise RunError(f"{path} is damaged ({error}); delete it and give the same command again.") from None
 
 
@@ -311,7 +311,7 @@ class RunDirectory:
         alone = self._hold.alone()
         try:
             if there.exists():
-                differences = self._differences(read_json(there), identity)
+                differences = self._differences(identity)
                 if differences and not (alone and _bare(self.path)):
                     raise RunError(
                         f"--out {self.path} belongs to another run ({'; '.join(differences)}). "
@@ -331,12 +331,18 @@ class RunDirectory:
         finally:
             self._hold.share()
 
-    def _differences(self, there: Any, identity: Mapping[str, Any]) -> list[str]:
-        if not isinstance(there, Mapping) or "command" not in there:
+    def _differences(self, identity: Mapping[str, Any]) -> list[str]:
+        path = self.path / "config.json"
+        try:
+            there = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(there, Mapping) or "command" not in there:
+                raise ValueError("it names no command")
+        except ValueError as error:
+            # Without it nobody knows whose the other files are, so that to delete this one alone would not help.
             raise RunError(
-                f"{self.path / 'config.json'} is damaged (it names no command); choose another --out, or delete "
-                f"{self.path} and give the same command again."
-            )
+                f"{path} is damaged ({error}); choose another --out, or delete {self.path} and give the same command "
+                "again."
+            ) from error
         if there["command"] != identity["command"]:
             # Then all else differs too, and says nothing.
             return differences(*({"config": {"command": one["command"]}} for one in (there, identity)))
