@@ -62,7 +62,7 @@ def _json(cell: Any) -> Any:
         return cell.decode("utf-8", "backslashreplace")
     if isinstance(cell, dict):
         return {name: _json(inner) for name, inner in cell.items()}
-    if hasattr(cell, "tolist") and getattr(cell, "ndim", 0):  # an array, known without NumPy, which --help does without
+    if getattr(cell, "ndim", 0) > 0:  # an array, known without NumPy, which --help does without
         return _json(cell.tolist())
     if isinstance(cell, list | tuple):
         return [_json(inner) for inner in cell]
