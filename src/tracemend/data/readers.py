@@ -71,8 +71,8 @@ def read(
     table = _with_texts(table, columns, drop_empty, progress or Progress())
     frame = table.frame
     names = None if label_names is None else _named(label_names)
-    labels = _labels(table, label, names)
-    truths = None if truth is None else _labels(table, truth, names)
+    labels = labels_of(table, label, names)
+    truths = None if truth is None else labels_of(table, truth, names)
     if names is None:
         names = sorted({*labels, *(truths or ())})
         _check_spelling(table, names, {label: labels, **({} if truth is None else {truth: truths or []})})
@@ -253,7 +253,19 @@ def _encodable(cell: Any) -> bool:
     return True
 
 
-def _labels(table: Table, column: str, valid: list[str] | None) -> list[str]:
+def labels_of(table: Table, column: str, valid: Sequence[str] | None = None) -> list[str]:
+    """The labels in a column, spelt as :func:`tracemend.data.labels.label_name` spells them.
+
+    Args:
+        valid: the labels there may be; None allows any.
+
+    Raises:
+        DataError: a cell is no label, none of ``valid``, or empty; the message names the lines.
+
+    Example:
+        >>> labels_of(open_table(pd.DataFrame({"toxic": [1.0, 0.0]})), "toxic")
+        ['1', '0']
+    """
     names: list[str] = []
     missing: list[int] = []
     for row, cell in enumerate(table.frame[column]):
