@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +97,9 @@ def refuse_missing(path: Path) -> None:
 def table_from_file(path: Path) -> Table:
     """Read .csv, .tsv, .jsonl, .json (a list of objects), each also with .gz, or .parquet.
 
-    Text is UTF-8 with or without a byte order mark. A .csv may be separated by semicolons or bars too, or by what a
-    first line ``sep=;`` says. Cells are not interpreted: "NA" and "007" stay as they are, and an empty cell is None.
+    Text is UTF-8 with or without a byte order mark. A .csv may be separated by semicolons or bars too, which its
+    header and the rows behind it tell, or by what a first line ``sep=;`` says. Cells are not interpreted: "NA" and
+    "007" stay as they are, and an empty cell is None.
 
     Raises:
         DataError: the file is missing, empty, damaged, a pickle, not UTF-8, or not what its ending says.
@@ -193,17 +195,21 @@ def _is_json(text: str) -> bool:
         return start[1:].lstrip()[:1] == '"' and '":' in start[:200]
 
 
-_SEPARATORS = ",;|"  # of a .csv: the first of these that its header holds
-_SAID = re.compile(r'"?sep=([,;|\t])"?[ \t]*\r?\n', re.IGNORECASE)  # a first line that spreadsheets write and read
+_SEPARATORS = ",;|"  # of a .csv
+# Characters and rows by which it is told which of them it is.
+_SEEN, _SEEN_ROWS = 1_000_000, 20
+_LINE_END = re.compile(r"\r\n|\r|\n")
+# A first line that spreadsheets write and read.
+_SAID = re.compile(rf'([\r\n]*)"?sep=([,;|\t])"?[ \t]*(?:{_LINE_END.pattern})', re.IGNORECASE)
 _Parsed = tuple[pd.DataFrame, Sequence[int], str]
 
 
 def _csv(text: str, path: Path) -> _Parsed:
-    header = text.split("\n", 1)[0]
     said = _SAID.match(text)
     if said:
         # An empty line in its place leaves the numbers of the others as they are.
-        return _delimited("\n" + text[said.end() :], path, said[1])
+        return _delimited(f"{said[1]}\n{text[said.end() :]}", path, said[2])
+    header = _header(text)
     if header.strip('" ').lower().startswith("sep="):
         raise DataError(
             f"{path} begins with {header.strip()!r}, which names no separator; write one of , ; | or a tab behind the "
@@ -211,17 +217,43 @@ def _csv(text: str, path: Path) -> _Parsed:
         )
     if not any(separator in header for separator in _SEPARATORS) and "\t" in header:
         raise DataError(f"{path} is separated by tabs; name it .tsv.")
-    return _delimited(text, path, next((separator for separator in _SEPARATORS if separator in header), ","))
+    return _delimited(text, path, max(_SEPARATORS, key=lambda separator: _fit(text[:_SEEN], separator)))
+
+
+def _header(text: str) -> str:
+    """The first line that is not empty."""
+    return _LINE_END.split(text.lstrip("\r\n"), maxsplit=1)[0]
+
+
+def _fit(text: str, separator: str) -> int:
+    """How well a separator fits: how many rows have as many cells as the header before them; -1 where that has one.
+
+    So one that is quoted, or within a column's name, does not count. Where two fit alike, the first is meant.
+    """
+    rows = (row for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator) if row and row != [""])
+    width = alike = 0
+    try:
+        width = len(next(rows, []))
+        for row in islice(rows, _SEEN_ROWS):
+            if len(row) != width:
+                break
+            alike += 1
+    except csv.Error:  # a cell beyond csv's limit; what is wrong with it, is said where it is read
+        pass
+    return alike if width > 1 else -1
 
 
 def _tsv(text: str, path: Path) -> _Parsed:
     if _SAID.match(text):
         return _csv(text, path)
-    lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n")
-    if "\t" not in lines[0] and "," in lines[0]:
+    # A lone carriage return ends a line where nothing else does; else it is of a cell.
+    plain = text.replace("\r\n", "\n") if "\n" in text else text.replace("\r", "\n")
+    lines = plain.removesuffix("\n").split("\n")
+    header = _header(plain)
+    if "\t" not in header and "," in header:
         raise DataError(f"{path} is separated by commas; name it .csv.")
-    tabs = lines[0].count("\t")
-    if lines[0].startswith('"') or any(line and line.count("\t") != tabs for line in lines):
+    tabs = header.count("\t")
+    if header.startswith('"') or any(line and line.count("\t") != tabs for line in lines):
         return _delimited(text, path, "\t")  # quoted as in CSV, so cells may hold tabs and line breaks
     # Where every line is a whole row, a lone quotation mark is text: many published TSV files never quote.
     rows = [_tsv_row(line, tabs + 1) for line in lines]
