@@ -1,6 +1,7 @@
 import gzip
 import json
 import pickle
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -84,8 +85,9 @@ def test_parquet_frame_and_datasets_agree(tmp_path):
 
 @pytest.mark.parametrize(
     ("values", "names"),
-    [([0, 1], ["0", "1"]), ([0.0, 1.0], ["0", "1"]), ([True, False], ["True", "False"]), ([" x", "y "], ["x", "y"])],
-)
+    [([0, 1], ["0", "1"]), ([0.0, 1.0], ["0", "1"]), ([True, False], ["True", "False"]), ([" x", "y "], ["x", "y"]),
+     ([Decimal(0), Decimal("1.00")], ["0", "1"])],
+)  # fmt: skip
 def test_labels_become_strings(values, names):
     assert list(take(pd.DataFrame({"comment": ["a", "b"], "toxic": values})).frame["label"]) == names
 
@@ -258,6 +260,7 @@ def test_labels_and_texts_that_cannot_be_used(save):
     refused(save("c.csv", "comment,toxic\na,Safe\nb,Unsafee\n"), "line 3", "'Unsafe'?", label_names=["Safe", "Unsafe"])
     refused(save("d.csv", "comment,toxic\na,Safe\nb,Unsafe\n"), "positive label", positive="bad")
     refused(pd.DataFrame({"comment": ["a", "b"], "toxic": [0.2, 0.9]}), "row 0", "threshold")
+    refused(pd.DataFrame({"comment": ["a", "b"], "toxic": [Decimal("0.5"), Decimal(1)]}), "row 0", "threshold")
     refused(pd.DataFrame({"comment": [1, 2], "toxic": [0, 1]}), "not text", "row")
     refused(save("e.jsonl", '{"comment": "\\ud83d", "toxic": 0}\n{"comment": "b", "toxic": 1}\n'), "half a character")
     lines = '{"comment": "a", "toxic": "0", "note": "\\ud83d"}\n{"comment": "b", "toxic": "1"}\n'
