@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -144,3 +145,20 @@ def test_one_text_in_two_unicode_forms_is_one():
                           "label": ["a", "b", "a"]})  # fmt: skip
     one, other, _ = contents(read(frame, text="text", label="label"))
     assert one == other
+
+
+@pytest.mark.parametrize(
+    ("sign", "said"), [("\\ud83d", "half a character (a lone surrogate)"), ("\\u0000", "a NUL character")]
+)
+def test_what_no_text_file_can_hold_is_refused_wherever_it_is(sign, said, tmp_path):
+    row = '{{"text": "a{}", "label": 0, "more{}": "x{}"}}\n'.format
+    fine = row("", "", "")
+    for bad, found in (
+        (row(sign, "", ""), f"column 'text' of {tmp_path}/a.jsonl holds {said} in line 2"),
+        (row("", "", sign), f"column 'more' of {tmp_path}/a.jsonl holds {said} in line 2"),
+        (row("", sign, ""), f"of {tmp_path}/a.jsonl holds {said}; give it another name"),
+    ):
+        (tmp_path / "a.jsonl").write_text(fine + bad, "utf-8")
+        with pytest.raises(DataError, match=re.escape(found)) as error:
+            read(tmp_path / "a.jsonl", text="text", label="label")
+        assert str(error.value).isprintable()

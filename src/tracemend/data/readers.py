@@ -13,6 +13,7 @@ from tracemend.data.labels import alike, flag, is_missing, label_name, whole
 from tracemend.data.schema import COLUMNS, Labelled, riding
 from tracemend.data.sources import open_table
 from tracemend.data.tables import Table
+from tracemend.data.writable import unwritable
 from tracemend.errors import DataError, MissingColumnError, did_you_mean
 from tracemend.progress import Progress
 
@@ -203,12 +204,12 @@ def _check_columns(table: Table, columns: dict[str, str]) -> None:
         if column in roles:
             raise DataError(f"column {column!r} is given as --{roles[column]} and as --{role}; name two columns.")
         roles[column] = role
-    # Whatever column it is in: nothing could be written then.
+    # Whatever column it is in: nothing could be written then, or nothing read of what was written.
     for column in present:
-        broken = [row for row, cell in enumerate(table.frame[column]) if not _encodable(cell)]
+        broken = {row: what for row, cell in enumerate(table.frame[column]) if (what := unwritable(cell))}
         if broken:
             raise DataError(
-                f"column {column!r} of {table.name} holds half a character (a lone surrogate) in {table.at(broken)}; "
+                f"column {column!r} of {table.name} holds {next(iter(broken.values()))} in {table.at(broken)}; "
                 "write the file again from its source."
             )
 
@@ -241,16 +242,6 @@ def _with_texts(table: Table, columns: dict[str, str], drop_empty: bool, progres
     kept = [row for row in range(len(table.frame)) if row not in empty]
     frame = table.frame.iloc[kept].reset_index(drop=True)
     return Table(frame, [table.places[row] for row in kept], table.unit, table.name)
-
-
-def _encodable(cell: Any) -> bool:
-    if not isinstance(cell, str):
-        return True
-    try:
-        cell.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def labels_of(table: Table, column: str, valid: Sequence[str] | None = None) -> list[str]:

@@ -19,6 +19,7 @@ from typing import Any
 
 import pandas as pd
 
+from tracemend.data.writable import unwritable
 from tracemend.errors import DataError
 
 _PICKLES = (".pkl", ".pickle", ".p", ".pt", ".pth", ".joblib", ".bin")
@@ -70,9 +71,9 @@ def table_from_frame(frame: pd.DataFrame, name: str) -> Table:
     """A data frame as a table; rows are counted from 0.
 
     Raises:
-        DataError: two columns have one name, or there are no rows.
+        DataError: two columns have one name, a name cannot be written, or there are no rows.
     """
-    _distinct([str(column) for column in frame.columns], name)
+    _check_names([str(column) for column in frame.columns], name)
     frame = frame.reset_index(drop=True).rename(columns=str)
     if frame.empty:
         raise DataError(f"{name} has no rows; at least one is needed.")
@@ -132,7 +133,10 @@ _BY_ENDING = {
 }
 
 
-def _distinct(names: Sequence[str], source: object) -> None:
+def _check_names(names: Sequence[str], source: object) -> None:
+    for name in names:
+        if what := unwritable(name):
+            raise DataError(f"the column name {name!a} of {source} holds {what}; give it another name.")
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise DataError(
@@ -191,7 +195,7 @@ def _is_json(text: str) -> bool:
         return True
     try:
         return isinstance(json.loads(start.split("\n", 1)[0]), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return start[1:].lstrip()[:1] == '"' and '":' in start[:200]
 
 
@@ -298,7 +302,7 @@ def _rectangle(rows: list[list[str]], places: list[int], path: Path) -> _Parsed:
     if not filled:
         raise DataError(f"{path} holds no header and no row; at least these are needed.")
     names = [name.strip() for name in filled[0][0]]
-    _distinct(names, path)
+    _check_names(names, path)
     for row, place in filled:
         if len(row) != len(names):
             raise DataError(
@@ -308,6 +312,9 @@ def _rectangle(rows: list[list[str]], places: list[int], path: Path) -> _Parsed:
     cells: list[list[str | None]] = [[cell if cell else None for cell in row] for row, _ in filled[1:]]
     frame = pd.DataFrame(cells, columns=names, dtype=object)
     return frame, [place for _, place in filled[1:]], "line"
+
+
+_TOO_DEEP = "holds lists or objects within one another too deep to be read; write them flat, or leave them out."
 
 
 def _jsonl(text: str, path: Path) -> _Parsed:
@@ -322,11 +329,13 @@ def _jsonl(text: str, path: Path) -> _Parsed:
                 " (the file looks like one JSON list: name it .json)" if place == 1 and line.strip()[:1] == "[" else ""
             )
             raise DataError(f"{path}: line {place} is not JSON: {error}{hint}.") from None
+        except RecursionError:
+            raise DataError(f"{path}: line {place} {_TOO_DEEP}") from None
         if not isinstance(value, dict):
             raise DataError(f"{path}: line {place} holds a {type(value).__name__}; each line must be one JSON object.")
         objects.append(value)
         places.append(place)
-    return _records(objects), places, "line"
+    return _records(objects, path), places, "line"
 
 
 def _json(text: str, path: Path) -> _Parsed:
@@ -337,9 +346,11 @@ def _json(text: str, path: Path) -> _Parsed:
         raise DataError(f"{path} is not JSON: {error}{hint}.") from None
     except ValueError as error:
         raise DataError(f"{path} is not JSON: {error}.") from None
+    except RecursionError:
+        raise DataError(f"{path} {_TOO_DEEP}") from None
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
         raise DataError(f'{path} must be a list of objects, such as [{{"text": ..., "label": ...}}, ...].')
-    return _records(value), range(1, len(value) + 1), "object"
+    return _records(value, path), range(1, len(value) + 1), "object"
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -350,8 +361,9 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _records(objects: list[dict[str, Any]]) -> pd.DataFrame:
+def _records(objects: list[dict[str, Any]], path: Path) -> pd.DataFrame:
     names = dict.fromkeys(name for item in objects for name in item)
+    _check_names(list(names), path)
     # Column by column as objects, so that 1 beside null stays 1.
     return pd.DataFrame({name: pd.Series([item.get(name) for item in objects], dtype=object) for name in names})
 
@@ -364,7 +376,7 @@ def _parquet(path: Path) -> Table:
         table = pq.ParquetFile(path).read()
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} is not a whole Parquet file ({str(error).splitlines()[0]}). {_REMEDY}") from None
-    _distinct(table.column_names, path)
+    _check_names(table.column_names, path)
     return table_from_frame(frame_from_arrow(table), str(path))
 
 
