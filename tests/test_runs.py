@@ -228,13 +228,20 @@ def test_a_directory_without_work_goes_to_the_next_configuration(tmp_path: Path)
     refused = make(tmp_path / "run")
     (tmp_path / "run" / "tuning").mkdir()
     (tmp_path / "run" / "events.jsonl").write_text("old")
+    (tmp_path / "run" / "fault-20260102-030405.log").write_text("Traceback")
     write_parquet(tmp_path / "run" / "examples.parquet", pd.DataFrame({"a": [1]}))
     run = make(tmp_path / "run", config={"seed": 1})
     assert json.loads((tmp_path / "run" / "config.json").read_text())["config"] == {"seed": 1}
-    assert not {"events.jsonl", "examples.parquet"} & {p.name for p in run.path.iterdir()}
+    assert {p.name for p in run.path.iterdir()} == {"config.json", "tuning", "fault-20260102-030405.log"}
     run.step("tune", lambda: 1)
     with pytest.raises(RunError, match="belongs to another run"):
         make(tmp_path / "run", config=refused.config)
+
+
+def test_what_is_not_utf_8_is_damaged(tmp_path: Path) -> None:
+    (tmp_path / "v.json").write_bytes(b'{"\xff"')
+    with pytest.raises(RunError, match=r"is damaged .*delete it"):
+        read_json(tmp_path / "v.json")
 
 
 @pytest.mark.parametrize("name", ["result.json", "mine.txt", "tuning/adapter.bin"])
@@ -275,10 +282,12 @@ def test_no_file_stays_open(tmp_path: Path) -> None:
     assert len(list(folder.iterdir())) <= before + 1
 
 
-def test_a_damaged_configuration_is_named(tmp_path: Path) -> None:
-    make(tmp_path / "run")
-    (tmp_path / "run" / "config.json").write_text("{}")
-    with pytest.raises(RunError, match=r"config\.json is damaged.*choose another --out"):
+@pytest.mark.parametrize("content", [b"{}", b"[]", b"{", b'{"\xff"'], ids=str)
+def test_a_damaged_configuration_has_a_remedy_that_helps(tmp_path: Path, content: bytes) -> None:
+    run = make(tmp_path / "run")
+    run.step("tune", lambda: 1)
+    (run.path / "config.json").write_bytes(content)
+    with pytest.raises(RunError, match=r"config\.json is damaged.*choose another --out, or delete \S+/run and give"):
         make(tmp_path / "run")
 
 

@@ -68,14 +68,7 @@ def run_kept(
         RunError: it cannot be made, or is damaged.
         TracemendError: what the method raises.
     """
-    try:
-        run = RunDirectory(
-            out, command=command, config={**method.identity, **(config or {})}, fingerprints=dict(fingerprints)
-        )
-    except RunError as error:
-        if _is_taken(out):
-            raise TakenError(str(error)) from error
-        raise
+    run = directory_of(out, command=command, config={**method.identity, **(config or {})}, fingerprints=fingerprints)
     if run.result is not None:
         return result_type(method).load(out)
     began = time.monotonic()
@@ -94,6 +87,29 @@ def run_kept(
     return result
 
 
+def directory_of(
+    out: Path, *, command: str, config: Mapping[str, Any], fingerprints: Mapping[str, str]
+) -> RunDirectory:
+    """A run directory that :func:`in_folder` may pass over.
+
+    Args:
+        out: where.
+        command: that makes such runs.
+        config: what identifies the run.
+        fingerprints: of model and data.
+
+    Raises:
+        TakenError: the directory belongs to another run, or to none.
+        RunError: it cannot be made, or is damaged.
+    """
+    try:
+        return RunDirectory(out, command=command, config=config, fingerprints=fingerprints)
+    except RunError as error:
+        if _is_taken(out):
+            raise TakenError(str(error)) from error
+        raise
+
+
 def in_folder(out: Path | None, name: str, call: Callable[[Path], T]) -> tuple[T, Path, str]:
     """Run something in the directory that was named; else in the first of ``runs/NAME``, ``runs/NAME-2`` ... that fits.
 
@@ -103,7 +119,7 @@ def in_folder(out: Path | None, name: str, call: Callable[[Path], T]) -> tuple[T
     Args:
         out: as the user named it.
         name: for a directory that was not named.
-        call: runs a method with :func:`run_kept` in a directory.
+        call: runs a method in a directory that it gets from :func:`directory_of`, as :func:`run_kept` does.
 
     Returns:
         The result, the directory, and what a person should know of its choice (or nothing).

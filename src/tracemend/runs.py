@@ -13,29 +13,23 @@ import json
 import os
 import platform
 import uuid
-import weakref
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import ModuleType
-from typing import IO, Any, ClassVar
+from typing import IO, Any
 
 import numpy as np
 import pandas as pd
 
 from tracemend.errors import RunError
-
-fcntl: ModuleType | None
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
+from tracemend.holds import Hold
 
 SCHEMA = 1
 # Differences of configuration that a message names.
 _SHOWN = 3
 # What a run leaves before its work has begun, and writes anew.
 _BEGUN = frozenset({"config.json", "events.jsonl", "examples.parquet", "seconds.json"})
+_FAULT = "fault-*.log"  # of a command that failed; it stays, for whoever asks what happened
 _RECORDED = ("tracemend", "torch", "transformers", "peft", "numpy", "pandas", "scikit-learn")
 
 
@@ -216,7 +210,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RunError(f"{path} does not exist; is {path.parent} a run directory of tracemend?") from None
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # no JSON, or no UTF-8
         raise RunError(f"{path} is damaged ({error}); delete it and give the same command again.") from None
 
 
@@ -235,51 +229,10 @@ def read_result(run: Path) -> dict[str, Any]:
     return found
 
 
-class _Hold:
-    """This process's lock on a directory: shared by all who work there, exclusive while one decides whose it is.
-
-    It is of the process, so that whoever was refused can ask again, and goes when the last run directory of it does.
-    Where a file system or platform knows no such lock, nobody is ever alone, and nothing is taken over.
-    """
-
-    _known: ClassVar[weakref.WeakValueDictionary[Path, _Hold]] = weakref.WeakValueDictionary()
-
-    def __init__(self, path: Path) -> None:
-        self._file: int | None = None
-        with contextlib.suppress(OSError):
-            self._file = os.open(path, os.O_RDONLY)
-            weakref.finalize(self, os.close, self._file)
-
-    @classmethod
-    def of(cls, path: Path) -> _Hold:
-        """The one hold that this process has of a directory."""
-        place = path.resolve()
-        found = cls._known.get(place)
-        if found is None:
-            found = cls._known[place] = cls(place)
-        return found
-
-    def alone(self) -> bool:
-        """Whether no other process works there; until :meth:`share` none begins to. Else waits until it is decided."""
-        if fcntl is None or self._file is None:
-            return False
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self.share()
-            return False
-        return True
-
-    def share(self) -> None:
-        """Work there beside others."""
-        if fcntl is not None and self._file is not None:
-            with contextlib.suppress(OSError):
-                fcntl.flock(self._file, fcntl.LOCK_SH)
-
-
 def _bare(path: Path) -> bool:
     """Whether a run's directory holds nothing of its work."""
-    return all(of.is_dir() or of.match(".*.tmp") or str(of.relative_to(path)) in _BEGUN for of in path.rglob("*"))
+    files = [of for of in path.rglob("*") if not (of.is_dir() or of.match(".*.tmp") or of.match(_FAULT))]
+    return all(str(of.relative_to(path)) in _BEGUN for of in files)
 
 
 class RunDirectory:
@@ -318,11 +271,11 @@ class RunDirectory:
             raise RunError(f"--out {self.path} cannot be made ({error.strerror}); choose another directory.") from error
         identity = {"schema": SCHEMA, "command": command, "config": self.config, "fingerprints": self.fingerprints}
         there = self.path / "config.json"
-        self._hold = _Hold.of(self.path)
+        self._hold = Hold.of(self.path)
         alone = self._hold.alone()
         try:
             if there.exists():
-                differences = self._differences(read_json(there), identity)
+                differences = self._differences(identity)
                 if differences and not (alone and _bare(self.path)):
                     raise RunError(
                         f"--out {self.path} belongs to another run ({'; '.join(differences)}). "
@@ -342,12 +295,18 @@ class RunDirectory:
         finally:
             self._hold.share()
 
-    def _differences(self, there: Any, identity: Mapping[str, Any]) -> list[str]:
-        if not isinstance(there, Mapping) or "command" not in there:
+    def _differences(self, identity: Mapping[str, Any]) -> list[str]:
+        path = self.path / "config.json"
+        try:
+            there = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(there, Mapping) or "command" not in there:
+                raise ValueError("it names no command")
+        except ValueError as error:
+            # Without it nobody knows whose the other files are, so that to delete this one alone would not help.
             raise RunError(
-                f"{self.path / 'config.json'} is damaged (it names no command); choose another --out, or delete "
-                f"{self.path} and give the same command again."
-            )
+                f"{path} is damaged ({error}); choose another --out, or delete {self.path} and give the same command "
+                "again."
+            ) from error
         if there["command"] != identity["command"]:
             # Then all else differs too, and says nothing.
             return differences(*({"config": {"command": one["command"]}} for one in (there, identity)))

@@ -97,6 +97,19 @@ def test_small_models_are_trained_on_the_spot(run: Run, llama: Path, tmp_path: P
         assert done.exit_code == 2 and words in " ".join(done.output.split()), done.output
 
 
+@pytest.mark.slow
+def test_another_seed_needs_no_name(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    MarkovSource.draw(symbols=24, rules=0).texts(60).frame.to_csv("texts.csv", index=False)
+    few = ("--data", "texts.csv", "--train-steps", 2, "--length", 8, "--texts", 2, "--quiet")
+    for seed in (0, 1, 0):
+        for given in (("induction", "--model", "attention-only-2"), ("growth",)):
+            done = run("circuits", *given, *few, "--seed", seed)
+            assert done.exit_code == 0, done.output
+    kinds = ("induction", "induction-model", "growth", "growth-model", "growth-one-layer")
+    assert {path.name for path in Path("runs").iterdir()} == {*kinds, *(f"{name}-2" for name in kinds)}
+
+
 def test_a_small_model_needs_texts_to_be_trained_on(run: Run, tmp_path: Path) -> None:
     done = run("circuits", "ngrams", "--text", "a few", "--model", "attention-only-1", "--out", tmp_path / "run")
     assert done.exit_code == 2 and "1000 at least are needed" in " ".join(done.output.split())

@@ -14,6 +14,7 @@ from tests.cli.conftest import Run, frame
 from tracemend.concepts import Sasc, Tcav
 from tracemend.concepts.sasc import tiny_corpus
 from tracemend.concepts.tcav import tiny_concepts
+from tracemend.errors import DataError
 from tracemend.methods import Method
 
 
@@ -52,6 +53,20 @@ def test_tcav_of_a_run_is_kept_and_read_back(run: Run, tuned: Path, tmp_path: Pa
     assert set(result["controls"]) == {"random_vectors", "random_concepts", "random_weights"}
     assert {"rows.csv", "examples.csv", "figure.svg", "draws.parquet"} <= {p.name for p in (tmp_path / "run").iterdir()}
     assert json.loads(run(*given).stdout) == result
+
+
+def test_labels_are_spelt_as_those_of_a_run(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sets, random, texts = files(tmp_path)
+    pd.DataFrame({"text": ["nice", "bad"], "y": [1.0, 0.0]}).to_csv(texts, index=False)
+    given: dict[str, Any] = {}
+
+    def read(*_: Any, **more: Any) -> None:
+        given.update(more)
+        raise DataError("that is enough")
+
+    monkeypatch.setattr("tracemend.data.read_concepts", read)
+    done = run("concepts", "tcav", "--concepts", sets, "--random", random, "--data", texts, "--label-column", "y")
+    assert "that is enough" in done.output and given["labels"] == ["1", "0"]
 
 
 def test_bad_input_is_one_line_with_a_remedy(run: Run, tuned: Path, tmp_path: Path) -> None:

@@ -34,10 +34,28 @@ def test_as_many_rows_are_to_be_checked_as_the_file_can_spare(rows, share, tmp_p
 
 
 @pytest.mark.slow
+def test_the_next_command_has_the_options_of_this_one(run, here):
+    """Without them it would be refused, or be of another model."""
+    table = pd.read_csv("noisy.csv")
+    table.assign(text=table["text"].where(table.index > 0)).to_csv("a.csv", index=False)
+    more = shlex.split("--method trace.loss --drop-empty --positive safe --class-weights --learning-rate 0.001")
+    done = run("detect", "a.csv", *ASKED, *FAST, *more, "--out", "found")
+    assert done.exit_code == 0, done.output
+    (command,) = (line for line in done.output.splitlines() if line.strip().startswith("tracemend repair"))
+    words = shlex.split(command)
+    assert "False" not in words and "None" not in words
+    told = " ".join(words)
+    for pair in ("--drop-empty --model", "--positive safe", "--adapter head --epochs 2", "--max-length 24",
+                 "--learning-rate 0.001", "--valid checked.csv", "--precision fp32 --class-weights"):  # fmt: skip
+        assert pair in told
+
+
+@pytest.mark.slow
 def test_a_repair_that_is_not_shown_to_help_says_what_would(run, here):
     done = run(*repair_of("clean.csv", "out"))
     assert done.exit_code == 0, done.output
     assert "Next: check the labels of 40 rows" in said(done.output) and "--out out-checked" in said(done.output)
+    assert "--model model --adapter head --epochs 2" in said(done.output)
     told = run(*repair_of("noisy.csv", "told"), "--truth", "truth")
     assert told.exit_code == 0 and "Next:" not in told.output
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from typer.testing import CliRunner
 
 from tests.cli.test_neurons import sentence
 from tracemend.cli import app
-from tracemend.cli.output import print_table
+from tracemend.cli.output import json_rows, print_table
 from tracemend.models import tiny
 
 
@@ -92,3 +93,15 @@ def test_a_commands_figures_have_names_in_eighty_columns(tmp_path: Path) -> None
         assert sum(line.split()[:1] == [name] for line in lines) == len(heads)
     tables = "\n".join(lines).split("figure ")[0]
     assert {"unit", "explanation", "shuffled", "other_unit", "fuzzing", "fires"} <= set(tables.split())
+
+
+def test_rows_as_json_lose_no_digit_and_take_any_cell() -> None:
+    cells = {"score": 0.12345678901234567, "small": 1e-12, "id": 2**63 + 1, "key": b"a\xff", "gap": np.nan,
+             "most": np.float32("inf"), "tags": np.array([b"x", 1], dtype=object), "day": pd.Timestamp("2024-01-02"),
+             "of": {"key": b"y", "few": [1e-12, -np.inf]}}  # fmt: skip
+    table = pd.DataFrame({name: pd.Series([cell], dtype=object) for name, cell in cells.items()})
+    (row,) = json_rows(table.astype({"score": float, "small": float}))
+    assert json.loads(json.dumps(row, allow_nan=False)) == {
+        "score": 0.12345678901234567, "small": 1e-12, "id": 2**63 + 1, "key": "a\\xff", "gap": None, "most": None,
+        "tags": ["x", 1], "day": "2024-01-02T00:00:00", "of": {"key": "y", "few": [1e-12, None]},
+    }  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from tracemend.data.examples import read_examples, write_examples
 from tracemend.data.readers import read_unlabelled
 from tracemend.data.schema import Splits
 from tracemend.data.splits import make_splits
+from tracemend.errors import DataError
 
 BIG = 1_234_567_890_123_456_789  # no float holds it
 
@@ -102,6 +104,24 @@ def test_whole_numbers_of_one_part_stay_whole_beside_floats_of_another(other, tm
     assert after.fingerprints == splits.fingerprints
 
 
+@pytest.mark.parametrize("first", [2**63, 2**70, -(2**64)])
+def test_whole_numbers_beyond_64_bits_keep_every_digit(first, tmp_path):
+    ids = pd.Series([first, 1, None, *range(first, first + 37)], dtype=object)
+    splits = make_splits(read(table().assign(id=ids), text="text", label="label"), seed=0)
+    write_examples(splits, tmp_path)
+    after = read_examples(tmp_path)
+    assert after.fingerprints == splits.fingerprints
+    assert [list(part.frame["id"]) for part in after.parts.values()] == [
+        list(part.frame["id"]) for part in splits.parts.values()
+    ]
+
+
+def test_numbers_too_large_beside_text_are_refused(tmp_path):
+    splits = make_splits(read(table().assign(id=[2**70, *["x"] * 39]), text="text", label="label"), seed=0)
+    with pytest.raises(DataError, match=r"'id'.*values of one type"):
+        write_examples(splits, tmp_path)
+
+
 def test_exports_hold_dates_lists_and_every_digit(tmp_path):
     part = carrying().train
     first = part.frame["id"].map(lambda cell: cell == BIG)
@@ -125,3 +145,20 @@ def test_one_text_in_two_unicode_forms_is_one():
                           "label": ["a", "b", "a"]})  # fmt: skip
     one, other, _ = contents(read(frame, text="text", label="label"))
     assert one == other
+
+
+@pytest.mark.parametrize(
+    ("sign", "said"), [("\\ud83d", "half a character (a lone surrogate)"), ("\\u0000", "a NUL character")]
+)
+def test_what_no_text_file_can_hold_is_refused_wherever_it_is(sign, said, tmp_path):
+    row = '{{"text": "a{}", "label": 0, "more{}": "x{}"}}\n'.format
+    fine = row("", "", "")
+    for bad, found in (
+        (row(sign, "", ""), f"column 'text' of {tmp_path}/a.jsonl holds {said} in line 2"),
+        (row("", "", sign), f"column 'more' of {tmp_path}/a.jsonl holds {said} in line 2"),
+        (row("", sign, ""), f"of {tmp_path}/a.jsonl holds {said}; give it another name"),
+    ):
+        (tmp_path / "a.jsonl").write_text(fine + bad, "utf-8")
+        with pytest.raises(DataError, match=re.escape(found)) as error:
+            read(tmp_path / "a.jsonl", text="text", label="label")
+        assert str(error.value).isprintable()

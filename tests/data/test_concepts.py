@@ -25,6 +25,12 @@ def test_without_a_column_of_names_all_rows_are_of_one_concept():
     assert list(found.sets) == ["concept"] and found.labels is None
 
 
+def test_a_row_that_names_no_concept_is_refused(tmp_path):
+    (tmp_path / "sets.csv").write_text("text,concept\nso good,praise\nwhat,\nlovely,praise\nwho, \n", "utf-8")
+    with pytest.raises(DataError, match=r"2 of 4 cells in column 'concept' of \S+ are empty: lines 3, 5\. Name"):
+        read_concepts(tmp_path / "sets.csv", RANDOM, TEXTS)
+
+
 def test_the_fingerprint_knows_sets_and_labels():
     one, other = (read_concepts(ROWS, RANDOM, TEXTS, labels=[name]) for name in ("good", "bad"))
     assert one.fingerprint != other.fingerprint

@@ -1,6 +1,7 @@
 import gzip
 import json
 import pickle
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import pandas as pd
 import pytest
 
 from tracemend.data import Labelled, read, read_texts
+from tracemend.data.tables import table_from_file
 from tracemend.errors import DataError
 from tracemend.progress import Progress
 
@@ -83,8 +85,9 @@ def test_parquet_frame_and_datasets_agree(tmp_path):
 
 @pytest.mark.parametrize(
     ("values", "names"),
-    [([0, 1], ["0", "1"]), ([0.0, 1.0], ["0", "1"]), ([True, False], ["True", "False"]), ([" x", "y "], ["x", "y"])],
-)
+    [([0, 1], ["0", "1"]), ([0.0, 1.0], ["0", "1"]), ([True, False], ["True", "False"]), ([" x", "y "], ["x", "y"]),
+     ([Decimal(0), Decimal("1.00")], ["0", "1"])],
+)  # fmt: skip
 def test_labels_become_strings(values, names):
     assert list(take(pd.DataFrame({"comment": ["a", "b"], "toxic": values})).frame["label"]) == names
 
@@ -228,6 +231,9 @@ def test_files_that_are_not_there_or_empty(save, tmp_path):
         ("a.jsonl", '[{"comment": "a"}]', "must be one JSON object"),
         ("a.json", '{"comment": "a"}\n{"comment": "b"}\n', ".jsonl"),
         ("a.json", '{"comment": ["a"]}', "list of objects"),
+        ("a.json", "[" * 100_000, "too deep"),
+        ("a.jsonl", '{"comment":' * 100_000, "line 1 holds lists or objects within one another too deep"),
+        ("a.csv", "[" * 100_000 + ",x", "no rows"),
         ("a.parquet", CSV, "not a whole Parquet"),
         ("a.csv.gz", CSV, "not a whole gzip"),
         ("a.csv.gz", gzip.compress(CSV.encode(), mtime=0)[:-9], "not a whole gzip"),
@@ -257,6 +263,7 @@ def test_labels_and_texts_that_cannot_be_used(save):
     refused(save("c.csv", "comment,toxic\na,Safe\nb,Unsafee\n"), "line 3", "'Unsafe'?", label_names=["Safe", "Unsafe"])
     refused(save("d.csv", "comment,toxic\na,Safe\nb,Unsafe\n"), "positive label", positive="bad")
     refused(pd.DataFrame({"comment": ["a", "b"], "toxic": [0.2, 0.9]}), "row 0", "threshold")
+    refused(pd.DataFrame({"comment": ["a", "b"], "toxic": [Decimal("0.5"), Decimal(1)]}), "row 0", "threshold")
     refused(pd.DataFrame({"comment": [1, 2], "toxic": [0, 1]}), "not text", "row")
     refused(save("e.jsonl", '{"comment": "\\ud83d", "toxic": 0}\n{"comment": "b", "toxic": 1}\n'), "half a character")
     lines = '{"comment": "a", "toxic": "0", "note": "\\ud83d"}\n{"comment": "b", "toxic": "1"}\n'
@@ -315,6 +322,7 @@ def test_texts_without_labels(save):
         ("sep=;\ncomment;toxic\n{}", 4),
         ("sep=; \ncomment;toxic\n{}", 4),
         ('"sep=|"\r\ncomment|toxic\n{}', 4),
+        ("\n\nsep=|\ncomment|toxic\n{}", 6),
         ("SEP=\t\ncomment\ttoxic\n{}", 4),
     ],
 )
@@ -324,6 +332,38 @@ def test_other_separators_than_a_comma(save, text, empty):
     refused(path, f"line {empty}", "--drop-empty")
     data = take(save("b.csv", text.format(f"a, b{sign}0\nc{sign}1\n")))
     assert list(data.frame["text"]) == ["a, b", "c"] and data.labels == ("0", "1")
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "column"),
+    [
+        ('"text, english";label', '"hi"; a\nyo, you;b\n', "text, english"),
+        ("Kommentar, Text;label", "hi;a\nyo;b\n", "Kommentar, Text"),
+        ("Kommentar, Text;label", "hi, you;a\nyo;b\n", "Kommentar, Text"),
+        ('"one\ntwo";label', "hi;a\nyo;b\n", "one\ntwo"),
+        ("\n\ntext;label", "hi, you;a\n\nyo;b\n", "text"),
+        ("\r\n\r\ntext|label", "hi, you|a\r\nyo|b\r\n", "text"),
+        ("text,label;x", "hi,a;1\nyo,b;1\n", "text"),  # either would do
+        ("text,note;x,label", "hi,q,a\nyo;,r,b\n", "text"),
+    ],
+)
+def test_the_separator_is_the_one_that_the_rows_agree_with(save, header, rows, column):
+    """Not any that stands somewhere in the first line."""
+    path = save("a.csv", f"{header}\n{rows}")
+    labels = [str(name) for name in table_from_file(path).frame if str(name).startswith("label")]
+    assert len(read(path, text=column, label=labels[0])) == 2
+
+
+@pytest.mark.parametrize(("name", "sign"), [("a.csv", ";"), ("a.csv", ","), ("a.tsv", "\t")])
+def test_a_carriage_return_may_end_a_line(save, name, sign):
+    table = table_from_file(save(name, f'text{sign}label\r"hi, you"{sign}a\ryo{sign}b\r'))
+    assert table.frame.to_numpy().tolist() == [["hi, you", "a"], ["yo", "b"]] and list(table.places) == [2, 3]
+    assert list(table_from_file(save(f"b{name}", f"sep={sign}\rtext{sign}label\ryo{sign}b\r")).frame["label"]) == ["b"]
+
+
+def test_empty_lines_may_stand_before_the_header_of_a_tsv(save):
+    table = table_from_file(save("a.tsv", '\n\ntext\tlabel\n"so" they said\ta\nyo, you\tb\n'))
+    assert list(table.frame["text"]) == ['"so" they said', "yo, you"] and list(table.places) == [4, 5]
 
 
 def test_a_tsv_may_say_its_separator(save):
@@ -342,6 +382,10 @@ def test_label_names_are_read_as_cells_are(save, names, read_as):
     assert take(path, label_names=names, positive="1.0").positive == "1"
     with pytest.raises(DataError, match="label_names holds ''"):
         take(path, label_names=["0", "1", ""])
+
+
+def test_a_column_alone_is_not_parted(save):
+    refused(save("a.csv", "comment\nhi; you\nyo, yo\n"), "line 3 has 2 cells")
 
 
 def test_a_separator_alone_is_no_table(save):

@@ -57,6 +57,13 @@ def test_answers_that_a_spreadsheet_saved_with_semicolons_are_read(tmp_path: Pat
     assert read_answers(path, labels=("safe", "unsafe")) == {"a-0": "safe"}
 
 
+def test_an_answer_without_an_id_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "questions.csv"
+    path.write_text("uid,text,answer\na-0,hi,\n,ho,safe\n", encoding="utf-8")
+    with pytest.raises(DataError, match="line 3 answers 'safe' and has no uid"):
+        read_answers(path)
+
+
 def test_answers_of_several_rounds_are_one_and_may_not_differ(tmp_path: Path) -> None:
     first, second = tmp_path / "first.csv", tmp_path / "second.csv"
     first.write_text("uid,answer\na-0,safe\nb-0,\n", "utf-8")

@@ -18,11 +18,11 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerF
 from tracemend.circuits.circuit import generator
 from tracemend.data.prompts import Texts
 from tracemend.errors import CircuitError
+from tracemend.method_runs import directory_of
 from tracemend.models import LanguageModel, load, random_weights
 from tracemend.models.language_model import fingerprint_of
 from tracemend.models.load import quietly
 from tracemend.progress import Progress
-from tracemend.runs import RunDirectory
 
 # Names of such models on the command line, and how many layers they have.
 SMALL = {"attention-only-1": 1, "attention-only-2": 2}
@@ -193,12 +193,12 @@ def kept_model(how: AttentionOnly, texts: Texts, folder: Path, *, progress: Prog
         progress: shows the steps.
 
     Raises:
-        RunError: the directory holds another run.
+        TakenError: the directory holds another run.
         CircuitError: as :meth:`AttentionOnly.fit`.
     """
     began = time.perf_counter()
     how._check(texts)
-    run = RunDirectory(
+    run = directory_of(
         folder,
         command="circuits.attention-only",
         config=dataclasses.asdict(how),

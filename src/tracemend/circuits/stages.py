@@ -15,11 +15,12 @@ from typing import ClassVar
 from tracemend.circuits.attention_only import AttentionOnly, loss_of
 from tracemend.data.prompts import Texts
 from tracemend.errors import CircuitError
+from tracemend.method_runs import directory_of
 from tracemend.models import LanguageModel, load
 from tracemend.models.language_model import Family
 from tracemend.models.load import quietly
 from tracemend.progress import Progress
-from tracemend.runs import RunDirectory, fingerprint
+from tracemend.runs import fingerprint
 
 # What a Trainer writes, and so do we.
 _FOLDER = re.compile(r"checkpoint-(\d+)")
@@ -133,11 +134,11 @@ def kept_stages(
         progress: shows the steps.
 
     Raises:
-        RunError: the directory holds another run.
+        TakenError: the directory holds another run.
         CircuitError: as :meth:`AttentionOnly.fit`.
     """
     began = time.perf_counter()
-    run = RunDirectory(
+    run = directory_of(
         folder,
         command="circuits.attention-only-stages",
         config={**dataclasses.asdict(how), "every": every},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 import os
 import sys
 import warnings
@@ -97,8 +98,16 @@ def _options(
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 
+def _write_utf_8() -> None:
+    """Let a file or a pipe hold any text: in another encoding, its locale's, some characters have no place."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and not stream.isatty():
+            stream.reconfigure(encoding="utf-8", errors=stream.errors)
+
+
 def main() -> None:
     """The console script ``tracemend``."""
+    _write_utf_8()
     try:
         app()
     except KeyboardInterrupt:  # before or after a command, where typer does not look

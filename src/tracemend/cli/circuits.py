@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_origin, get_type_hints
 
@@ -22,6 +23,8 @@ from tracemend.cli.progress import shown
 if TYPE_CHECKING:
     from tracemend.circuits import Circuit
     from tracemend.progress import Progress
+
+    Beside = Callable[[str, Callable[[Path], Any]], Any]
 
 NAMES = (
     "attention",
@@ -142,7 +145,11 @@ def _run(
     fields = {f.name: f for f in dataclasses.fields(method)}
     configured = method(**{key: _value(fields[key], given.pop(key)) for key in list(given) if key in fields})
     with shown(quiet) as progress:
-        beside = out or Path("runs") / name
+
+        def beside(what: str, train: Callable[[Path], Any]) -> Any:
+            """What is trained on the spot, kept beside the run: in OUT-WHAT, else as a run without --out is."""
+            return in_folder(out and out.with_name(f"{out.name}-{what}"), f"{name}-{what}", train)[0]
+
         loaded, data = _model_and_data(method, columns, given, model, beside, configured.seed, progress)
         result, folder, said = in_folder(
             out,
@@ -170,7 +177,7 @@ def _model_and_data(
     columns: tuple[str, ...],
     given: dict[str, Any],
     model: str,
-    folder: Path,
+    beside: Beside,
     seed: int,
     progress: Progress,
 ) -> tuple[Any, Any]:
@@ -181,19 +188,19 @@ def _model_and_data(
     from tracemend.models import load
 
     if method.inputs == "Repeats":
-        return _repeats(method, given, model, folder, seed, progress)
+        return _repeats(method, given, model, beside, seed, progress)
     row = {column: given[column] for column in columns}
     data = prompts_for(method.inputs, given["data"], row, count=given["count"], corpus=given.get("corpus"))
     if model in SMALL and method.name == "circuits.ngrams" and isinstance(data, Texts):
-        how = AttentionOnly(layers=SMALL[model], seed=seed)
-        return kept_model(how, data, folder.with_name(f"{folder.name}-model"), progress=progress), data
+        how, texts = AttentionOnly(layers=SMALL[model], seed=seed), data
+        return beside("model", lambda folder: kept_model(how, texts, folder, progress=progress)), data
     if method.name == "circuits.feature-edges" and isinstance(data, Texts):
         data = FeatureTexts.of(data, *(SparseAutoencoder.read(given[side]) for side in ("lower", "upper")))
     return load(model), data
 
 
 def _repeats(
-    method: type[Circuit[Any]], given: dict[str, Any], model: str, folder: Path, seed: int, progress: Progress
+    method: type[Circuit[Any]], given: dict[str, Any], model: str, beside: Beside, seed: int, progress: Progress
 ) -> tuple[Any, Any]:
     """A model, or stages of its training, and random tokens said twice; small models are trained on the spot."""
     from tracemend.circuits import Repeats, Stages
@@ -214,14 +221,11 @@ def _repeats(
         if not isinstance(texts, Texts):
             raise CircuitError(f"{given['data']} holds no texts; an attention-only model is trained on them.")
         how = [AttentionOnly(layers=n, steps=given["train_steps"] or STEPS, seed=seed) for n in (SMALL[model], 1)]
-        kept = folder.with_name(f"{folder.name}-model")
-        if not grows:
-            loaded = kept_model(how[0], texts, kept, progress=progress)
-        else:
-            loaded = kept_stages(how[0], texts, kept, progress=progress)
-            if SMALL[model] > 1:
-                beside = folder.with_name(f"{folder.name}-one-layer")
-                loaded = loaded.with_beside(kept_stages(how[1], texts, beside, progress=progress))
+        keep = kept_stages if grows else kept_model
+        loaded = beside("model", lambda folder: keep(how[0], texts, folder, progress=progress))
+        if grows and SMALL[model] > 1:
+            shallow = beside("one-layer", lambda folder: keep(how[1], texts, folder, progress=progress))
+            loaded = loaded.with_beside(shallow)
     elif given["data"] or given["train_steps"]:
         raise CircuitError(
             f"--data and --train-steps are of models that are trained on the spot ({', '.join(SMALL)}); {model} is "

@@ -93,6 +93,8 @@ def tcav(
     from tracemend.concepts import Tcav, TcavResult
     from tracemend.concepts.run import classifier_of, concepts_run
     from tracemend.data import read_concepts, read_unlabelled
+    from tracemend.data.readers import labels_of
+    from tracemend.data.sources import open_table
     from tracemend.errors import DataError
     from tracemend.method_runs import in_folder
 
@@ -101,10 +103,11 @@ def tcav(
         relative=relative, batch_size=batch_size, seed=seed,
     )  # fmt: skip
     with o.columns_of(options={"text": "--text-column"}):
-        texts, others = read_unlabelled(data, text=text_column)
+        table = open_table(data)
+        texts, others = read_unlabelled(table, text=text_column)
     if label_column is not None and label_column not in others:
         raise DataError(f"{data} has no column {label_column!r}; it has: {', '.join([text_column, *others])}.")
-    labels = None if label_column is None else [str(value).strip() for value in others[label_column]]
+    labels = None if label_column is None else labels_of(table, label_column)
     sets_of = read_concepts(concepts, random, texts, labels=labels)
     classifier, called, print_of = classifier_of(run, model, word or ())
     about = {"model": called, "data": [Path(source).name for source in (concepts, random, data)]}

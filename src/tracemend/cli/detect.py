@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -91,11 +91,12 @@ def detect(
     folder = o.run_directory(out, file)
     trusted = valid is not None or truth is not None
     chosen = detector(method or ("trace.consensus" if trusted else "trace.others-labels"), seed=seed)
-    tuning = tuned_as(
-        Tuning(), seed=seed, adapter=adapter, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate,
-        patience=patience, max_length=max_length, virtual_tokens=virtual_tokens, precision=precision,
-        class_weights=class_weights,
-    )  # fmt: skip
+    of_tuning: dict[str, Any] = {
+        "adapter": adapter, "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate,
+        "patience": patience, "max_length": max_length, "virtual_tokens": virtual_tokens, "precision": precision,
+        "class_weights": class_weights,
+    }  # fmt: skip
+    tuning = tuned_as(Tuning(), seed=seed, **of_tuning)
     with shown(quiet) as progress:
         splits = read_splits(
             file, text=text, label=label, reply=reply, group=group, truth=truth, valid=valid, test=test,
@@ -128,7 +129,10 @@ def detect(
     console.print()
     print_notes(console, result["notes"])
     print_files(console, {"suspects": folder / "suspects.csv"})
-    named = {**given, "model": None if model == "minilm" else model, "valid": valid}
+    named = {
+        **given, "valid": valid, "test": test, "positive": positive, "drop_empty": drop_empty,
+        "model": None if model == "minilm" else model, **of_tuning,
+    }  # fmt: skip
     print_next(
         console, file, named, rows=sum(map(len, splits.parts.values())), fixed=fix_splits,
         out=folder.with_name(f"{folder.name}-repaired"),

@@ -18,7 +18,7 @@ _MANY = 1_800
 def print_next(
     console: Console,
     file: str,
-    given: Mapping[str, str | None],
+    given: Mapping[str, str | float | bool | None],
     *,
     rows: int,
     fixed: bool,
@@ -28,7 +28,8 @@ def print_next(
     """Print a sentence, and in a line of its own, to be copied, the repair that it leads to.
 
     Args:
-        given: options as they were given, by name; no ``valid`` and no ``truth`` means that nothing was checked.
+        given: options as they were given, by the names of their parameters: None and False were not, True is a flag; no
+            ``valid`` and no ``truth`` means that nothing was checked.
         rows: of the file.
         fixed: whether --fix-splits was given.
         out: the run directory of that repair.
@@ -39,7 +40,10 @@ def print_next(
         given, fixed = {**given, "valid": "checked.csv"}, True
         share = _WELL if rows >= _MANY else f"{max(1, rows // 3)} rows, a third of them,"
         check = f"check the labels of {share} drawn at random, save these rows as checked.csv, and "
-    options = [word for option, value in given.items() if value is not None for word in (f"--{option}", value)]
+    options = []
+    for name, value in given.items():
+        if value is not None and value is not False:
+            options += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
     command = shlex.join(["tracemend", "repair", file, *options, *["--fix-splits"] * fixed, "--out", str(out)])
     print_lines(console, [f"Next: {first}{check}repair:"])
     console.print(f"  {command}", markup=False)

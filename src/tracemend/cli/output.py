@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from json import dumps
+from json import dumps, loads
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,32 @@ def person(*, json: bool) -> Console:
 def print_json(value: Any) -> None:
     """Print JSON on standard output."""
     typer.echo(dumps(value, indent=2, ensure_ascii=False))
+
+
+def json_rows(table: pd.DataFrame) -> list[Any]:
+    """The rows of a table for :func:`print_json`: numbers to their last digit, bytes as text, no number as null.
+
+    Example:
+        >>> json_rows(pd.DataFrame({"id": [b"a7"], "score": [1e-12], "ratio": [float("inf")]}))
+        [{'id': 'a7', 'score': 1e-12, 'ratio': None}]
+    """
+    from tracemend.data.export import json_text
+
+    rows: list[Any] = loads(json_text([_json(row) for row in table.astype(object).to_dict("records")]))
+    return rows
+
+
+def _json(cell: Any) -> Any:
+    """A cell of what JSON knows, down to the cells within it."""
+    if isinstance(cell, bytes):
+        return cell.decode("utf-8", "backslashreplace")
+    if isinstance(cell, dict):
+        return {name: _json(inner) for name, inner in cell.items()}
+    if getattr(cell, "ndim", 0) > 0:  # an array, known without NumPy, which --help does without
+        return _json(cell.tolist())
+    if isinstance(cell, list | tuple):
+        return [_json(inner) for inner in cell]
+    return None if isinstance(cell, float) and math.isinf(cell) else cell
 
 
 def print_result(run: Path) -> None:

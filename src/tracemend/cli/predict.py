@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from json import loads
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tracemend.cli import options as o
-from tracemend.cli.output import print_json, refuse_to_overwrite, write_csv
+from tracemend.cli.output import json_rows, print_json, refuse_to_overwrite, write_csv
 from tracemend.cli.progress import shown
 from tracemend.errors import DataError
 
@@ -47,6 +46,8 @@ def predict(
     from tracemend.tuning.predictor import Predictor
 
     if out is not None:
+        if out.suffix.lower() != ".csv":
+            raise DataError(f"--out {out}: name a file that ends in .csv, for predictions are written as CSV.")
         refuse_to_overwrite(out, force=force, inputs=(file,))
     predictor = Predictor.load(run)
     columns = {"text": text or predictor.columns.get("text", "text"), "reply": reply or predictor.columns.get("reply")}
@@ -67,6 +68,6 @@ def predict(
         write_csv(table, out, force=force, inputs=(file,))
         typer.echo(str(out), err=True)
     if json:
-        print_json(loads(table.to_json(orient="records", force_ascii=False, date_format="iso")))
+        print_json(json_rows(table))
     elif out is None:
         typer.echo(csv_text(table), nl=False)

@@ -149,6 +149,11 @@ def repair(
     from tracemend.mend.job import repair as work
 
     folder = o.run_directory(out, file)
+    of_tuning: dict[str, Any] = {
+        "adapter": adapter, "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate,
+        "patience": patience, "max_length": max_length, "virtual_tokens": virtual_tokens, "precision": precision,
+        "class_weights": class_weights,
+    }  # fmt: skip
     with shown(quiet) as progress:
         work(
             file,
@@ -168,15 +173,7 @@ def repair(
             fix_splits=fix_splits,
             command_line=command_line(),
             progress=progress,
-            adapter=adapter,
-            epochs=epochs,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            patience=patience,
-            max_length=max_length,
-            virtual_tokens=virtual_tokens,
-            precision=precision,
-            class_weights=class_weights,
+            **of_tuning,
             rounds=rounds,
             candidates=candidates,
             action=action,
@@ -197,12 +194,9 @@ def repair(
     run = show(folder, json=json)
     if valid is None and truth is None and run.part("verdict").get("recommended") == "original":
         given = {
-            "text": text,
-            "reply": reply,
-            "label": label,
-            "group": group,
-            "model": None if model == "minilm" else model,
-        }
+            "text": text, "reply": reply, "label": label, "group": group, "test": test, "positive": positive,
+            "drop_empty": drop_empty, "model": None if model == "minilm" else model, **of_tuning,
+        }  # fmt: skip
         rows = sum(run.part("data").get("sizes", {}).values())
         print_next(
             person(json=json), file, given, rows=rows, fixed=fix_splits, out=folder.with_name(f"{folder.name}-checked")

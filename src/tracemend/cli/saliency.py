@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from json import loads
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,7 +9,7 @@ import typer
 from rich.console import Console
 
 from tracemend.cli import options as o
-from tracemend.cli.output import person, print_files, print_json, print_lines, print_table
+from tracemend.cli.output import json_rows, person, print_files, print_json, print_lines, print_table
 from tracemend.cli.progress import shown
 from tracemend.errors import DataError
 
@@ -162,7 +161,7 @@ def saliency(
     if json:
         facts = {"metrics": result.metrics, "controls": result.controls, "config": result.config}
         tables = {"examples": result.examples, "words": result.table()}
-        print_json({**facts, **{n: loads(t.to_json(orient="records", force_ascii=False)) for n, t in tables.items()}})
+        print_json({**facts, **{name: json_rows(of) for name, of in tables.items()}})
 
 
 def _pairs(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from json import loads
 from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
 
 from tracemend.cli import options as o
-from tracemend.cli.output import person, print_files, print_json, print_table
+from tracemend.cli.output import json_rows, person, print_files, print_json, print_table
 from tracemend.cli.progress import shown
 from tracemend.errors import TraceError
 
@@ -105,4 +104,4 @@ def trace(
     print_files(console, {name: folder / names[name] for name in wanted})
     if json:
         facts = {"metrics": found.metrics, "controls": found.controls, "config": found.config}
-        print_json({**facts, "rows": loads(rows.to_json(orient="records", force_ascii=False))})
+        print_json({**facts, "rows": json_rows(rows)})

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tracemend.data.labels import is_missing
 from tracemend.data.readers import read_unlabelled
+from tracemend.data.sources import open_table
 from tracemend.errors import DataError
 from tracemend.runs import fingerprint
 
@@ -70,7 +72,7 @@ def read_concepts(
         labels: of ``texts``.
 
     Raises:
-        DataError: a table cannot be read, or what :class:`Concepts` refuses.
+        DataError: a table cannot be read, a row names no concept, or what :class:`Concepts` refuses.
 
     Example:
         >>> import pandas as pd
@@ -78,8 +80,16 @@ def read_concepts(
         >>> read_concepts(rows, pd.DataFrame({"text": ["the road home"]}), [("a nice film", None)]).sets
         {'praise': ('so good', 'lovely')}
     """
-    pairs, others = read_unlabelled(source, text=text)
-    names = [str(name).strip() for name in others[concept]] if concept in others else ["concept"] * len(pairs)
+    table = open_table(source)
+    pairs, others = read_unlabelled(table, text=text)
+    cells = list(others[concept]) if concept in others else ["concept"] * len(pairs)
+    nameless = [row for row, cell in enumerate(cells) if is_missing(cell)]
+    if nameless:
+        raise DataError(
+            f"{len(nameless)} of {len(cells)} cells in column {concept!r} of {table.name} are empty: "
+            f"{table.at(nameless)}. Name the concept of these rows, or delete them."
+        )
+    names = [str(cell).strip() for cell in cells]
     sets: dict[str, list[str]] = {}
     for (example, _), name in zip(pairs, names, strict=True):
         sets.setdefault(name, []).append(example)

@@ -34,9 +34,10 @@ def write_examples(splits: Splits, folder: Path | str) -> Path:
     table = pd.concat(parts, ignore_index=True)
     first = [*COLUMNS, _SPLIT]
     table = table[[*first, *(c for c in table.columns if c not in first)]]
-    # Parquet would give every object of a column the same keys, and make floats of whole numbers beside fractions.
+    # Parquet would give every object of a column the same keys, make floats of whole numbers beside fractions, and has
+    # no place for those beyond 64 bits.
     as_json = [
-        c for c in table.columns if c not in first and (table[c].map(is_nested).any() or _of_two_kinds(table[c]))
+        c for c in table.columns if c not in first and (table[c].map(is_nested).any() or _of_no_one_type(table[c]))
     ]
     facts: dict[Hashable | None, Any] = {
         "labels": list(splits.labels),
@@ -59,14 +60,17 @@ def write_examples(splits: Splits, folder: Path | str) -> Path:
 
 
 _SPLIT = "tracemend_split"  # no name that a user's own column may have
+_BEYOND = 2**63  # what no whole number of Parquet's usual kind reaches
 
 
-def _of_two_kinds(cells: pd.Series) -> bool:
-    """Whether a column of numbers holds whole ones of one part beside fractions, or gaps, of another."""
+def _of_no_one_type(cells: pd.Series) -> bool:
+    """Whether a column of numbers holds whole ones beside fractions or gaps of another part, or beyond 64 bits."""
     there = [cell for cell in cells if cell is not None and cell is not pd.NA]
     floats = [isinstance(cell, float | np.floating) for cell in there]
     whole = [isinstance(cell, int | np.integer) and not isinstance(cell, bool) for cell in there]
-    return any(floats) and any(whole) and all(f or w for f, w in zip(floats, whole, strict=True))
+    if not any(whole) or not all(f or w for f, w in zip(floats, whole, strict=True)):
+        return False
+    return any(floats) or not all(-_BEYOND <= cell < _BEYOND for cell in there)
 
 
 def read_examples(folder: Path | str) -> Splits:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
+from decimal import Decimal
 from typing import Any
 from unicodedata import category, normalize
 
@@ -59,8 +60,8 @@ def whole(value: Any) -> str | None:
     """A whole number in its one spelling, also where a missing cell of its column made it a float; None for all else.
 
     Example:
-        >>> whole(7), whole(7.0), whole(" 7.0 "), whole("007"), whole(True)
-        ('7', '7', '7', None, None)
+        >>> whole(7), whole(7.0), whole(" 7.0 "), whole(Decimal("7.00")), whole("007"), whole(True)
+        ('7', '7', '7', '7', None, None)
     """
     if isinstance(value, str):
         found = _WHOLE.fullmatch(value.strip())
@@ -68,6 +69,9 @@ def whole(value: Any) -> str | None:
     if isinstance(value, bool | np.bool_):
         return None
     if isinstance(value, int | np.integer) or (isinstance(value, float | np.floating) and float(value).is_integer()):
+        return str(int(value))
+    # A database's whole numbers.
+    if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():
         return str(int(value))
     return None
 

@@ -13,6 +13,7 @@ from tracemend.data.labels import alike, flag, is_missing, label_name, whole
 from tracemend.data.schema import COLUMNS, Labelled, riding
 from tracemend.data.sources import open_table
 from tracemend.data.tables import Table
+from tracemend.data.writable import unwritable
 from tracemend.errors import DataError, MissingColumnError, did_you_mean
 from tracemend.progress import Progress
 
@@ -71,8 +72,8 @@ def read(
     table = _with_texts(table, columns, drop_empty, progress or Progress())
     frame = table.frame
     names = None if label_names is None else _named(label_names)
-    labels = _labels(table, label, names)
-    truths = None if truth is None else _labels(table, truth, names)
+    labels = labels_of(table, label, names)
+    truths = None if truth is None else labels_of(table, truth, names)
     if names is None:
         names = sorted({*labels, *(truths or ())})
         _check_spelling(table, names, {label: labels, **({} if truth is None else {truth: truths or []})})
@@ -203,12 +204,12 @@ def _check_columns(table: Table, columns: dict[str, str]) -> None:
         if column in roles:
             raise DataError(f"column {column!r} is given as --{roles[column]} and as --{role}; name two columns.")
         roles[column] = role
-    # Whatever column it is in: nothing could be written then.
+    # Whatever column it is in: nothing could be written then, or nothing read of what was written.
     for column in present:
-        broken = [row for row, cell in enumerate(table.frame[column]) if not _encodable(cell)]
+        broken = {row: what for row, cell in enumerate(table.frame[column]) if (what := unwritable(cell))}
         if broken:
             raise DataError(
-                f"column {column!r} of {table.name} holds half a character (a lone surrogate) in {table.at(broken)}; "
+                f"column {column!r} of {table.name} holds {next(iter(broken.values()))} in {table.at(broken)}; "
                 "write the file again from its source."
             )
 
@@ -243,17 +244,19 @@ def _with_texts(table: Table, columns: dict[str, str], drop_empty: bool, progres
     return Table(frame, [table.places[row] for row in kept], table.unit, table.name)
 
 
-def _encodable(cell: Any) -> bool:
-    if not isinstance(cell, str):
-        return True
-    try:
-        cell.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def labels_of(table: Table, column: str, valid: Sequence[str] | None = None) -> list[str]:
+    """The labels in a column, spelt as :func:`tracemend.data.labels.label_name` spells them.
 
+    Args:
+        valid: the labels there may be; None allows any.
 
-def _labels(table: Table, column: str, valid: list[str] | None) -> list[str]:
+    Raises:
+        DataError: a cell is no label, none of ``valid``, or empty; the message names the lines.
+
+    Example:
+        >>> labels_of(open_table(pd.DataFrame({"toxic": [1.0, 0.0]})), "toxic")
+        ['1', '0']
+    """
     names: list[str] = []
     missing: list[int] = []
     for row, cell in enumerate(table.frame[column]):

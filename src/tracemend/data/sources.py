@@ -17,11 +17,13 @@ _FILE_ENDING = re.compile(r"\.(csv|tsv|jsonl?|parquet|gz|txt|xlsx?|pkl|pickle|pt
 
 
 def open_table(source: Any) -> Table:
-    """The rows of a path, a hub name, a data frame or a data set.
+    """The rows of a path, a hub name, a data frame or a data set; a table that was opened before is itself.
 
     Raises:
         DataError: it is none of these, or cannot be had.
     """
+    if isinstance(source, Table):
+        return source
     if isinstance(source, pd.DataFrame):
         return table_from_frame(source, "the data frame")
     if isinstance(source, str | Path):

@@ -13,11 +13,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from tracemend.data.writable import unwritable
 from tracemend.errors import DataError
 
 _PICKLES = (".pkl", ".pickle", ".p", ".pt", ".pth", ".joblib", ".bin")
@@ -69,9 +71,9 @@ def table_from_frame(frame: pd.DataFrame, name: str) -> Table:
     """A data frame as a table; rows are counted from 0.
 
     Raises:
-        DataError: two columns have one name, or there are no rows.
+        DataError: two columns have one name, a name cannot be written, or there are no rows.
     """
-    _distinct([str(column) for column in frame.columns], name)
+    _check_names([str(column) for column in frame.columns], name)
     frame = frame.reset_index(drop=True).rename(columns=str)
     if frame.empty:
         raise DataError(f"{name} has no rows; at least one is needed.")
@@ -96,8 +98,9 @@ def refuse_missing(path: Path) -> None:
 def table_from_file(path: Path) -> Table:
     """Read .csv, .tsv, .jsonl, .json (a list of objects), each also with .gz, or .parquet.
 
-    Text is UTF-8 with or without a byte order mark. A .csv may be separated by semicolons or bars too, or by what a
-    first line ``sep=;`` says. Cells are not interpreted: "NA" and "007" stay as they are, and an empty cell is None.
+    Text is UTF-8 with or without a byte order mark. A .csv may be separated by semicolons or bars too, which its
+    header and the rows behind it tell, or by what a first line ``sep=;`` says. Cells are not interpreted: "NA" and
+    "007" stay as they are, and an empty cell is None.
 
     Raises:
         DataError: the file is missing, empty, damaged, a pickle, not UTF-8, or not what its ending says.
@@ -130,7 +133,10 @@ _BY_ENDING = {
 }
 
 
-def _distinct(names: Sequence[str], source: object) -> None:
+def _check_names(names: Sequence[str], source: object) -> None:
+    for name in names:
+        if what := unwritable(name):
+            raise DataError(f"the column name {name!a} of {source} holds {what}; give it another name.")
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise DataError(
@@ -189,21 +195,25 @@ def _is_json(text: str) -> bool:
         return True
     try:
         return isinstance(json.loads(start.split("\n", 1)[0]), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return start[1:].lstrip()[:1] == '"' and '":' in start[:200]
 
 
-_SEPARATORS = ",;|"  # of a .csv: the first of these that its header holds
-_SAID = re.compile(r'"?sep=([,;|\t])"?[ \t]*\r?\n', re.IGNORECASE)  # a first line that spreadsheets write and read
+_SEPARATORS = ",;|"  # of a .csv
+# Characters and rows by which it is told which of them it is.
+_SEEN, _SEEN_ROWS = 1_000_000, 20
+_LINE_END = re.compile(r"\r\n|\r|\n")
+# A first line that spreadsheets write and read.
+_SAID = re.compile(rf'([\r\n]*)"?sep=([,;|\t])"?[ \t]*(?:{_LINE_END.pattern})', re.IGNORECASE)
 _Parsed = tuple[pd.DataFrame, Sequence[int], str]
 
 
 def _csv(text: str, path: Path) -> _Parsed:
-    header = text.split("\n", 1)[0]
     said = _SAID.match(text)
     if said:
         # An empty line in its place leaves the numbers of the others as they are.
-        return _delimited("\n" + text[said.end() :], path, said[1])
+        return _delimited(f"{said[1]}\n{text[said.end() :]}", path, said[2])
+    header = _header(text)
     if header.strip('" ').lower().startswith("sep="):
         raise DataError(
             f"{path} begins with {header.strip()!r}, which names no separator; write one of , ; | or a tab behind the "
@@ -211,17 +221,43 @@ def _csv(text: str, path: Path) -> _Parsed:
         )
     if not any(separator in header for separator in _SEPARATORS) and "\t" in header:
         raise DataError(f"{path} is separated by tabs; name it .tsv.")
-    return _delimited(text, path, next((separator for separator in _SEPARATORS if separator in header), ","))
+    return _delimited(text, path, max(_SEPARATORS, key=lambda separator: _fit(text[:_SEEN], separator)))
+
+
+def _header(text: str) -> str:
+    """The first line that is not empty."""
+    return _LINE_END.split(text.lstrip("\r\n"), maxsplit=1)[0]
+
+
+def _fit(text: str, separator: str) -> int:
+    """How well a separator fits: how many rows have as many cells as the header before them; -1 where that has one.
+
+    So one that is quoted, or within a column's name, does not count. Where two fit alike, the first is meant.
+    """
+    rows = (row for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator) if row and row != [""])
+    width = alike = 0
+    try:
+        width = len(next(rows, []))
+        for row in islice(rows, _SEEN_ROWS):
+            if len(row) != width:
+                break
+            alike += 1
+    except csv.Error:  # a cell beyond csv's limit; what is wrong with it, is said where it is read
+        pass
+    return alike if width > 1 else -1
 
 
 def _tsv(text: str, path: Path) -> _Parsed:
     if _SAID.match(text):
         return _csv(text, path)
-    lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n")
-    if "\t" not in lines[0] and "," in lines[0]:
+    # A lone carriage return ends a line where nothing else does; else it is of a cell.
+    plain = text.replace("\r\n", "\n") if "\n" in text else text.replace("\r", "\n")
+    lines = plain.removesuffix("\n").split("\n")
+    header = _header(plain)
+    if "\t" not in header and "," in header:
         raise DataError(f"{path} is separated by commas; name it .csv.")
-    tabs = lines[0].count("\t")
-    if lines[0].startswith('"') or any(line and line.count("\t") != tabs for line in lines):
+    tabs = header.count("\t")
+    if header.startswith('"') or any(line and line.count("\t") != tabs for line in lines):
         return _delimited(text, path, "\t")  # quoted as in CSV, so cells may hold tabs and line breaks
     # Where every line is a whole row, a lone quotation mark is text: many published TSV files never quote.
     rows = [_tsv_row(line, tabs + 1) for line in lines]
@@ -266,7 +302,7 @@ def _rectangle(rows: list[list[str]], places: list[int], path: Path) -> _Parsed:
     if not filled:
         raise DataError(f"{path} holds no header and no row; at least these are needed.")
     names = [name.strip() for name in filled[0][0]]
-    _distinct(names, path)
+    _check_names(names, path)
     for row, place in filled:
         if len(row) != len(names):
             raise DataError(
@@ -276,6 +312,9 @@ def _rectangle(rows: list[list[str]], places: list[int], path: Path) -> _Parsed:
     cells: list[list[str | None]] = [[cell if cell else None for cell in row] for row, _ in filled[1:]]
     frame = pd.DataFrame(cells, columns=names, dtype=object)
     return frame, [place for _, place in filled[1:]], "line"
+
+
+_TOO_DEEP = "holds lists or objects within one another too deep to be read; write them flat, or leave them out."
 
 
 def _jsonl(text: str, path: Path) -> _Parsed:
@@ -290,11 +329,13 @@ def _jsonl(text: str, path: Path) -> _Parsed:
                 " (the file looks like one JSON list: name it .json)" if place == 1 and line.strip()[:1] == "[" else ""
             )
             raise DataError(f"{path}: line {place} is not JSON: {error}{hint}.") from None
+        except RecursionError:
+            raise DataError(f"{path}: line {place} {_TOO_DEEP}") from None
         if not isinstance(value, dict):
             raise DataError(f"{path}: line {place} holds a {type(value).__name__}; each line must be one JSON object.")
         objects.append(value)
         places.append(place)
-    return _records(objects), places, "line"
+    return _records(objects, path), places, "line"
 
 
 def _json(text: str, path: Path) -> _Parsed:
@@ -305,9 +346,11 @@ def _json(text: str, path: Path) -> _Parsed:
         raise DataError(f"{path} is not JSON: {error}{hint}.") from None
     except ValueError as error:
         raise DataError(f"{path} is not JSON: {error}.") from None
+    except RecursionError:
+        raise DataError(f"{path} {_TOO_DEEP}") from None
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
         raise DataError(f'{path} must be a list of objects, such as [{{"text": ..., "label": ...}}, ...].')
-    return _records(value), range(1, len(value) + 1), "object"
+    return _records(value, path), range(1, len(value) + 1), "object"
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -318,8 +361,9 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _records(objects: list[dict[str, Any]]) -> pd.DataFrame:
+def _records(objects: list[dict[str, Any]], path: Path) -> pd.DataFrame:
     names = dict.fromkeys(name for item in objects for name in item)
+    _check_names(list(names), path)
     # Column by column as objects, so that 1 beside null stays 1.
     return pd.DataFrame({name: pd.Series([item.get(name) for item in objects], dtype=object) for name in names})
 
@@ -332,7 +376,7 @@ def _parquet(path: Path) -> Table:
         table = pq.ParquetFile(path).read()
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} is not a whole Parquet file ({str(error).splitlines()[0]}). {_REMEDY}") from None
-    _distinct(table.column_names, path)
+    _check_names(table.column_names, path)
     return table_from_frame(frame_from_arrow(table), str(path))
 
 

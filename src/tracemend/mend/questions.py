@@ -50,8 +50,8 @@ def read_answers(*paths: Path | str, labels: Sequence[str] | None = None) -> dic
         labels: the names an answer may have; None checks nothing.
 
     Raises:
-        DataError: no such file, it is no table, a column is missing, nothing is answered, one question has two answers
-            (in one file or in two), or an answer is no label.
+        DataError: no such file, it is no table, a column is missing, nothing is answered, an answer has no uid, one
+            question has two answers (in one file or in two), or an answer is no label.
 
     Example:
         >>> read_answers("runs/mine/questions.csv")  # doctest: +SKIP
@@ -70,7 +70,8 @@ def read_answers(*paths: Path | str, labels: Sequence[str] | None = None) -> dic
 def _read(path: Path | str, labels: Sequence[str] | None) -> dict[str, str]:
     if not Path(path).is_file():
         raise DataError(f"{path} does not exist; --answers takes the questions.csv of a run, filled in.")
-    table = table_from_file(Path(path)).frame.fillna("").astype(str)
+    there = table_from_file(Path(path))
+    table = there.frame.fillna("").astype(str)
     for column in ("uid", "answer"):
         if column not in table:
             raise DataError(
@@ -82,6 +83,11 @@ def _read(path: Path | str, labels: Sequence[str] | None) -> dict[str, str]:
         said = label_name(cell)  # as the labels themselves are read
         if said is None:
             continue
+        if not uid:
+            raise DataError(
+                f"{path}: {there.at([row])} answers {said!r} and has no uid; fill in the file that the run wrote, and "
+                "leave its column uid as it is."
+            )
         if labels is not None and said not in (*labels, REMOVE):
             raise DataError(
                 f"answer {said!r} in row {row} of {path} ({uid}) is {did_you_mean(said, (*labels, REMOVE))}"
