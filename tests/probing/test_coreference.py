@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -77,9 +78,18 @@ def test_a_dev_part_that_is_made_shares_no_document_with_train():
     parts, _ = usable(made, train=50, test=10, seed=0)
     train, dev = ({e.document for e in parts[part]} for part in ("train", "dev"))
     assert train and dev and not train & dev
-    assert len(parts["train"]) + len(parts["dev"]) == 50 and 10 <= len(parts["dev"]) < 14
+    assert len(parts["train"]) + len(parts["dev"]) == 48 and 10 <= len(parts["dev"]) < 14
     alone = Pronouns(examples=tuple(replace(e, document="x") if e.part == "train" else e for e in made.examples))
     assert len(usable(alone, train=50, test=10, seed=0)[0]["dev"]) == 10
+
+
+def test_whole_documents_are_drawn_so_that_twins_stay_together():
+    _, _, data = CoreferenceProbe.tiny()
+    twins = Pronouns(examples=tuple(replace(e, document=f"{e.part}{i // 2}") for i, e in enumerate(data.examples)))
+    parts, _ = usable(twins, train=11, test=7, seed=0)
+    assert [len(parts[part]) for part in ("train", "dev", "test")] == [10, 6, 6]
+    for of in parts.values():
+        assert set(Counter(e.document for e in of).values()) == {2}
 
 
 def test_figures_of_groups_and_the_bias_between_them():

@@ -14,7 +14,8 @@ from tracemend.data import SpanExamples, available_folder, read_conllu
 from tracemend.errors import DataError, ModelError, ProbeError
 from tracemend.models import load, tiny
 from tracemend.probing import EdgeProbe
-from tracemend.probing.edge import _means, expected_layer
+from tracemend.probing.edge import _means, _of_spans, expected_layer
+from tracemend.probing.posed import Posed
 from tracemend.probing.scalar_mix import ScalarMix, Spans
 
 
@@ -107,6 +108,32 @@ def test_labelled_spans_of_one_kind():
     assert result.metrics["accuracy"] == 1.0
     with pytest.raises(DataError, match="words"):
         replace(spans, first=((2, 9),) * 120)
+
+
+def test_controls_of_a_pair_know_its_first_text():
+    # What a word is to its head hangs on the word alone, and no pair of test stands in training.
+    words = tuple((str(k), ("film", "movie")[k % 2], f"verb{k}") for k in range(240))
+    n = len(words)
+    pairs = SpanExamples(
+        words=words, sentence=tuple(range(n)), first=((1, 2),) * n, second=((2, 3),) * n,
+        label=tuple("xy"[w[1] == "film"] for w in words), part=("train",) * 160 + ("dev",) * 40 + ("test",) * 40,
+    )  # fmt: skip
+    posed = Posed.of({part: _of_spans(of) for part, of in pairs.split().items()}, 0)
+    assert (posed.by_type == posed.y["test"]).all() and not posed.unseen.any()
+    # A random label of a text is the same wherever it stands, so that it can be learnt by heart.
+    known = dict(zip(posed.parts["train"].form, posed.labellings["train"][1], strict=True))
+    assert [known[form] for form in posed.parts["test"].form] == posed.labellings["test"][1].tolist()
+
+
+def test_a_pair_is_made_up_where_either_word_is():
+    words, other = (("a", "b"), ("c", "d"), ("e", "f")) * 20, (("a", "B"), ("C", "d"), ("e", "f")) * 20
+    part = SpanExamples(
+        words=words, sentence=tuple(range(60)), first=((0, 1),) * 60, second=((1, 2),) * 60, label=("x", "y") * 30,
+        part=("",) * 60,
+    )  # fmt: skip
+    of = _of_spans(part)
+    parts = {"train": of, "dev": of, "test": of, "made_up": _of_spans(replace(part, words=other))}
+    assert Posed.of(parts, 0).replaced.tolist() == [True, True, False] * 20
 
 
 def test_other_tasks_and_other_data_are_refused():

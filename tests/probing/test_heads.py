@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.stats import ttest_1samp
 
 from tracemend.data import Sentence, Treebank, available_folder, read_conllu
 from tracemend.errors import ModelError, ProbeError
@@ -15,7 +16,7 @@ from tracemend.models.attention import read_attention
 from tracemend.probing import HeadProbe
 from tracemend.probing.arcs import both_ways, fit_arcs, offsets
 from tracemend.probing.head_maps import head_name, word_attention
-from tracemend.probing.heads import _hits
+from tracemend.probing.heads import _Guesses, _hits, _p, _relations
 from tracemend.probing.made_up import tiny_treebank
 
 
@@ -116,6 +117,47 @@ def test_every_relation_has_its_controls(found):
     assert table.loc["nsubj", "offset_accuracy"] == 1.0 and table.loc["nsubj", "offset"] == 1
     lost = next(s for s in found.findings if s.startswith("No head is shown"))
     assert "nsubj" in lost
+
+
+def told(monkeypatch, hits):
+    """A run on five relations whose heads lie anywhere, with made-up hits of a head: a share by relation and half."""
+    rng = np.random.default_rng(0)
+    names = ("a", "b", "c", "d", "e")
+    trees = [
+        Sentence(words=("the",) * 11, heads=(-1, *(int(rng.integers(i)) for i in range(1, 11))),
+                 tags={"deprel": ("root", *rng.choice(names, 10).tolist())}, id=str(k), document=str(k))
+        for k in range(100)
+    ]  # fmt: skip
+
+    def read(self, model, choosing, test, progress):
+        drawn = np.random.default_rng(1)
+        own = [
+            np.array([drawn.random(2) < (hits[half][r], 0.0) for r in _relations(part)], dtype=float).T
+            for half, part in enumerate((choosing, test))
+        ]
+        return _Guesses(*own, np.zeros(own[1].shape[1]), 1)
+
+    monkeypatch.setattr(HeadProbe, "_read", read)
+    found = HeadProbe(least=5, random_models=1).run(tiny("bert"), Treebank(sentences=tuple(trees)))
+    return found.table().set_index("relation")
+
+
+def test_the_first_relation_is_that_of_the_half_that_chose(monkeypatch):
+    table = told(monkeypatch, ({"a": 1, "b": 0.9, "c": 0.6, "d": 0.6, "e": 0.6},
+                               {"a": 0.5, "b": 1, "c": 0.6, "d": 0.6, "e": 0.6}))  # fmt: skip
+    assert table.index[:2].tolist() == ["a", "b"] and table["accuracy"]["b"] > table["accuracy"]["a"] + 0.3
+    assert table["choosing_lead"].is_monotonic_decreasing
+
+
+def test_what_is_shown_is_corrected_over_the_relations(found):
+    rng = np.random.default_rng(0)
+    gaps, sentences = rng.choice([-1.0, 0.0, 1.0], 90), np.repeat(np.arange(30), 3)
+    assert _p(gaps, sentences) == pytest.approx(ttest_1samp(gaps.reshape(30, 3).sum(1), 0).pvalue)
+    table = found.table()
+    lost = next(s for s in found.findings if s.startswith("No head is shown"))
+    assert f"by Holm over {len(table)} relations" in lost
+    shown = (table["p_holm"] < 0.05) & (table["accuracy"] > table["offset_accuracy"])
+    assert lost.rpartition(": ")[2].rstrip(".").split(", ") == table["relation"][~shown].tolist()
 
 
 def test_head_names():

@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from tracemend.data import Pronoun
-from tracemend.evaluate import mean_interval
 
 Floats = npt.NDArray[np.floating]
 # Of two opposed groups the mean of the first less that of the second is the bias.
 _OPPOSED = (("pro", "anti"), ("male", "female"))
+_RESAMPLES = 1000
 
 
 def by_group(hits: Floats, examples: Sequence[Pronoun]) -> dict[str, float]:
@@ -52,19 +52,32 @@ def biases(what: str, hits: Floats, examples: Sequence[Pronoun], *, seed: int = 
         first, second = _in(examples, one), _in(examples, other)
         if not first.any() or not second.any():
             continue
-        both = first | second
-        # Each side weighs as much as the other, so that the mean of these is the difference.
-        share = both.sum()
-        signed = hits * (first * share / first.sum() - second * share / second.sum())
-        own = [name for name, here in zip(documents(examples), both, strict=True) if here]
-        low, high = mean_interval(signed[both], own, seed=seed)
-        gap = f"{signed[both].mean():+.3f} ({low:+.3f} to {high:+.3f})"
-        shown = "" if low > 0 or high < 0 else ", which is not shown to be other than none"
+        low, high = _gap_interval(hits, first, second, documents(examples), seed)
+        gap = f"{hits[first].mean() - hits[second].mean():+.3f} ({low:+.3f} to {high:+.3f})"
+        shown = ", which is not shown to be other than none" if low <= 0 <= high else ""
+        if low == high == 0:
+            shown = ", no difference in these examples"
         said.append(
             f"{what} is right for {hits[first].mean():.3f} of {first.sum()} {one} and {hits[second].mean():.3f} of "
             f"{second.sum()} {other} examples: {gap}{shown}."
         )
     return said
+
+
+def _gap_interval(
+    hits: Floats, first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_], names: Sequence[str], seed: int
+) -> tuple[float, float]:
+    """Ends of the 95 percent interval of one group's mean less the other's, documents resampled as wholes."""
+    both = first | second
+    kinds, of = np.unique(np.array(names)[both], return_inverse=True)
+    drawn = np.random.default_rng(seed).multinomial(len(kinds), np.full(len(kinds), 1 / len(kinds)), size=_RESAMPLES)
+    weights = drawn[:, of].astype(np.float64)
+    # How many of a group there are hangs on the documents drawn, so each resample divides by its own number.
+    sizes = [weights @ group[both] for group in (first, second)]
+    means = [weights @ (hits * group)[both] / np.maximum(n, 1) for group, n in zip((first, second), sizes, strict=True)]
+    there = (sizes[0] > 0) & (sizes[1] > 0)
+    low, high = np.quantile((means[0] - means[1])[there], [0.025, 0.975])
+    return float(low), float(high)
 
 
 def _in(examples: Sequence[Pronoun], group: str) -> npt.NDArray[np.bool_]:

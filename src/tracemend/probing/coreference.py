@@ -55,7 +55,7 @@ class CoreferenceProbe(Method[ProbeResult]):
         lr: of the first step; it falls to zero.
         weight_decay: of F and G.
         layers: which; all if none are named.
-        train_examples, test_examples: at most, at random.
+        train_examples, test_examples: at most, whole documents at random.
         random_models: how many untrained networks.
 
     Raises:
@@ -236,8 +236,8 @@ def usable(data: Pronouns, *, train: int, test: int, seed: int) -> tuple[dict[st
     Args:
         data: with parts train and test; without a dev part a fifth of train is it, in whole
             documents; without any part all are made.
-        train: of train at most, at random.
-        test: of dev and of test at most, at random.
+        train: of train at most, whole documents at random.
+        test: of dev and of test at most, likewise.
         seed: of the draw.
 
     Returns:
@@ -259,7 +259,7 @@ def usable(data: Pronouns, *, train: int, test: int, seed: int) -> tuple[dict[st
     left_out = sum(len(data.of(part)) - len(of) for part, of in fit.items())
     rng = np.random.default_rng(seed)
     most = {"train": train, "dev": test, "test": test}
-    found = {part: [of[i] for i in rng.permutation(len(of))[: most[part]]] for part, of in fit.items()}
+    found = {part: _drawn(of, most[part], rng) for part, of in fit.items()}
     if not found["dev"] and len(found["train"]) > 4:
         found["dev"], found["train"] = _aside(found["train"])
     for part, of in found.items():
@@ -269,6 +269,21 @@ def usable(data: Pronouns, *, train: int, test: int, seed: int) -> tuple[dict[st
                 "before the pronoun)."
             )
     return found, left_out
+
+
+def _drawn(examples: list[Pronoun], most: int, rng: np.random.Generator) -> list[Pronoun]:
+    """Whole documents in random order, as many as there is room for, so that twins stay together; of a first one that
+    is longer than that, a part."""
+    of: dict[str, list[Pronoun]] = {}
+    for example, name in zip(examples, documents(examples), strict=True):
+        of.setdefault(name, []).append(example)
+    own = list(of.values())
+    found: list[Pronoun] = []
+    for i in rng.permutation(len(own)):
+        if found and len(found) + len(own[i]) > most:
+            break
+        found += own[i]
+    return found[:most]
 
 
 def _aside(examples: list[Pronoun]) -> tuple[list[Pronoun], list[Pronoun]]:

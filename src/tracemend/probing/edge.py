@@ -38,7 +38,9 @@ class EdgeProbe(LayerProbe):
     """Classify spans and pairs of spans, layer by layer and over a mixture of layers (Tenney et al. 2019).
 
     By layer: a linear probe (or one hidden layer) on the mean vectors of the spans, side by side, with all controls of
-    :class:`LayerProbe`. Over all layers: :class:`~tracemend.probing.scalar_mix.ScalarMix`, a learnt mixture with
+    :class:`LayerProbe`. What these know of a span is its text, of a pair that of its first span, the dependent of a
+    dependency: ``control_task`` labels it at random, ``word_type`` is its usual label, ``accuracy_unseen`` is over
+    texts that training lacks. Over all layers: :class:`~tracemend.probing.scalar_mix.ScalarMix`, a learnt mixture with
     self-attentive pooling, whose centre of gravity, the sum of l softmax(a)_l, says at what height the model holds the
     task; the random-weights network's own centre stands beside it.
 
@@ -208,9 +210,10 @@ def _means(hidden: Tensor, spans: Indices) -> Tensor:
 def _of_spans(spans: SpanExamples) -> Items:
     first: Indices = np.array(spans.first, dtype=np.int64)
     second: Indices | None = None if spans.second is None else np.array(spans.second, dtype=np.int64)
-    form = []
-    for i, sentence in enumerate(spans.sentence):
-        both = [spans.first[i]] + ([spans.second[i]] if spans.second is not None else [])
-        form.append(" | ".join(" ".join(spans.words[sentence][b:e]).lower() for b, e in both))
+    # A pair of texts seldom comes back, so that labels of pairs could not be learnt by heart: the first text's can.
+    form = [
+        " ".join(spans.words[sentence][begin:end]).lower()
+        for sentence, (begin, end) in zip(spans.sentence, spans.first, strict=True)
+    ]
     sentences = np.array(spans.sentence, dtype=np.int64)
     return Items(spans.words, sentences, first[:, 0], spans.label, tuple(form), "word", first, second)

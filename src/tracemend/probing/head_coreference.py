@@ -48,8 +48,8 @@ class HeadCoreference(Method[ProbeResult]):
     ``places``, a regression on where the candidates stand, learnt from the examples that the head is chosen on.
 
     Attributes:
-        choosing_examples: at most, at random.
-        test_examples: at most, at random.
+        choosing_examples: at most, whole documents at random.
+        test_examples: at most, whole documents at random.
         random_models: how many untrained networks.
 
     Raises:

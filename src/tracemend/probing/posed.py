@@ -187,9 +187,9 @@ class Posed:
     @property
     def replaced(self) -> npt.NDArray[np.bool_]:
         """Which test items are made-up words, or have some; none where nothing is made up."""
-        own = self.parts["test"].form
-        beside = own if self.made_up is None else self.made_up.form
-        return np.array([a != b for a, b in zip(own, beside, strict=True)], dtype=bool)
+        test = self.parts["test"]
+        beside = test if self.made_up is None else self.made_up
+        return np.array([a != b for a, b in zip(_asked(test), _asked(beside), strict=True)], dtype=bool)
 
     @property
     def groups(self) -> list[int]:
@@ -221,6 +221,17 @@ class Posed:
         if read.bits is not None:
             found["compression"] = uniform / float(read.bits[layer, 0])
         return found
+
+
+def _asked(of: Items) -> list[tuple[str, ...]]:
+    """The words that are asked of each item: those of both spans of a pair."""
+    spans = [one.tolist() for one in (of.first, of.second) if one is not None]
+    if not spans:
+        return [(form,) for form in of.form]
+    return [
+        tuple(word for one in spans for word in of.words[sentence][slice(*one[i])])
+        for i, sentence in enumerate(of.sentence.tolist())
+    ]
 
 
 def best_layer(read: Read, posed: Posed) -> int:

@@ -33,6 +33,8 @@ Floats = npt.NDArray[np.floating]
 FIRST, PARAPHRASE, MINED, DISCRETE, CONTINUOUS = "first_pattern", "paraphrase", "mined", "discrete", "continuous"
 # In the order of the table; patterns are mined only where there are texts.
 SEARCHES = (FIRST, PARAPHRASE, MINED, DISCRETE, CONTINUOUS)
+# Wordings that were there before the facts were seen.
+_GIVEN = (FIRST, PARAPHRASE)
 NOTHING_MINED = "(no pattern was mined)"
 _FEWEST = 6
 
@@ -85,10 +87,13 @@ class PromptSearch(Method[ProbeResult]):
     without any knowledge in the model. So, after Zhong et al. 2021, the same searches are made where there is none:
 
     - ``random_weights``: on the same network untrained; the mean over ``random_models`` of them;
-    - ``shuffled_facts``: on the model, with the objects of train and dev in another order;
+    - ``shuffled_facts``: on the model, with the objects of train and dev in another order: what the prompt found there
+      answers, the search for it did not have to learn. Of ``first_pattern`` and ``paraphrase`` it is NaN: nothing was
+      searched, so that it would be the model itself;
     - ``majority``: the most frequent object of train and dev.
 
-    ``facts`` holds ``hard``, the same shares of the test facts that no control answers right.
+    ``facts`` holds ``hard``, the same shares of the test facts that neither random weights nor the most frequent object
+    answer right, whatever the search: these alone know nothing of the subject.
 
     Attributes:
         relations: which; the first five with a usable pattern if none are named.
@@ -265,7 +270,7 @@ class PromptSearch(Method[ProbeResult]):
                 "fact": "\t".join(fact),
                 "candidates": len(of.candidates),
                 "hit": float(found[search][1][k]),
-                **{arm: float(np.mean([own[search][1][k] for own in of_arm])) for arm, of_arm in blind.items()},
+                **{arm: _blind(arm, search, [own[search][1][k] for own in of_arm]) for arm, of_arm in blind.items()},
                 "majority": float(fact.object == most),
             }
             for search in found
@@ -305,8 +310,8 @@ class PromptSearch(Method[ProbeResult]):
         n = int(hard["fact"].nunique())
         shares = ", ".join(f"{search} {value:.3f}" for search, value in self._means(hard, "hit").items())
         said.append(
-            f"{n} of {len(of[FIRST])} test facts are hard: no control answers them."
-            + (f" Of these: {shares}." if n else "")
+            f"{n} of {len(of[FIRST])} test facts are hard: neither random weights nor the most frequent object answer "
+            "them." + (f" Of these: {shares}." if n else "")
         )
         return said
 
@@ -350,7 +355,15 @@ def _right(scores: Floats, facts: Sequence[Fact], candidates: Sequence[str]) -> 
     return found
 
 
+def _blind(arm: str, search: str, hits: Sequence[float]) -> float:
+    """The mean of an arm; shuffled facts leave a given pattern as it is, which is no control then."""
+    return float("nan") if arm == "shuffled_facts" and search in _GIVEN else float(np.mean(hits))
+
+
 def _hard(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of facts that no control answers right, by any search."""
-    easy = rows[["random_weights", "shuffled_facts", "majority"]].max(axis=1).groupby(rows["fact"]).max()
+    """The rows of facts that are answered neither by random weights nor by the most frequent object, by any search.
+
+    A prompt from shuffled facts runs on the trained model: what it answers the model may know.
+    """
+    easy = rows[["random_weights", "majority"]].max(axis=1).groupby(rows["fact"]).max()
     return rows[rows["fact"].map(easy) == 0]

@@ -31,7 +31,8 @@ class Items:
         sentence: of each item [n].
         word: its place in the sentence [n]; 0 where the item is the sentence.
         label: [n].
-        form: the word, or the text, as it is written [n]: the type that a control task labels.
+        form: the word, or the text, as it is written [n], of a pair of spans the first one's: the type that a
+            control task labels.
         unit: word or sentence.
         first: its span as begin and end in the sentence [n, 2], where items are spans.
         second: its second span [n, 2], where they are pairs.
