@@ -20,7 +20,9 @@ def examples(groups, documents=None):
 
 
 def interval(said):
-    return [float(end) for end in re.search(r"\((\S+) to (\S+)\)", said).groups()]
+    found = re.search(r"\((\S+) to (\S+)\)", said)
+    assert found is not None
+    return [float(end) for end in found.groups()]
 
 
 def test_two_groups_that_are_always_right_differ_by_nothing():
@@ -46,6 +48,12 @@ def test_twins_that_are_right_together_say_that_nothing_lies_between_them():
 
 
 def test_resamples_that_lack_a_group_are_left_out():
-    of = examples(["pro"] * 9 + ["anti"], ["d"] * 9 + ["e"])
-    low, high = interval(biases("it", np.array([1.0] * 9 + [0.0]), of)[0])
+    of = examples(["pro"] * 39 + ["anti"], [f"document {i}" for i in range(40)])
+    low, high = interval(biases("it", np.array([1.0] * 39 + [0.0]), of)[0])
     assert low == high == 1
+
+
+def test_two_documents_show_nothing():
+    of = examples(["pro"] * 9 + ["anti"], ["d"] * 9 + ["e"])
+    (said,) = biases("it", np.array([1.0] * 9 + [0.0]), of)
+    assert interval(said) == [-1, 1] and said.endswith("which is not shown to be other than none.")

@@ -135,7 +135,7 @@ def told(monkeypatch, hits):
             np.array([drawn.random(2) < (hits[half][r], 0.0) for r in _relations(part)], dtype=float).T
             for half, part in enumerate((choosing, test))
         ]
-        return _Guesses(*own, np.zeros(own[1].shape[1]), 1)
+        return _Guesses(own[0], own[1], np.zeros(own[1].shape[1]), 1)
 
     monkeypatch.setattr(HeadProbe, "_read", read)
     found = HeadProbe(least=5, random_models=1).run(tiny("bert"), Treebank(sentences=tuple(trees)))

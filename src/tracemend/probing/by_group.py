@@ -8,8 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from tracemend.data import Pronoun
+from tracemend.evaluate.resampling import clusters, few, jackknife, resamples
 
 Floats = npt.NDArray[np.floating]
+Group = npt.NDArray[np.bool_]
 # Of two opposed groups the mean of the first less that of the second is the bias.
 _OPPOSED = (("pro", "anti"), ("male", "female"))
 _RESAMPLES = 1000
@@ -64,19 +66,24 @@ def biases(what: str, hits: Floats, examples: Sequence[Pronoun], *, seed: int = 
     return said
 
 
-def _gap_interval(
-    hits: Floats, first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_], names: Sequence[str], seed: int
-) -> tuple[float, float]:
+def _gap_interval(hits: Floats, first: Group, second: Group, names: Sequence[str], seed: int) -> tuple[float, float]:
     """Ends of the 95 percent interval of one group's mean less the other's, documents resampled as wholes."""
     both = first | second
-    kinds, of = np.unique(np.array(names)[both], return_inverse=True)
-    drawn = np.random.default_rng(seed).multinomial(len(kinds), np.full(len(kinds), 1 / len(kinds)), size=_RESAMPLES)
-    weights = drawn[:, of].astype(np.float64)
-    # How many of a group there are hangs on the documents drawn, so each resample divides by its own number.
-    sizes = [weights @ group[both] for group in (first, second)]
-    means = [weights @ (hits * group)[both] / np.maximum(n, 1) for group, n in zip((first, second), sizes, strict=True)]
-    there = (sizes[0] > 0) & (sizes[1] > 0)
-    low, high = np.quantile((means[0] - means[1])[there], [0.025, 0.975])
+    of = clusters([name for name, here in zip(names, both, strict=True) if here], int(both.sum()))
+
+    def gap(weights: Floats) -> Floats:
+        # How many of a group there are hangs on the documents drawn, so each resample divides by its own number.
+        means = []
+        for group in (first, second):
+            size = weights @ group[both]
+            means.append(np.where(size > 0, weights @ (hits * group)[both] / np.maximum(size, 1), np.nan))
+        return np.asarray(means[0] - means[1])[:, None]
+
+    if few(of):
+        ends = jackknife(gap, of, level=0.95, bounds=(-1.0, 1.0))
+        return float(ends[0][0]), float(ends[1][0])
+    drawn = np.concatenate([gap(weights) for weights in resamples(of, _RESAMPLES, seed)])
+    low, high = np.nanquantile(drawn, [0.025, 0.975])
     return float(low), float(high)
 
 
