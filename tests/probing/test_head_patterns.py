@@ -16,6 +16,7 @@ from tracemend.errors import ModelError, ProbeError
 from tracemend.models import tiny
 from tracemend.probing import HeadPatterns
 from tracemend.probing.drawn_maps import KINDS, drawn
+from tracemend.probing.head_maps import takes_segments
 from tracemend.probing.head_patterns import _mixed, features
 
 
@@ -104,9 +105,35 @@ def test_a_token_before_the_text_moves_the_border():
         return SimpleNamespace(input_ids=[1, *bare] if add_special_tokens else bare)
 
     model = SimpleNamespace(tokenizer=tokenizer, family="decoder", window=100)
-    rows, borders = method._rows(model, data)
+    pairs = method._rows(model, data)
     firsts = {tuple(tokenizer(" ".join(words)).input_ids) for words in data.words}
-    assert all(row[0] == 1 and tuple(row[:border]) in firsts for row, border in zip(rows, borders, strict=True))
+    assert all(pair.ids[0] == 1 and tuple(pair.ids[: pair.border]) in firsts for pair in pairs)
+
+
+def test_the_second_sentence_of_a_pair_is_read_as_the_second():
+    method, model, data = HeadPatterns.tiny()
+    seen = []
+
+    def watch(_, __, given):
+        seen.extend(zip(given["input_ids"].tolist(), given["token_type_ids"].tolist(), strict=True))
+
+    watched = model.network.register_forward_pre_hook(watch, with_kwargs=True)
+    replace(method, pairs=4).named(model, data)
+    watched.remove()
+    assert len(seen) == 4
+    for ids, segments in seen:
+        length = len(ids) - ids[::-1].index(model.tokenizer.sep_token_id)
+        border = ids.index(model.tokenizer.sep_token_id) + 1
+        assert segments == [0] * border + [1] * (length - border) + [0] * (len(ids) - length)
+
+
+def test_what_a_network_does_not_take_it_is_not_given():
+    _, _, data = HeadPatterns.tiny()
+    model = tiny("bert")
+    assert takes_segments(model) and not takes_segments(tiny("gpt2"))
+    model.config.type_vocab_size = 1
+    assert not takes_segments(model)
+    assert all(pair.segments is None for pair in HeadPatterns(pairs=4)._rows(model, data))
 
 
 def test_bad_input():

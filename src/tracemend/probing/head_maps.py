@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -57,18 +58,47 @@ def word_attention(
     return [found[i] for i in range(len(sentences))]
 
 
-def token_attention(model: LanguageModel, rows: Sequence[Sequence[int]]) -> list[Tensor]:
-    """Attention from token to token of each row of ids [heads of all layers, t, t], padding cropped."""
+def token_attention(
+    model: LanguageModel, rows: Sequence[Sequence[int]], segments: Sequence[Sequence[int]] | None = None
+) -> list[Tensor]:
+    """Attention from token to token of each row of ids [heads of all layers, t, t], padding cropped.
+
+    Args:
+        model: loaded with patterns (``attention="eager"``).
+        rows: token ids of each text.
+        segments: to which text of a pair each token belongs, of a model that :func:`takes_segments`; all are of the
+            first where none are given.
+
+    Raises:
+        ModelError: no patterns.
+
+    Example:
+        >>> token_attention(tiny("bert"), [[2, 23, 3, 24, 3]], [[0, 0, 0, 1, 1]])[0].shape
+        torch.Size([8, 5, 5])
+    """
     ids, mask = padded(model, rows)
+    kinds = None
+    if segments is not None:
+        kinds = torch.zeros_like(ids)
+        for at, row in enumerate(segments):
+            kinds[at, : len(row)] = torch.tensor(row)
     with torch.no_grad():
-        seen = read_attention(model, called(model, ids, mask)).layers
+        seen = read_attention(model, called(model, ids, mask, kinds)).layers
     layers = [pattern.float().cpu() for pattern in seen]
     return [torch.cat([layer[at, :, : len(row), : len(row)] for layer in layers]) for at, row in enumerate(rows)]
 
 
-def called(model: LanguageModel, ids: Tensor, mask: Tensor) -> Callable[[], Any]:
+def takes_segments(model: LanguageModel) -> bool:
+    """Whether the network embeds to which text of a pair a token belongs, as BERT does; RoBERTa, DistilBERT do not."""
+    knows = "token_type_ids" in inspect.signature(model.network.forward).parameters
+    return knows and (getattr(model.config, "type_vocab_size", 0) or 0) > 1
+
+
+def called(model: LanguageModel, ids: Tensor, mask: Tensor, segments: Tensor | None = None) -> Callable[[], Any]:
     """The forward pass over these tokens; an encoder-decoder's decoder is given its start token alone."""
     given = {"input_ids": ids, "attention_mask": mask}
+    if segments is not None:
+        given["token_type_ids"] = segments
     if model.family == "encoder-decoder":
         start = int(model.config.decoder_start_token_id)
         given["decoder_input_ids"] = torch.full((len(ids), 1), start, device=ids.device)

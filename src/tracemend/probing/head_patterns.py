@@ -21,7 +21,7 @@ from tracemend.errors import ProbeError
 from tracemend.methods import Method
 from tracemend.models import LanguageModel, tiny
 from tracemend.probing.drawn_maps import KINDS, drawn
-from tracemend.probing.head_maps import head_name, token_attention
+from tracemend.probing.head_maps import head_name, takes_segments, token_attention
 from tracemend.probing.made_up import tiny_treebank
 from tracemend.probing.result import ProbeResult
 from tracemend.probing.untrained import averaged, untrained
@@ -36,6 +36,15 @@ _TRUSTED = 0.9
 # Times that patterns are dealt out to the heads, and how far beyond that heads must agree to have their own.
 _DEALS = 100
 _GAP = 0.05
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Two sentences as token ids, where the second begins, and which sentence each token is of, where models ask."""
+
+    ids: list[int]
+    border: int
+    segments: list[int] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,11 +95,11 @@ class HeadPatterns(Method[ProbeResult]):
             data: a :class:`Treebank`; only its words are read.
         """
         began = time.perf_counter()
-        rows, borders, classifier, certain = self._prepared(model, data)
+        pairs, classifier, certain = self._prepared(model, data)
         rng = np.random.default_rng(self.seed)
-        own, shuffled = self._read(model, rows, borders, classifier, rng, progress)
+        own, shuffled = self._read(model, pairs, classifier, rng, progress)
         fresh = [
-            self._read(one, rows, borders, classifier, rng, progress)[0]
+            self._read(one, pairs, classifier, rng, progress)[0]
             for one in untrained(model, self.random_models, seed=self.seed)
         ]
         arms = {"found": _figures(own), "random_weights": averaged([_figures(of) for of in fresh]),
@@ -126,12 +135,12 @@ class HeadPatterns(Method[ProbeResult]):
             ProbeError: see the class.
             ModelError: see the class.
         """
-        rows, borders, classifier, _ = self._prepared(model, data)
-        own, _ = self._read(model, rows, borders, classifier, np.random.default_rng(self.seed), progress)
+        pairs, classifier, _ = self._prepared(model, data)
+        own, _ = self._read(model, pairs, classifier, np.random.default_rng(self.seed), progress)
         return [KINDS[k] for k in _of_heads(own)]
 
-    def _prepared(self, model: Any, data: Any) -> tuple[list[list[int]], list[int], Any, float]:
-        """Token ids of the pairs, their borders, the classifier, and its accuracy on drawn maps."""
+    def _prepared(self, model: Any, data: Any) -> tuple[list[_Pair], Any, float]:
+        """The pairs, the classifier, and its accuracy on drawn maps."""
         if not isinstance(model, LanguageModel):
             raise ProbeError(f"{self.name} takes a LanguageModel, not {type(model).__name__}; load one first.")
         if not isinstance(data, Treebank) or len(data) < 2:
@@ -142,19 +151,21 @@ class HeadPatterns(Method[ProbeResult]):
                 f"pairs is {self.pairs}, random_models {self.random_models}, maps_drawn {self.maps_drawn}; expected at "
                 "least 1, 1 and 10."
             )
-        rows, borders = self._rows(model, data)
-        classifier, certain = self._classifier([len(row) for row in rows], causal=model.family == "decoder")
-        return rows, borders, classifier, certain
+        pairs = self._rows(model, data)
+        classifier, certain = self._classifier([len(pair.ids) for pair in pairs], causal=model.family == "decoder")
+        return pairs, classifier, certain
 
-    def _rows(self, model: LanguageModel, data: Treebank) -> tuple[list[list[int]], list[int]]:
-        """Token ids of pairs of sentences, and where the second one begins."""
+    def _rows(self, model: LanguageModel, data: Treebank) -> list[_Pair]:
         texts = [" ".join(words) for words in data.words]
-        rows, borders = [], []
+        found: list[_Pair] = []
         for i in np.random.default_rng(self.seed).permutation(len(texts) - 1):
             first = model.tokenizer(texts[i]).input_ids
+            segments = None
             if model.family == "encoder":
-                row = model.tokenizer(texts[i], texts[i + 1]).input_ids
-                border = len(first)
+                both = model.tokenizer(texts[i], texts[i + 1])
+                row, border = both.input_ids, len(first)
+                # A model of pairs has learnt what is the second sentence by these.
+                segments = both.get("token_type_ids") if takes_segments(model) else None
             else:
                 row = model.tokenizer(f"{texts[i]} {texts[i + 1]}").input_ids
                 bare = model.tokenizer(texts[i], add_special_tokens=False).input_ids
@@ -162,13 +173,12 @@ class HeadPatterns(Method[ProbeResult]):
                 before = next((k for k in range(len(first)) if first[k : k + len(bare)] == bare), 0)
                 border = before + len(bare)
             if 8 <= len(row) <= min(model.window, 96) and 2 < border < len(row) - 2:
-                rows.append(row)
-                borders.append(border)
-            if len(rows) == self.pairs:
+                found.append(_Pair(row, border, segments))
+            if len(found) == self.pairs:
                 break
-        if not rows:
+        if not found:
             raise ProbeError(f"{data.name} has no two consecutive sentences of 8 to 96 tokens; give other data.")
-        return rows, borders
+        return found
 
     def _classifier(self, lengths: Sequence[int], *, causal: bool) -> tuple[Any, float]:
         """Learnt from drawn maps as long as the model's, and its accuracy on others."""
@@ -190,8 +200,7 @@ class HeadPatterns(Method[ProbeResult]):
     def _read(
         self,
         model: LanguageModel,
-        rows: list[list[int]],
-        borders: list[int],
+        pairs: list[_Pair],
         classifier: Any,
         rng: np.random.Generator,
         progress: Progress,
@@ -199,13 +208,15 @@ class HeadPatterns(Method[ProbeResult]):
         """The pattern of every map, as it is and with its rows in random order [heads, maps]."""
         causal = model.family == "decoder"
         own, shuffled = [], []
-        order = np.argsort([len(row) for row in rows], kind="stable")
+        order = np.argsort([len(pair.ids) for pair in pairs], kind="stable")
         for begin in progress.track(range(0, len(order), _BATCH), task=f"attention of {model.name}"):
-            batch = order[begin : begin + _BATCH].tolist()
-            for i, maps in zip(batch, token_attention(model, [rows[i] for i in batch]), strict=True):
-                own.append(classifier.predict(features(maps, borders[i], causal=causal)))
+            batch = [pairs[i] for i in order[begin : begin + _BATCH].tolist()]
+            segments = [pair.segments for pair in batch if pair.segments is not None]
+            seen = token_attention(model, [pair.ids for pair in batch], segments or None)
+            for pair, maps in zip(batch, seen, strict=True):
+                own.append(classifier.predict(features(maps, pair.border, causal=causal)))
                 mixed = _mixed(maps, rng, causal=causal)
-                shuffled.append(classifier.predict(features(mixed, borders[i], causal=causal)))
+                shuffled.append(classifier.predict(features(mixed, pair.border, causal=causal)))
         return np.stack(own, axis=1), np.stack(shuffled, axis=1)
 
     def _findings(
