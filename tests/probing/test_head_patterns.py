@@ -112,7 +112,7 @@ def test_a_token_before_the_text_moves_the_border():
 
 def test_the_second_sentence_of_a_pair_is_read_as_the_second():
     method, model, data = HeadPatterns.tiny()
-    seen = []
+    seen: list[tuple[list[int], list[int]]] = []
 
     def watch(_, __, given):
         seen.extend(zip(given["input_ids"].tolist(), given["token_type_ids"].tolist(), strict=True))
