@@ -20,9 +20,8 @@ def examples(groups, documents=None):
 
 
 def interval(said):
-    found = re.search(r"\((\S+) to (\S+)\)", said)
-    assert found is not None
-    return [float(end) for end in found.groups()]
+    ((low, high),) = re.findall(r"\((\S+) to (\S+)\)", said)
+    return [float(low), float(high)]
 
 
 def test_two_groups_that_are_always_right_differ_by_nothing():

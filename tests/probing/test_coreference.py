@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from tracemend.data import Pronoun, Pronouns, available, read_gap
 from tracemend.data.reference import reference_folder
@@ -15,6 +16,7 @@ from tracemend.models import load, tiny
 from tracemend.probing import CoreferenceProbe
 from tracemend.probing.by_group import biases, by_group
 from tracemend.probing.coreference import _distance, _picked, _place, usable
+from tracemend.progress import Progress
 
 WORDS = tuple("abcdefghij")
 
@@ -69,6 +71,21 @@ def test_more_candidates_than_two_and_no_dev_part():
              for i, e in enumerate(data.examples)]  # fmt: skip
     found = CoreferenceProbe(rank=4, steps=5).run(model, replace(data, examples=tuple(third)))
     assert np.isfinite(found.metrics["accuracy"])
+
+
+def test_candidates_that_are_not_there_change_nothing(monkeypatch):
+    probe, model, data = CoreferenceProbe.tiny()
+    parts, _ = usable(data, train=60, test=60, seed=0)
+    hits, zero = probe._read(model, parts, None, Progress())
+    vectors = CoreferenceProbe._vectors
+
+    def padded(*given):
+        pronouns, names = vectors(*given)
+        return pronouns, torch.nn.functional.pad(names, (0, 0, 0, 6))
+
+    monkeypatch.setattr(CoreferenceProbe, "_vectors", padded)
+    beside, of_beside = probe._read(model, parts, None, Progress())
+    assert (zero == of_beside).all() and all((hits[part] == beside[part]).all() for part in ("dev", "test"))
 
 
 def test_a_dev_part_that_is_made_shares_no_document_with_train():

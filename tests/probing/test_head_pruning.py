@@ -10,6 +10,7 @@ import torch
 
 from tracemend.data import Labelled
 from tracemend.errors import ProbeError
+from tracemend.evaluate import mean_interval
 from tracemend.models import edit, tiny
 from tracemend.probing import HeadPatterns, HeadPruning
 from tracemend.probing.drawn_maps import KINDS
@@ -37,6 +38,29 @@ def test_importance_is_the_derivative_by_a_gate():
     for head in range(8):
         slope = (losses(head, 1.01) - losses(head, 0.99)) / 0.02
         assert found.ravel()[head] == pytest.approx(np.abs(slope).mean(), rel=0.02, abs=1e-5)
+
+
+def test_no_group_lies_in_both_halves_and_intervals_resample_groups(monkeypatch):
+    method, model, data = HeadPruning.tiny()
+    names = [f"g{i // 5}" if i < 30 else None for i in range(len(data))]
+    texts, labels = (data.frame[column] for column in ("text", "label"))
+    grouped = Labelled.make(texts, labels, groups=names)
+    weighing, test = method._halves(model, grouped)
+    ours, others = ({g for g in of.frame["group"] if g} for of in (weighing, test))
+    assert ours and others and not ours & others and 15 <= len(weighing) <= 20 <= len(weighing) + len(test)
+    # Without groups the halves are single texts, as many in each.
+    assert [len(of) for of in method._halves(model, data)] == [20, 20]
+    with pytest.raises(ProbeError, match="all texts are of one group"):
+        method._halves(model, Labelled.make(texts, labels, groups=["g"] * len(data)))
+    asked = []
+
+    def watched(values, groups=None, **given):
+        asked.append(groups)
+        return mean_interval(values, groups, **given)
+
+    monkeypatch.setattr("tracemend.probing.head_pruning.mean_interval", watched)
+    replace(method, maps=0, draws=1, shares=(0.5,)).run(model, grouped)
+    assert asked and all(groups == test.group_ids.tolist() for groups in asked)
 
 
 def test_by_layer_every_layer_has_the_same_norm():

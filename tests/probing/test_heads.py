@@ -131,25 +131,33 @@ def told(monkeypatch, hits):
 
     def read(self, model, choosing, test, progress):
         drawn = np.random.default_rng(1)
-        own = [
+        ours, others = (
             np.array([drawn.random(2) < (hits[half][r], 0.0) for r in _relations(part)], dtype=float).T
             for half, part in enumerate((choosing, test))
-        ]
-        return _Guesses(own[0], own[1], np.zeros(own[1].shape[1]), 1)
+        )
+        return _Guesses(ours, others, np.zeros(others.shape[1]), 1)
 
     monkeypatch.setattr(HeadProbe, "_read", read)
-    found = HeadProbe(least=5, random_models=1).run(tiny("bert"), Treebank(sentences=tuple(trees)))
-    return found.table().set_index("relation")
+    return HeadProbe(least=5, random_models=1).run(tiny("bert"), Treebank(sentences=tuple(trees)))
 
 
 def test_the_first_relation_is_that_of_the_half_that_chose(monkeypatch):
-    table = told(monkeypatch, ({"a": 1, "b": 0.9, "c": 0.6, "d": 0.6, "e": 0.6},
+    result = told(monkeypatch, ({"a": 1, "b": 0.9, "c": 0.6, "d": 0.6, "e": 0.6},
                                {"a": 0.5, "b": 1, "c": 0.6, "d": 0.6, "e": 0.6}))  # fmt: skip
+    table = result.table().set_index("relation")
     assert table.index[:2].tolist() == ["a", "b"] and table["accuracy"]["b"] > table["accuracy"]["a"] + 0.3
     assert table["choosing_lead"].is_monotonic_decreasing
 
 
-def test_what_is_shown_is_corrected_over_the_relations(found):
+def test_what_one_relation_alone_would_show_is_not_shown_among_five(monkeypatch):
+    monkeypatch.setattr("tracemend.probing.heads._p", lambda *_: 0.02)
+    result = told(monkeypatch, (dict.fromkeys("abcde", 0.9), dict.fromkeys("abcde", 0.9)))
+    assert result.table()["p_holm"].tolist() == pytest.approx([0.1] * 5)
+    (lost,) = (said for said in result.findings if said.startswith("No head is shown"))
+    assert all(f" {name}" in lost for name in "abcde")
+
+
+def test_p_counts_a_sentence_as_one_and_names_what_is_lost(found):
     rng = np.random.default_rng(0)
     gaps, sentences = rng.choice([-1.0, 0.0, 1.0], 90), np.repeat(np.arange(30), 3)
     assert _p(gaps, sentences) == pytest.approx(ttest_1samp(gaps.reshape(30, 3).sum(1), 0).pvalue)

@@ -15,7 +15,7 @@ from tracemend.models import load, represent, tiny
 from tracemend.probing import LayerProbe, ProbeResult
 from tracemend.probing.layers import LayerProbeResult
 from tracemend.probing.made_up import tiny_treebank
-from tracemend.probing.posed import within
+from tracemend.probing.posed import Posed, within
 from tracemend.probing.result import compared
 from tracemend.probing.tasks import Items
 from tracemend.progress import Progress
@@ -92,6 +92,22 @@ def test_sentences_and_labelled_texts():
     labelled = Labelled.make(texts, ["long" if len(s) > 4 else "short" for s in bank.sentences])
     found = LayerProbe(task="label", mdl=False, pooling="first").run(tiny("bert"), labelled)
     assert found.facts["labels"] == ["long", "short"]
+
+
+def test_intervals_of_texts_resample_their_groups():
+    bank = tiny_treebank()
+    texts = [" ".join(s.words) + f" {i}" for i, s in enumerate(bank.sentences)]
+    labels = ["long" if len(s) > 4 else "short" for s in bank.sentences]
+    names = [f"g{i // 4}" if i % 8 < 4 else None for i in range(len(texts))]
+    probe = LayerProbe(task="label", test_items=12)
+    parts = probe._parts(Labelled.make(texts, labels, groups=names), tiny("bert"))
+    # What is sampled and left out keeps its group; a text without one stands alone.
+    posed = Posed.of(parts, 0)
+    group = dict(zip(texts, names, strict=True))
+    named = [group[posed.parts["test"].form[i]] for i in range(len(posed.groups))]
+    alike = [[(a is not None and a == b) or i == j for j, b in enumerate(named)] for i, a in enumerate(named)]
+    assert [[a == b for b in posed.groups] for a in posed.groups] == alike
+    assert any(name is None for name in named) and len(set(posed.groups)) < len(named)
 
 
 def test_the_cache_is_used_again(tmp_path):

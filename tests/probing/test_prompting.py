@@ -11,6 +11,7 @@ import torch
 from tests.models.marked import marked
 from tracemend.data import Labelled, Splits
 from tracemend.errors import ModelError, ProbeError
+from tracemend.evaluate import mean_interval
 from tracemend.models import tiny
 from tracemend.models.representations import padded
 from tracemend.probing import PromptingProbe, prompted
@@ -123,6 +124,23 @@ def test_prompts_and_probe_read_the_reply_as_well(monkeypatch):
     assert set(seen) | set(found.facts["examples"]) <= whole
     # The label lies in the reply alone.
     assert found.metrics["diagnostic"] == 1.0
+
+
+def test_intervals_resample_groups(monkeypatch):
+    method, model, data = PromptingProbe.tiny()
+    texts, labels = data.frame["text"], data.frame["label"]
+    grouped = Labelled.make(texts, labels, groups=[f"{label}{i // 8}" for i, label in enumerate(labels)])
+    asked = []
+
+    def watched(values, groups=None, **given):
+        asked.append(groups)
+        return mean_interval(values, groups, **given)
+
+    monkeypatch.setattr("tracemend.probing.prompting.mean_interval", watched)
+    method = replace(method, templates=method.templates[:1], prefix=0, orders=1, seed=1)
+    method.run(model, grouped)
+    own = method._parts(grouped)["test"].group_ids.tolist()
+    assert len(set(own)) < len(own) and all(groups == own for groups in asked)
 
 
 def test_a_tuned_prefix_stands_beside_the_probe_and_its_control(found):

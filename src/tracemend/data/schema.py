@@ -250,6 +250,18 @@ class Labelled:
         return replace(self, frame=self.frame.assign(label=self.frame["truth"]))
 
     @property
+    def group_ids(self) -> npt.NDArray[np.int64]:
+        """A number of what each example is part of [n]: its group, or itself where it has none.
+
+        Example:
+            >>> Labelled.make(list("abcd"), list("xyxy"), groups=["g", None, "g", None]).group_ids.tolist()
+            [0, 1, 0, 2]
+        """
+        index: dict[tuple[str, Any], int] = {}
+        own = [("alone", i) if is_missing(g) else ("group", g) for i, g in enumerate(self.frame["group"])]
+        return np.array([index.setdefault(name, len(index)) for name in own], dtype=np.int64)
+
+    @property
     def fingerprint(self) -> str:
         """Hash over texts, labels, true labels and groups, in order."""
         columns = [list(self.frame[c]) for c in ("uid", "label", "group", "truth")]

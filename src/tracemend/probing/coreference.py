@@ -153,8 +153,11 @@ class CoreferenceProbe(Method[ProbeResult]):
     ) -> tuple[dict[str, Floats], Floats]:
         """Hits of the trained probe by part [layers, n], and of cosines on test [layers, n]."""
         read = {part: self._vectors(model, of, cache, progress) for part, of in parts.items()}
-        mean = read["train"][1].flatten(1, 2).mean(1)[:, None]
-        scale = read["train"][1].flatten(1, 2).std(1)[:, None].clamp_min(1e-6)
+        absent = {part: torch.tensor([[len(e.candidates) <= j for j in range(read[part][1].shape[2])] for e in of])
+                  for part, of in parts.items()}  # fmt: skip
+        # Rows of zeros stand for candidates that are not there: they are no mentions to standardise by.
+        there = read["train"][1][:, ~absent["train"]]
+        mean, scale = there.mean(1)[:, None], there.std(1)[:, None].clamp_min(1e-6)
         u = {part: (pronoun - mean) / scale for part, (pronoun, _) in read.items()}
         v = {part: (names - mean[:, None]) / scale[:, None] for part, (_, names) in read.items()}
         right = {part: torch.tensor([e.right[0] for e in of]) for part, of in parts.items()}
@@ -165,8 +168,6 @@ class CoreferenceProbe(Method[ProbeResult]):
         ]
         optimizer = torch.optim.AdamW(maps, lr=self.lr, weight_decay=self.weight_decay)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / self.steps)
-        absent = {part: torch.tensor([[len(e.candidates) <= j for j in range(v[part].shape[2])] for e in of])
-                  for part, of in parts.items()}  # fmt: skip
 
         def scores(part: str) -> Tensor:
             asked, names = u[part] @ maps[0], torch.einsum("lncd,ldr->lncr", v[part], maps[1])

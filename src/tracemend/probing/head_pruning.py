@@ -66,7 +66,8 @@ class HeadPruning(Method[PruningResult]):
 
     .. math:: I_h = E_x | \partial L(x) / \partial \xi_h | = E_x | \sum z_h(x) \cdot \partial L(x) / \partial z_h |
 
-    at \xi = 1, on one half of the labelled texts (arXiv 1905.10650); what is reported is measured on the other half.
+    at \xi = 1, on one half of the labelled texts (arXiv 1905.10650); what is reported is measured on the other half. No
+    group of texts lies in both, and intervals resample groups as wholes.
 
     Metrics with the least important heads taken first: ``accuracy_S`` and ``loss_S`` for each share S of the heads, in
     percent; and with all heads of one pattern K taken (:class:`~tracemend.probing.head_patterns.HeadPatterns`;
@@ -139,10 +140,10 @@ class HeadPruning(Method[PruningResult]):
         for arm, number in progress.track(plans, task="take heads"):
             runs = [self._measured(model, names, o[:number], importance.shape[1], test) for o in orders[arm]]
             found[arm, number] = np.mean(runs, axis=0)
-        rows = []
+        rows, groups = [], test.group_ids.tolist()
         for arm, number in plans:
             hits, losses = found[arm, number]
-            low, high = mean_interval(hits, seed=self.seed)
+            low, high = mean_interval(hits, groups, seed=self.seed)
             rows.append({"order": arm, "heads": number, "accuracy": hits.mean(), "low": low, "high": high,
                          "loss": losses.mean()})  # fmt: skip
         arms = {arm: self._figures([found[arm, number] for number in numbers]) for arm in _ARMS}
@@ -160,7 +161,9 @@ class HeadPruning(Method[PruningResult]):
             controls={arm.replace(" ", "_"): figures for arm, figures in arms.items()},
             config=self.config,
             rows=pd.DataFrame(rows),
-            findings=self._findings(found, whole, numbers, total, {kind: len(of) for kind, of in of_kind.items()}),
+            findings=self._findings(
+                found, whole, numbers, total, {kind: len(of) for kind, of in of_kind.items()}, groups
+            ),
             facts={"heads": total, "whole": float(whole[0].mean()), "n_weighing": len(weighing), "n_test": len(test),
                    "importance": weighed, "pattern": dict(zip(weighed, kinds.tolist(), strict=False)),
                    "model": model.language_model.name, "model_fingerprint": model.language_model.fingerprint,
@@ -184,9 +187,17 @@ class HeadPruning(Method[PruningResult]):
             )
         if len(data) < 4:
             raise ProbeError(f"there are {len(data)} texts; half of them weigh the heads, half test: give at least 4.")
-        order = np.random.default_rng(self.seed).permutation(len(data))
+        # Texts of one group tell of each other: none may weigh the heads while another tests.
+        of = data.group_ids
+        sizes = np.bincount(of)
+        if len(sizes) < 2:
+            raise ProbeError("all texts are of one group, and a half needs one of its own; give texts of more groups.")
+        drawn = np.random.default_rng(self.seed).permutation(len(sizes))
+        order = np.argsort(np.argsort(drawn)[of], kind="stable")
         half = min(self.texts, len(data) // 2)
-        return data.take(order[:half]), data.take(order[half : 2 * half])
+        ends = np.cumsum(sizes[drawn])[:-1]
+        cut = int(ends[np.abs(ends - half).argmin()])
+        return data.take(order[:cut][:half]), data.take(order[cut:][:half])
 
     def _kinds(self, model: TextClassifier, data: Labelled, progress: Progress) -> npt.NDArray[np.str_]:
         """The pattern of every head, on passages of the texts that weigh [heads]; none where none is asked for."""
@@ -255,6 +266,7 @@ class HeadPruning(Method[PruningResult]):
         numbers: Sequence[int],
         total: int,
         kinds: Mapping[str, int],
+        groups: list[int],
     ) -> list[str]:
         most = numbers[-1]
         own = found["least important", most][0]
@@ -266,12 +278,12 @@ class HeadPruning(Method[PruningResult]):
                   ("heads weighed by shuffled labels", "shuffled labels"))  # fmt: skip
         for control, arm in others:
             gap = own - found[arm, most][0]
-            low, high = mean_interval(gap, seed=self.seed)
+            low, high = mean_interval(gap, groups, seed=self.seed)
             said.append(compared("taking the least important heads", f"taking {control}", float(gap.mean()), float(low),
                                  float(high)))  # fmt: skip
         for kind, number in kinds.items():
             gap = found[kind, number][0] - found["random", number][0]
-            low, high = mean_interval(gap, seed=self.seed)
+            low, high = mean_interval(gap, groups, seed=self.seed)
             said.append(compared(f"taking the {number} {kind} heads", "taking as many random ones", float(gap.mean()),
                                  float(low), float(high)))  # fmt: skip
         if self.maps and not kinds:

@@ -361,4 +361,5 @@ def _of_texts(labelled: Labelled) -> Items:
     texts = joined(labelled)
     places = np.arange(len(texts))
     labels = tuple(str(label) for label in labelled.frame["label"])
-    return Items(tuple((t,) for t in texts), places, np.zeros_like(places), labels, tuple(texts), "sentence")
+    words, first = tuple((t,) for t in texts), np.zeros_like(places)
+    return Items(words, places, first, labels, tuple(texts), "sentence", group=labelled.group_ids)

@@ -193,8 +193,9 @@ class Posed:
 
     @property
     def groups(self) -> list[int]:
-        """The sentence of each test item, for intervals."""
-        found: list[int] = self.parts["test"].sentence.tolist()
+        """The group of each test item, or its sentence, for intervals."""
+        test = self.parts["test"]
+        found: list[int] = (test.sentence if test.group is None else test.group).tolist()
         return found
 
     @property

@@ -182,14 +182,15 @@ class PromptingProbe(Method[PromptingResult]):
             "random weights": np.mean([one.zero_shot for one in fresh], axis=0),
             "the diagnostic probe": probe[0],
         }
-        said = self._findings(table, hits, chosen, versus, right["wrong_labels"], probe[1])
+        groups = parts["test"].group_ids.tolist()
+        said = self._findings(table, hits, chosen, versus, right["wrong_labels"], probe[1], groups)
         if told:
             others_of = (("the same on random weights", told[1]), ("the most frequent label", majority),
                          ("the diagnostic probe", probe[0]), ("the zero-shot prompt chosen on dev",
                                                               hits[chosen["zero_shot"]]))  # fmt: skip
-            said += [self._said("the tuned prefix", name, told[0] - of) for name, of in others_of]
+            said += [self._said("the tuned prefix", name, told[0] - of, groups) for name, of in others_of]
             blank = np.mean([one.probe for one in fresh], axis=0)
-            said.append(self._said("the diagnostic probe", "the same on random weights", probe[0] - blank))
+            said.append(self._said("the diagnostic probe", "the same on random weights", probe[0] - blank, groups))
         return PromptingResult(
             metrics=metrics, controls=arms, config=self.config, rows=table, findings=said, facts=facts
         )
@@ -279,6 +280,7 @@ class PromptingProbe(Method[PromptingResult]):
         versus: dict[str, Floats],
         wrong: Floats,
         same: Floats,
+        groups: list[int],
     ) -> list[str]:
         said = []
         for shot, few in (("zero-shot", False), ("few-shot", True)):
@@ -294,14 +296,14 @@ class PromptingProbe(Method[PromptingResult]):
             ("the prompt with examples chosen on dev", "a probe of the same examples", shown - same),
         ]
         for what, control, gap in pairs:
-            said.append(self._said(what, control, gap))
+            said.append(self._said(what, control, gap, groups))
         stuck = table[table["one_answer"] >= 0.95]
         if len(stuck):
             said.append(f"{len(stuck)} of {len(table)} prompts give one answer to nearly every text.")
         return said
 
-    def _said(self, what: str, control: str, gap: Floats) -> str:
-        low, high = mean_interval(gap, seed=self.seed)
+    def _said(self, what: str, control: str, gap: Floats, groups: list[int]) -> str:
+        low, high = mean_interval(gap, groups, seed=self.seed)
         return compared(what, control, float(gap.mean()), float(low), float(high))
 
     @classmethod
@@ -350,7 +352,8 @@ class _Asked:
                 said = self.prompter.answers(template, texts, shown, batch_size=self.probe.batch_size)
                 right[part] = (said == self.parts[part].y).astype(np.float64)
                 share = float(np.bincount(said).max() / len(said))
-            low, high = mean_interval(right["test"], seed=self.probe.seed)
+            groups = self.parts["test"].group_ids.tolist()
+            low, high = mean_interval(right["test"], groups, seed=self.probe.seed)
             rows.append({"template": template, "order": order, "dev_accuracy": right["dev"].mean(),
                          "accuracy": right["test"].mean(), "low": low, "high": high, "one_answer": share})  # fmt: skip
             hits.append(right["test"])

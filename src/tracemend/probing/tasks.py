@@ -36,6 +36,7 @@ class Items:
         unit: word or sentence.
         first: its span as begin and end in the sentence [n, 2], where items are spans.
         second: its second span [n, 2], where they are pairs.
+        group: what intervals resample it with [n]; its sentence where none is given.
     """
 
     words: tuple[tuple[str, ...], ...]
@@ -46,6 +47,7 @@ class Items:
     unit: Unit
     first: Indices | None = None
     second: Indices | None = None
+    group: Indices | None = None
 
     def __len__(self) -> int:
         return len(self.label)
@@ -54,8 +56,8 @@ class Items:
         """The items where it is true; the sentences stay."""
         at = np.flatnonzero(where)
         label, form = (tuple(column[i] for i in at) for column in (self.label, self.form))
-        first, second = (None if spans is None else spans[at] for spans in (self.first, self.second))
-        return Items(self.words, self.sentence[at], self.word[at], label, form, self.unit, first, second)
+        first, second, group = (None if of is None else of[at] for of in (self.first, self.second, self.group))
+        return Items(self.words, self.sentence[at], self.word[at], label, form, self.unit, first, second, group)
 
     def sample(self, most: int, *, seed: int = 0) -> Items:
         """Items of random sentences until there are ``most``, or all; the other sentences are left out."""
