@@ -10,7 +10,7 @@ import torch
 
 from tests.neurons.planted import SITE, UNIT, planted_unit
 from tracemend.data import Labelled, Splits
-from tracemend.errors import ModelError, NeuronError, TracemendError
+from tracemend.errors import DataError, ModelError, NeuronError, TracemendError
 from tracemend.models import tiny
 from tracemend.models.language_model import fingerprint_of
 from tracemend.neurons import Ablation, ClassifierAblation
@@ -202,7 +202,7 @@ def test_no_group_is_in_both_halves_and_intervals_resample_whole_groups():
 def test_texts_of_one_group_are_refused():
     method, classifier, data = ClassifierAblation.tiny()
     one = Labelled.make([text for text, _ in data.pairs], data.frame["label"], groups=["author"] * len(data))
-    with pytest.raises(NeuronError, match=r"of 1 groups, which cannot be divided.*give texts of more groups"):
+    with pytest.raises(DataError, match=r"of 1 groups, which cannot be divided.*give texts of more groups"):
         method.run(classifier, one)
 
 
@@ -258,7 +258,7 @@ def test_other_labels_and_few_texts_are_refused():
     method, classifier, data = ClassifierAblation.tiny()
     with pytest.raises(NeuronError, match="labels are"):
         method.run(classifier, Labelled.make(["a", "b"] * 4, ["x", "y"] * 4))
-    with pytest.raises(NeuronError, match="at least 4"):
+    with pytest.raises(DataError, match="at least 4"):
         method.run(classifier, data.take([0, 1]))
     with pytest.raises(NeuronError, match="no place"):
         Intervention.of("translate", torch.zeros(2, 3), torch.tensor([0, 0]), 2, beta=1.0, seed=0)

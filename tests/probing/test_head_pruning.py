@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tracemend.data import Labelled
-from tracemend.errors import ProbeError
+from tracemend.errors import DataError, ProbeError
 from tracemend.evaluate import mean_interval
 from tracemend.models import edit, tiny
 from tracemend.probing import HeadPatterns, HeadPruning
@@ -50,7 +50,7 @@ def test_no_group_lies_in_both_halves_and_intervals_resample_groups(monkeypatch)
     assert ours and others and not ours & others and 15 <= len(weighing) <= 20 <= len(weighing) + len(test)
     # Without groups the halves are single texts, as many in each.
     assert [len(of) for of in method._halves(model, data)] == [20, 20]
-    with pytest.raises(ProbeError, match="all texts are of one group"):
+    with pytest.raises(DataError, match="of 1 groups, which cannot be divided"):
         method._halves(model, Labelled.make(texts, labels, groups=["g"] * len(data)))
     asked = []
 
@@ -138,7 +138,7 @@ def test_bad_input():
         method.run(model.language_model, data)
     with pytest.raises(ProbeError, match="labels are a, b and the classifier's bad, good"):
         method.run(model, Labelled.make(["x", "y"] * 4, ["a", "b"] * 4))
-    with pytest.raises(ProbeError, match="at least 4"):
+    with pytest.raises(DataError, match="at least 4"):
         method.run(model, data.take([0, 1, 2]))
     with pytest.raises(ProbeError, match="shares must lie"):
         replace(method, shares=(1.0,)).run(model, data)

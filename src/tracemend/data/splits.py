@@ -118,6 +118,42 @@ def sample(data: Labelled, size: int, *, seed: int = 0) -> Labelled:
     return data.take(order[chosen])
 
 
+def halves(data: Labelled, *, most: int, seed: int = 0) -> tuple[Labelled, Labelled]:
+    """Two random parts of about a half each that share no group: to find something in one and measure it on the other.
+
+    Args:
+        data: an example without a group stands alone.
+        most: examples of each part, at most.
+        seed: of the draw.
+
+    Raises:
+        DataError: fewer than four examples, or groups that leave no two parts of at least two.
+
+    Example:
+        >>> data = Labelled.make(list("abcdef"), ["x", "y"] * 3, groups=["p", "p", "q", "q", "r", "r"])
+        >>> one, other = halves(data, most=100)
+        >>> len(one), len(other), set(one.frame["group"]) & set(other.frame["group"])
+        (2, 4, set())
+    """
+    if len(data) < 4:
+        raise DataError(f"there are {len(data)} texts, which are divided into two halves: give at least 4.")
+    member = data.group_ids
+    sizes = np.bincount(member)
+    drawn = np.random.default_rng(seed).permutation(len(sizes))
+    order = np.argsort(np.argsort(drawn)[member], kind="stable")
+    half = min(most, len(data) // 2)
+    # Where one group ends and the next begins.
+    ends = np.cumsum(sizes[drawn])[:-1]
+    ends = ends[(ends > 1) & (ends < len(data) - 1)]
+    if not len(ends):
+        raise DataError(
+            f"the {len(data)} texts are of {len(sizes)} groups, which cannot be divided into two parts of at least two "
+            "texts; give texts of more groups."
+        )
+    cut = int(ends[np.abs(ends - half).argmin()])
+    return data.take(order[:cut][:half]), data.take(order[cut:][:half])
+
+
 def _check_shares(validation: float, test: float, verdict: float) -> None:
     if not 0 < validation < 1 or not 0 <= test < 1 or validation + test >= 1:
         raise DataError(

@@ -20,7 +20,7 @@ from tracemend.models import capture, edit, tiny
 from tracemend.models.sites import site
 from tracemend.neurons.dose import AblationResult, Measured, check_doses, dose_response, given_first
 from tracemend.neurons.interventions import How, Intervention, Moved, Places
-from tracemend.neurons.texts import groups_of, peaks, two_parts
+from tracemend.neurons.texts import peaks, two_parts
 from tracemend.neurons.units import check_site
 from tracemend.progress import Progress
 from tracemend.tuning import TextClassifier
@@ -222,7 +222,7 @@ class TextSubject:
     def __init__(self, classifier: TextClassifier, data: Labelled, name: str, batch_size: int) -> None:
         self.classifier, self.data, self.name = classifier, data, name
         self.y = data.y
-        self.groups: Sequence[Any] = groups_of(data)
+        self.groups: Sequence[Any] = data.group_ids.tolist()
         self._rows, _ = classifier.encode(data.pairs)
         self._parts = classifier.buckets(self._rows, batch_size)
         # Virtual tokens would stand before the text, and the head of an encoder gives no words.

@@ -23,7 +23,7 @@ from tracemend.neurons.features import Features
 from tracemend.neurons.formulas import by_chance, iou, search
 from tracemend.neurons.rightness import rightness
 from tracemend.neurons.text_features import atoms, is_word
-from tracemend.neurons.texts import groups_of, peaks, two_parts
+from tracemend.neurons.texts import peaks, two_parts
 from tracemend.neurons.units import check_site, check_units
 from tracemend.progress import Progress
 from tracemend.tuning import TextClassifier
@@ -162,7 +162,9 @@ class ClassifierComposition(Method[ClassifierCompositionResult]):
                  (("found", fires), ("shuffled", dealt))}  # fmt: skip
         rows = found["found"].assign(unit=units)
         rows["p"], rows["chance"] = self._chance(rows, fires[1], known, rng)
-        shown = rightness(fires[1], hit, rows["iou"].to_numpy(), groups_of(test), draws=self.draws, seed=self.seed)
+        shown = rightness(
+            fires[1], hit, rows["iou"].to_numpy(), test.group_ids.tolist(), draws=self.draws, seed=self.seed
+        )
         rows = rows.assign(right_low=shown.low, right_high=shown.high, right_p=shown.less)
         edits = Edits(model, self.site, test, seen[1][1], known, counts, self.edited, self.batch_size)
         rows = rows.join(self._edits(edits, train, rows, fires, threshold, rng, progress))

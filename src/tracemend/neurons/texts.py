@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from tracemend.data import Labelled, Splits
+from tracemend.data import Labelled, Splits, halves
 from tracemend.errors import NeuronError
 from tracemend.models import capture
 from tracemend.progress import Progress
@@ -30,8 +30,8 @@ def two_parts(name: str, model: Any, data: Any, *, texts: int, seed: int) -> tup
         seed: of the draw.
 
     Raises:
-        NeuronError: another kind of model or data, other labels, fewer than four texts, or groups that leave no two
-            parts.
+        NeuronError: another kind of model or data, or other labels.
+        DataError: fewer than four texts, or groups that leave no two parts.
     """
     if not isinstance(model, TextClassifier):
         raise NeuronError(f"{name} takes a tuned TextClassifier, not {type(model).__name__}; tune one first.")
@@ -42,37 +42,11 @@ def two_parts(name: str, model: Any, data: Any, *, texts: int, seed: int) -> tup
             f"the data's labels are {', '.join(data.labels)} and the classifier's {', '.join(model.labels)}; give "
             "data with the labels it was tuned on."
         )
-    rng = np.random.default_rng(seed)
     if isinstance(data, Splits):
+        rng = np.random.default_rng(seed)
         first, second = (part.take(rng.permutation(len(part))[:texts]) for part in (data.train, data.validation))
         return first, second
-    if len(data) < 4:
-        raise NeuronError(f"there are {len(data)} texts, which are divided into two halves: give at least 4.")
-    index: dict[Hashable, int] = {}
-    member = np.array([index.setdefault(name, len(index)) for name in groups_of(data)])
-    place = np.argsort(rng.permutation(len(index)))
-    order = np.argsort(place[member], kind="stable")
-    half = min(texts, len(data) // 2)
-    # Where one group ends and the next begins, with two texts at least on either side.
-    ends = np.flatnonzero(np.diff(member[order])) + 1
-    ends = ends[(ends > 1) & (ends < len(data) - 1)]
-    if not len(ends):
-        raise NeuronError(
-            f"the {len(data)} texts are of {len(index)} groups, which cannot be divided into two parts of at least two "
-            "texts; give texts of more groups, or Splits."
-        )
-    cut = int(ends[np.abs(ends - half).argmin()])
-    return data.take(order[:cut][:half]), data.take(order[cut:][:half])
-
-
-def groups_of(data: Labelled) -> list[Hashable]:
-    """What each text belongs to [n]: its group by name, or its own row where it has none.
-
-    Example:
-        >>> groups_of(Labelled.make(["a", "b", "c"], ["x", "y", "x"], groups=["one", None, "one"]))
-        ['one', 1, 'one']
-    """
-    return [row if name is None else str(name) for row, name in enumerate(data.frame["group"])]
+    return halves(data, most=texts, seed=seed)
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from tracemend.data import Labelled, Sentence, Treebank
+from tracemend.data import Labelled, Sentence, Treebank, halves
 from tracemend.errors import ProbeError
 from tracemend.evaluate import mean_interval
 from tracemend.methods import Method
@@ -185,19 +185,7 @@ class HeadPruning(Method[PruningResult]):
             raise ProbeError(
                 "shares must lie between 0 and 1, draws, texts and batch_size be at least 1, and maps at least 0."
             )
-        if len(data) < 4:
-            raise ProbeError(f"there are {len(data)} texts; half of them weigh the heads, half test: give at least 4.")
-        # Texts of one group tell of each other: none may weigh the heads while another tests.
-        of = data.group_ids
-        sizes = np.bincount(of)
-        if len(sizes) < 2:
-            raise ProbeError("all texts are of one group, and a half needs one of its own; give texts of more groups.")
-        drawn = np.random.default_rng(self.seed).permutation(len(sizes))
-        order = np.argsort(np.argsort(drawn)[of], kind="stable")
-        half = min(self.texts, len(data) // 2)
-        ends = np.cumsum(sizes[drawn])[:-1]
-        cut = int(ends[np.abs(ends - half).argmin()])
-        return data.take(order[:cut][:half]), data.take(order[cut:][:half])
+        return halves(data, most=self.texts, seed=self.seed)
 
     def _kinds(self, model: TextClassifier, data: Labelled, progress: Progress) -> npt.NDArray[np.str_]:
         """The pattern of every head, on passages of the texts that weigh [heads]; none where none is asked for."""
