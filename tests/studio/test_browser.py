@@ -390,10 +390,10 @@ def test_every_key_works_without_a_mouse(ada: Person) -> None:
     ada.until(lambda: not ada.all("dialog[open]"))
     ada.press("/")
     assert ada.driver.switch_to.active_element.get_attribute("data-testid") == "search"
-    ada.press("colour:red")
-    ada.says("not one of: label", ".list .empty")
+    ada.press("lable:red")
+    ada.says("did you mean 'label'", ".list .empty")
     assert not ada.all("[data-testid=row]")
-    ada.press(BACKSPACE * len("colour:red"))
+    ada.press(BACKSPACE * len("lable:red"))
     ada.press("safe jk")  # typed, not obeyed
     assert "uid=" not in ada.driver.current_url
     ada.press(ESCAPE)
