@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tracemend.data.schema import members
 from tracemend.errors import TraceError
-from tracemend.trace.groups import by_group, members, shifted
+from tracemend.trace.groups import by_group, shifted
 
 
 def test_groups_of_one_fall_back_to_the_example() -> None:

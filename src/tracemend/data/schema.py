@@ -67,6 +67,18 @@ def uids(texts: Iterable[str], replies: Iterable[str | None]) -> list[str]:
     return names
 
 
+def members(groups: Iterable[Any]) -> npt.NDArray[np.int64]:
+    """Number of each example's group [n]; an example without one (None, NaN) is a group of its own.
+
+    Example:
+        >>> members(["Ada", None, "Ada", None]).tolist()
+        [0, 1, 0, 2]
+    """
+    seen: dict[tuple[str, Any], int] = {}
+    names = [("alone", i) if is_missing(name) else ("group", name) for i, name in enumerate(groups)]
+    return np.array([seen.setdefault(name, len(seen)) for name in names], dtype=np.int64)
+
+
 class Examples(Protocol):
     """What can be traced: :class:`Labelled` texts, or :class:`~tracemend.data.Completions`."""
 
@@ -257,9 +269,7 @@ class Labelled:
             >>> Labelled.make(list("abcd"), list("xyxy"), groups=["g", None, "g", None]).group_ids.tolist()
             [0, 1, 0, 2]
         """
-        index: dict[tuple[str, Any], int] = {}
-        own = [("alone", i) if is_missing(g) else ("group", g) for i, g in enumerate(self.frame["group"])]
-        return np.array([index.setdefault(name, len(index)) for name in own], dtype=np.int64)
+        return members(self.frame["group"])
 
     @property
     def fingerprint(self) -> str:

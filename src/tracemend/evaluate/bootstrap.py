@@ -18,7 +18,7 @@ from scipy import stats
 from tracemend.errors import TracemendError, did_you_mean
 from tracemend.evaluate.metrics import METRICS, Floats, Indices, checked, predictions
 from tracemend.evaluate.resampling import clusters as numbered
-from tracemend.evaluate.resampling import few, jackknife, resamples
+from tracemend.evaluate.resampling import interval
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,11 +129,7 @@ def paired_bootstrap(
         return np.asarray(figure_after(weights) - figure_before(weights))
 
     of = numbered(groups, len(labels))
-    if few(of):
-        ends = jackknife(lambda w: difference(w)[:, None], of, level=level, bounds=(-1.0, 1.0))
-        low, high = (float(end[0]) for end in ends)
-    else:
-        low, high = _interval(np.concatenate([difference(w) for w in resamples(of, n, seed)]), level)
+    low, high = interval(difference, of, bounds=(-1.0, 1.0), n=n, level=level, seed=seed)
     return Comparison(
         metric=metric,
         before=first,
@@ -232,14 +228,6 @@ def recovered_share(
         seeds=seeds,
         sets=sets,
     )
-
-
-def _interval(values: Floats, level: float) -> tuple[float, float]:
-    finite = values[np.isfinite(values)]
-    if not len(finite):
-        return float("nan"), float("nan")
-    low, high = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
 
 
 def _weighted(

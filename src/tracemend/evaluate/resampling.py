@@ -9,12 +9,11 @@ samples"), which keeps to the level from two groups on.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import Any, cast
 
 import numpy as np
-import pandas as pd
 from scipy import stats
 
+from tracemend.data.schema import members
 from tracemend.errors import TracemendError
 from tracemend.evaluate.metrics import Floats, Indices
 
@@ -40,9 +39,7 @@ def clusters(groups: Sequence[Hashable] | None, examples: int, what: str = "exam
         return np.arange(examples)
     if len(groups) != examples:
         raise TracemendError(f"there are {len(groups)} groups for {examples} {what}s; give one a {what}.")
-    index: dict[Any, int] = {}
-    keys = [("alone", i) if pd.isna(cast(Any, g)) else ("group", g) for i, g in enumerate(groups)]
-    return np.array([index.setdefault(key, len(index)) for key in keys], dtype=np.int64)
+    return members(groups)
 
 
 def effective(cluster: Indices) -> float:
@@ -59,6 +56,37 @@ def effective(cluster: Indices) -> float:
 def few(cluster: Indices) -> bool:
     """Whether the groups are too few to be drawn anew."""
     return effective(cluster) < FEW
+
+
+def interval(
+    figure: Callable[[Floats], Floats],
+    cluster: Indices,
+    *,
+    bounds: tuple[float, float],
+    n: int,
+    level: float,
+    seed: int,
+) -> tuple[float, float]:
+    """Ends of the interval of one figure: percentiles of many groups drawn anew, of few the jackknife's.
+
+    Args:
+        figure: the figure [b] of weights of the examples [b, n]; NaN where it is not defined: such resamples are left
+            out, and without any other the ends are NaN.
+        cluster: the group of each example [n].
+        bounds: see :func:`jackknife`.
+        n: resamples.
+        level: of the interval.
+        seed: of the resampling.
+    """
+    if few(cluster):
+        ends = jackknife(lambda weights: figure(weights)[:, None], cluster, level=level, bounds=bounds)
+        return float(ends[0][0]), float(ends[1][0])
+    drawn = np.concatenate([figure(weights) for weights in resamples(cluster, n, seed)])
+    drawn = drawn[np.isfinite(drawn)]
+    if not len(drawn):
+        return float("nan"), float("nan")
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
 
 
 def resamples(cluster: Indices, n: int, seed: int) -> Iterator[Floats]:

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import numpy.typing as npt
 
+from tracemend.data.schema import members
 from tracemend.errors import NoSignalError, TraceError
 from tracemend.trace.confident import confident_joint
-from tracemend.trace.groups import members
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from tracemend.data import Labelled
 from tracemend.evaluate import METRICS, Comparison, average_precision, paired_bootstrap
-from tracemend.evaluate.resampling import clusters, few
+from tracemend.evaluate.resampling import few
 
 _STAYS = "The original set is the recommended one."
 _STAYS_ANSWERED = "The original set, with what people decided, is the recommended one."
@@ -145,8 +145,7 @@ def compare(
 
 def _groups(data: Labelled) -> npt.NDArray[np.int64] | None:
     """Number of each example's author or conversation [n]; None where nobody knows any."""
-    found = data.frame["group"]
-    return clusters(list(found), len(data)) if found.notna().any() else None
+    return data.group_ids if data.frame["group"].notna().any() else None
 
 
 def beside_start(

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tracemend.data import Pronoun
-from tracemend.evaluate.resampling import clusters, few, jackknife, resamples
+from tracemend.evaluate.resampling import clusters, interval
 
 Floats = npt.NDArray[np.floating]
 Group = npt.NDArray[np.bool_]
@@ -77,14 +77,9 @@ def _gap_interval(hits: Floats, first: Group, second: Group, names: Sequence[str
         for group in (first, second):
             size = weights @ group[both]
             means.append(np.where(size > 0, weights @ (hits * group)[both] / np.maximum(size, 1), np.nan))
-        return np.asarray(means[0] - means[1])[:, None]
+        return np.asarray(means[0] - means[1])
 
-    if few(of):
-        ends = jackknife(gap, of, level=0.95, bounds=(-1.0, 1.0))
-        return float(ends[0][0]), float(ends[1][0])
-    drawn = np.concatenate([gap(weights) for weights in resamples(of, _RESAMPLES, seed)])
-    low, high = np.nanquantile(drawn, [0.025, 0.975])
-    return float(low), float(high)
+    return interval(gap, of, bounds=(-1.0, 1.0), n=_RESAMPLES, level=0.95, seed=seed)
 
 
 def _in(examples: Sequence[Pronoun], group: str) -> npt.NDArray[np.bool_]:

@@ -19,10 +19,11 @@ import numpy.typing as npt
 from scipy.stats import mannwhitneyu
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
+from tracemend.data.schema import members
 from tracemend.errors import TraceError
 from tracemend.trace.confident import confident_joint
 from tracemend.trace.em import soft_fit
-from tracemend.trace.groups import by_group, members, shifted
+from tracemend.trace.groups import by_group, shifted
 from tracemend.trace.noise import from_text, given_the_label, noise_matrix, tempered
 from tracemend.trace.trusted import trusted_probabilities
 

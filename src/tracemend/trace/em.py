@@ -12,9 +12,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from tracemend.data import Labelled
+from tracemend.data.schema import members
 from tracemend.errors import TraceError
 from tracemend.threads import one_thread
-from tracemend.trace.groups import members
 from tracemend.trace.noise import given_the_label, noise_matrix
 
 Floats = npt.NDArray[np.floating[Any]]

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from scipy.special import betainc, logsumexp
 
 from tracemend.data import Labelled
+from tracemend.data.schema import members
 from tracemend.errors import TraceError
 from tracemend.trace.confident import checked
 
@@ -112,16 +113,6 @@ def _likeliest_strength(evidence: Floats, says: Floats, mean: float) -> float:
     likelihood = np.array([logsumexp(_log_beta(s, mean) + evidence, axis=1).sum() for s in _STRENGTHS])
     best = int(likelihood.argmax())
     return float(_STRENGTHS[best]) if likelihood[best] > alike + _SHOWN else math.inf
-
-
-def members(groups: Sequence[Hashable]) -> Ints:
-    """Number of each example's group [n]; an example without one (None, NaN) is a group of its own."""
-    seen: dict[Hashable, int] = {}
-    found = np.empty(len(groups), dtype=np.int64)
-    for row, name in enumerate(groups):
-        alone = name is None or name != name
-        found[row] = seen.setdefault(("alone", row) if alone else ("group", name), len(seen))
-    return found
 
 
 def groups_of(data: Labelled) -> Sequence[Hashable] | None:
