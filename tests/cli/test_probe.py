@@ -158,6 +158,8 @@ def test_labelled_texts_are_probed_by_layer(run, folder, tmp_path):
     result = json.loads((out / "result.json").read_text("utf-8"))
     assert result["config"]["task"] == "label" and "majority" in result["controls"]
     assert run(*common, "--text", "text", "--out", out).exit_code == 2
+    treebank = run(*common, "--group", "author", "--out", out)
+    assert treebank.exit_code == 2 and "--group is a column of labelled texts" in " ".join(treebank.output.split())
     wrong = run(*common, "--text", "text", "--label", "label", "--task", "tense", "--out", out)
     assert wrong.exit_code == 2 and "leave --task out" in " ".join(wrong.output.split())
 
@@ -170,6 +172,26 @@ def test_heads_are_taken_from_the_classifier_of_a_run(run, tuned, folder, tmp_pa
     assert done.exit_code == 0, done.output
     result = json.loads((out / "result.json").read_text("utf-8"))
     assert {"random", "most_important", "shuffled_labels", "whole"} == result["controls"].keys()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("probe", "layers", "--text", "text"),
+        ("probe", "prompting", "--text", "text"),
+        ("probe", "head-pruning"),
+        ("neurons", "ablate"),
+        ("neurons", "compose"),
+    ],
+)
+def test_no_group_is_on_both_sides_of_a_division(command, run, tuned, folder, tmp_path):
+    frame = pd.read_csv(folder / "clean.csv").assign(author="Ada")
+    frame.to_csv(tmp_path / "mine.csv", index=False)
+    of = ("--model", folder / "model") if "--text" in command else ("--run", tuned)
+    common = (*command, *of, "--data", tmp_path / "mine.csv", "--label", "label", "--quiet")
+    done = run(*common, "--group", "author", "--out", tmp_path / "run")
+    assert done.exit_code == 2 and "one group" in " ".join(done.output.split()), done.output
 
 
 def test_prompts(run, folder, tmp_path):

@@ -131,7 +131,7 @@ def detect(
     print_files(console, {"suspects": folder / "suspects.csv"})
     named = {
         **given, "valid": valid, "test": test, "positive": positive, "drop_empty": drop_empty,
-        "model": None if model == "minilm" else model, **of_tuning,
+        "model": None if model == "minilm" else model, "seed": seed or None, **of_tuning,
     }  # fmt: skip
     print_next(
         console, file, named, rows=sum(map(len, splits.parts.values())), fixed=fix_splits,

@@ -22,6 +22,7 @@ def ablate(
     data: u.Source = None,
     run: u.OfRun = None,
     label: u.LabelColumn = "label",
+    group: u.GroupColumn = None,
     site: u.SiteName = "blocks.1.mlp.hook_post",
     sae: u.Sae = None,
     how: Annotated[u.How, typer.Option(help="Zero, mean, resample, or translate to another label.")] = "mean",
@@ -62,11 +63,13 @@ def ablate(
     if run is not None:
         u.refuse(context, (*_OF_WORDS, "model"), "with --run, which has its model and labelled texts")
         if data is None:
-            u.refuse(context, ("label",), "without --data: the run's own texts have their labels")
+            u.refuse(context, ("label", "group"), "without --data: the run's own texts have theirs")
         given |= {"texts": texts, "batch_size": batch_size}
-        u.run_classifier(context, "ablate-classifier", given, run, data, label, out, sae=sae, json=json, quiet=quiet)
+        u.run_classifier(
+            context, "ablate-classifier", given, run, data, label, out, group=group, sae=sae, json=json, quiet=quiet
+        )
         return
-    u.refuse(context, ("label", "texts", "batch_size"), "without --run")
+    u.refuse(context, ("label", "group", "texts", "batch_size"), "without --run")
     if data is None:
         raise NeuronError("give --run RUN to take units of a tuned classifier, or --data PATH with a treebank.")
     given |= {
@@ -119,6 +122,7 @@ def compose(
     data: u.Source = None,
     run: u.OfRun = None,
     label: u.LabelColumn = "label",
+    group: u.GroupColumn = None,
     site: u.SiteName = "blocks.1.mlp.hook_post",
     sae: u.Sae = None,
     pooling: u.Pool = "mean",
@@ -170,11 +174,13 @@ def compose(
         of_words = ("pooling", "near", "train_items", "test_items", "model")
         u.refuse(context, of_words, "with --run, which has its model and labelled texts")
         if data is None:
-            u.refuse(context, ("label",), "without --data: the run's own texts have their labels")
+            u.refuse(context, ("label", "group"), "without --data: the run's own texts have theirs")
         given |= {"sides": sides, "edited": edited, "texts": texts, "batch_size": batch_size}
-        u.run_classifier(context, "compose-classifier", given, run, data, label, out, sae=sae, json=json, quiet=quiet)
+        u.run_classifier(
+            context, "compose-classifier", given, run, data, label, out, group=group, sae=sae, json=json, quiet=quiet
+        )
         return
-    u.refuse(context, ("label", "sides", "edited", "texts", "batch_size"), "without --run")
+    u.refuse(context, ("label", "group", "sides", "edited", "texts", "batch_size"), "without --run")
     if data is None:
         raise NeuronError("give --run RUN for units of a tuned classifier, or --data PATH with a treebank.")
     given |= {"pooling": pooling, "near": near, "train_items": train_items, "test_items": test_items}

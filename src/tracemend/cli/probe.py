@@ -68,6 +68,7 @@ def layers(
     ] = "upos",
     text: Annotated[str | None, typer.Option(metavar="COL", help="Column of the text, of labelled texts.")] = None,
     label: Annotated[str | None, typer.Option(metavar="COL", help="Column of their labels.")] = None,
+    group: o.Group = None,
     model: o.Model = "minilm",
     hidden: Annotated[int, typer.Option(min=0, help="Units of a hidden layer; 0: a linear probe.")] = 0,
     c: Annotated[float, typer.Option("-c", "--c", help="Inverse strength of the penalty on the weights.")] = 0.1,
@@ -99,8 +100,10 @@ def layers(
     if text is not None and label is not None:
         if task not in ("upos", "label"):
             raise DataError(f"the task of labelled texts is their label, not {task!r}; leave --task out.")
-        given, task = read(str(data), text=text, label=label), "label"
+        given, task = read(str(data), text=text, label=label, group=group), "label"
     else:
+        if group is not None:
+            raise DataError("--group is a column of labelled texts; give --text and --label as well, or leave it out.")
         given = read_treebank(data)
     method = LayerProbe(
         task=task, hidden=hidden, c=c, pooling=pooling, layers=tuple(layer or ()), train_items=train_items,

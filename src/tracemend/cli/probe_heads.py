@@ -111,6 +111,7 @@ def head_pruning(
     run: Annotated[Path, typer.Option(metavar="RUN", help="The directory of a finished run, whose classifier it is.")],
     data: Annotated[Path, typer.Option("--data", metavar="FILE", help="Labelled texts that it was not tuned on.")],
     label: Annotated[str, typer.Option(metavar="COL", help="Column of the labels.")],
+    group: o.Group = None,
     texts: Annotated[int, typer.Option(min=1, help="Most texts of each half.")] = 500,
     draws: Annotated[int, typer.Option(min=1, help="Random orders, the control.")] = 5,
     maps: Annotated[
@@ -135,7 +136,7 @@ def head_pruning(
     predictor = Predictor.load(run)
     columns = predictor.columns
     labelled = read(
-        str(data), text=columns["text"], reply=columns.get("reply"), label=label,
+        str(data), text=columns["text"], reply=columns.get("reply"), label=label, group=group,
         label_names=predictor.classifier.labels,
     )  # fmt: skip
     method = HeadPruning(texts=texts, draws=draws, maps=maps, by_layer=by_layer, seed=seed)

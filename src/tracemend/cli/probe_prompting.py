@@ -15,6 +15,7 @@ def prompting(
     data: Annotated[Path, typer.Option("--data", metavar="FILE", help="Labelled texts; they are divided.")],
     text: Annotated[str, typer.Option(metavar="COL", help="Column of the text.")],
     label: Annotated[str, typer.Option(metavar="COL", help="Column of the labels.")],
+    group: o.Group = None,
     template: Annotated[
         list[str] | None,
         typer.Option(help="With [X] for the text and [Y], the label, at its end; give it again for more."),
@@ -52,7 +53,7 @@ def prompting(
         train_texts=train_texts, dev_texts=dev_texts, test_texts=test_texts, prefix=prefix, prefix_epochs=prefix_epochs,
         prefix_rate=prefix_rate, random_models=random_models, seed=seed,
     )  # fmt: skip
-    probed(method, model, read(str(data), text=text, label=label), data, out, json=json, quiet=quiet)
+    probed(method, model, read(str(data), text=text, label=label, group=group), data, out, json=json, quiet=quiet)
 
 
 def prompt_search(

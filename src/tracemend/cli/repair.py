@@ -195,7 +195,7 @@ def repair(
     if valid is None and truth is None and run.part("verdict").get("recommended") == "original":
         given = {
             "text": text, "reply": reply, "label": label, "group": group, "test": test, "positive": positive,
-            "drop_empty": drop_empty, "model": None if model == "minilm" else model, **of_tuning,
+            "drop_empty": drop_empty, "model": None if model == "minilm" else model, "seed": seed or None, **of_tuning,
         }  # fmt: skip
         rows = sum(run.part("data").get("sizes", {}).values())
         print_next(

@@ -48,6 +48,12 @@ OfRun = Annotated[Path | None, typer.Option("--run", metavar="RUN", help="A fini
 LabelColumn = Annotated[
     str, typer.Option("--label", metavar="COL", help="With --run and --data: column of the labels.")
 ]
+GroupColumn = Annotated[
+    str | None,
+    typer.Option(
+        "--group", metavar="COL", help="With --run and --data: column of author or the like; none in both halves."
+    ),
+]
 Sae = Annotated[
     Path | None,
     typer.Option(
@@ -111,6 +117,7 @@ def run_classifier(
     label: str,
     out: Path | None,
     *,
+    group: str | None = None,
     sae: Path | None = None,
     json: bool,
     quiet: bool,
@@ -128,7 +135,9 @@ def run_classifier(
     texts: Any = (
         read_examples(run)
         if data is None
-        else read(str(data), text=columns["text"], reply=columns.get("reply"), label=label, label_names=labels)
+        else read(
+            str(data), text=columns["text"], reply=columns.get("reply"), label=label, group=group, label_names=labels
+        )
     )
     data_name = run.name if data is None else data.name
     run_shown(

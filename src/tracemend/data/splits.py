@@ -146,9 +146,10 @@ def halves(data: Labelled, *, most: int, seed: int = 0) -> tuple[Labelled, Label
     ends = np.cumsum(sizes[drawn])[:-1]
     ends = ends[(ends > 1) & (ends < len(data) - 1)]
     if not len(ends):
+        groups = "one group" if len(sizes) == 1 else f"{len(sizes)} groups"
         raise DataError(
-            f"the {len(data)} texts are of {len(sizes)} groups, which cannot be divided into two parts of at least two "
-            "texts; give texts of more groups."
+            f"the {len(data)} texts are of {groups}, which cannot be divided into two parts of at least two texts; "
+            "give texts of more groups."
         )
     cut = int(ends[np.abs(ends - half).argmin()])
     return data.take(order[:cut][:half]), data.take(order[cut:][:half])
