@@ -11,6 +11,8 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 # No target below `install` needs the network; tests and docs must not use it.
 test test-fast coverage demo screenshots docs bench: export HF_HUB_OFFLINE = 1
 test test-fast coverage docs: export MPLBACKEND = Agg
+# Published data sets, where they are: benchmarks and some tests read them, and are skipped with a reason without.
+test test-fast coverage bench: export TRACEMEND_DATA ?= $(CURDIR)/../shared/data
 
 .DEFAULT_GOAL := help
 .PHONY: help install browser demo screenshots test test-fast lint types coverage docs bench bench-peers clean

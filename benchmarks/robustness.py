@@ -38,8 +38,8 @@ def seed_of(seed: int, model: LanguageModel, given: argparse.Namespace) -> dict[
     result = method.run(model, Splits(train=splits.train, validation=splits.validation, verdict=judged))
     arms = {"tied": dict(result.metrics), **{arm: dict(of) for arm, of in result.controls.items()}}
     found = {arm: {name: round(float(value), 4) for name, value in of.items()} for arm, of in arms.items()}
-    print(seed, json.dumps(found), *result.notes, sep="\n", flush=True)
-    return {"arms": found, "notes": list(result.notes), "seconds": round(time.process_time() - began, 1)}
+    print(seed, json.dumps(found), *result.findings, sep="\n", flush=True)
+    return {"arms": found, "notes": list(result.findings), "seconds": round(time.process_time() - began, 1)}
 
 
 def summary(found: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_origin, get_type_hints
 
 import pandas as pd
 import pytest
@@ -103,6 +103,21 @@ def test_it_is_a_frozen_configuration(method: type[Method[Any]]) -> None:
         configured.seed = 1  # type: ignore[misc]
     assert json.loads(json.dumps(configured.config)) == configured.config
     assert configured.config["method"] == method.name
+
+
+@each
+def test_a_choice_that_is_none_and_a_number_too_low_are_refused(method: type[Method[Any]]) -> None:
+    """As soon as it is configured: a misspelt choice would run as another one."""
+    hints = get_type_hints(method)
+    wrong: dict[str, Any] = {
+        field.name: "misspelt" for field in dataclasses.fields(method) if get_origin(hints[field.name]) is Literal
+    }
+    for kind in method.__mro__:
+        for name, lowest in vars(kind).get("at_least", {}).items():
+            wrong[name] = (lowest - 1,) if isinstance(getattr(method(), name), tuple) else lowest - 1
+    for name, value in wrong.items():
+        with pytest.raises(TracemendError, match=name):
+            method(**{name: value})
 
 
 @each

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from tracemend.errors import TracemendError, did_you_mean
 
 
-def check_fields(config: Any, error: type[TracemendError], *, positive: Iterable[str] = ()) -> None:
-    """Refuse a value that its field's ``Literal`` does not name, and a number below 1 where none can be.
+def check_fields(config: Any, error: type[TracemendError], *, at_least: Mapping[str, int]) -> None:
+    """Refuse a value that its field's ``Literal`` does not name, and a number below the least that makes sense.
 
     A misspelt choice would otherwise be taken for another one: whatever is not ``bf16`` computes in fp32.
 
     Args:
         config: an instance of a dataclass.
         error: raised with the name of the field and what it may hold.
-        positive: fields that must be at least 1, or None.
+        at_least: the lowest value of a field, or of each number in one that holds several; None is let pass.
 
     Example:
         >>> from tracemend.tuning import Tuning
@@ -28,10 +28,11 @@ def check_fields(config: Any, error: type[TracemendError], *, positive: Iterable
     """
     for name, valid in _choices(type(config)).items():
         check_choice(name, getattr(config, name), valid, error)
-    for name in positive:
+    for name, lowest in at_least.items():
         value = getattr(config, name)
-        if value is not None and value < 1:
-            raise error(f"{name} is {value}; it must be at least 1.")
+        numbers = value if isinstance(value, tuple) else () if value is None else (value,)
+        if any(not number >= lowest for number in numbers):
+            raise error(f"{name} is {value}; it must be at least {lowest}.")
 
 
 def check_choice(name: str, value: Any, valid: tuple[Any, ...], error: type[TracemendError]) -> None:

@@ -18,7 +18,18 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 import numpy as np
 import pandas as pd
 
-from tracemend.errors import RunError, TracemendError, did_you_mean
+from tracemend.errors import (
+    CircuitError,
+    ConceptError,
+    NeuronError,
+    ProbeError,
+    RunError,
+    TraceError,
+    TracemendError,
+    TuningError,
+    did_you_mean,
+)
+from tracemend.fields import check_fields
 from tracemend.progress import Progress
 from tracemend.runs import as_json, read_json, write_json, write_parquet
 
@@ -135,6 +146,16 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 R = TypeVar("R", bound=MethodResult)
+# What a configuration is refused with, by the family of its method.
+_ERRORS: Mapping[str, type[TracemendError]] = {
+    "circuits": CircuitError,
+    "concepts": ConceptError,
+    "mend": TuningError,
+    "neurons": NeuronError,
+    "probing": ProbeError,
+    "saliency": TraceError,
+    "trace": TraceError,
+}
 _REGISTRY: dict[str, type[Method[Any]]] = {}
 
 
@@ -150,14 +171,23 @@ class Method(ABC, Generic[R]):
         capabilities: flags such as ``encoder``, ``decoder``, ``encoder-decoder``, ``labels``, ``gradients``.
         in_passing: fields that say how answers are come by and not what is asked, such as a server's address; a run
             goes on where only these differ.
+        at_least: the lowest value of a field; a subclass names its own fields, and those of its base count too.
     """
 
     name: ClassVar[str] = ""
     inputs: ClassVar[str] = "Labelled"
     capabilities: ClassVar[frozenset[str]] = frozenset()
     in_passing: ClassVar[frozenset[str]] = frozenset()
+    at_least: ClassVar[Mapping[str, int]] = {}
 
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse a choice that is none and a number below what makes sense, before anything is loaded."""
+        bounds: dict[str, int] = {}
+        for kind in reversed(type(self).__mro__):
+            bounds |= vars(kind).get("at_least", {})
+        check_fields(self, _ERRORS.get(self.name.partition(".")[0], TracemendError), at_least=bounds)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

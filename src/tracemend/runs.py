@@ -214,6 +214,50 @@ def read_json(path: Path) -> Any:
         raise RunError(f"{path} is damaged ({error}); delete it and give the same command again.") from None
 
 
+class Lines:
+    """Rows of JSON in a file, one a line, kept as they come: a stopped run goes on with those that are there.
+
+    Args:
+        path: of the file; None keeps nothing.
+
+    Example:
+        >>> import tempfile
+        >>> lines = Lines(Path(tempfile.mkdtemp()) / "answers.jsonl")
+        >>> lines.add({"unit": 3, "explanation": "colours"})
+        >>> list(lines)
+        [{'unit': 3, 'explanation': 'colours'}]
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """The rows that are there; a line that is none, such as the last of a run that was killed, is left out."""
+        if self.path is None or not self.path.exists():
+            return
+        for line in self.path.read_text(encoding="utf-8", errors="replace").split("\n"):
+            with contextlib.suppress(ValueError):
+                row = json.loads(line)
+                if isinstance(row, dict):
+                    yield row
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Keep a row.
+
+        Raises:
+            RunError: the disk is full or not writable.
+        """
+        if self.path is None:
+            return
+        with explained(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a+b") as file:
+                # A run that was killed may have left half a line, which must not take this one with it.
+                if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
+                    file.write(b"\n")
+                file.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
+
+
 def read_result(run: Path) -> dict[str, Any]:
     """The ``result.json`` of a run.
 

@@ -73,17 +73,17 @@ def test_long_texts_are_cut_and_it_is_said() -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "model", "message"),
+    ("changes", "model", "message"),
     [
-        (Attention(length=1), "gpt2", "at least 2"),
-        (Attention(shown=-1), "gpt2", "at least 2 and 0"),
-        (Attention(), "t5", "read_attention"),
-        (Attention(max_memory=1e-7), "gpt2", "cut the texts shorter"),
+        ({"length": 1}, "gpt2", "length is 1; it must be at least 2"),
+        ({"shown": -1}, "gpt2", "shown is -1; it must be at least 0"),
+        ({}, "t5", "read_attention"),
+        ({"max_memory": 1e-7}, "gpt2", "cut the texts shorter"),
     ],
 )
-def test_what_it_is_not_defined_for(method: Attention, model: str, message: str) -> None:
+def test_what_it_is_not_defined_for(changes: dict[str, Any], model: str, message: str) -> None:
     with pytest.raises(CircuitError, match=message):
-        method.run(tiny(model), TEXTS)
+        Attention(**changes).run(tiny(model), TEXTS)
 
 
 def test_a_pattern_that_was_not_kept() -> None:

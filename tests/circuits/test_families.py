@@ -102,7 +102,7 @@ def test_bad_input_is_refused() -> None:
         ({"transform": "plural"}, "not one of: case, gender"),
         ({"transform": "gender"}, "changes 0 of 30 texts"),
         ({"pairs": 0}, "pairs is 0"),
-        ({"tokens": 1}, "tokens 1"),
+        ({"tokens": 1}, "tokens is 1"),
         ({"site": "blocks.0.attn.hook_pattern"}, "can only be read"),
         ({"max_memory": 1e-7}, "another site or fewer pairs"),
     ):

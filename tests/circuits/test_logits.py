@@ -96,7 +96,7 @@ def test_other_models_and_too_little_memory_are_refused() -> None:
             Logits().run(tiny(architecture), data)
     with pytest.raises(CircuitError, match=r"would hold .* of activations.*give shorter prompts"):
         replace(Logits(), max_memory=1e-6).run(tiny("llama"), data)
-    with pytest.raises(CircuitError, match="draws 0"):
+    with pytest.raises(CircuitError, match="draws is 0"):
         Logits(draws=0).run(tiny("llama"), data)
     with pytest.raises(DataError, match="needs the columns prompt, answer, foil"):
         Contrasts.make([{"prompt": "you"}])

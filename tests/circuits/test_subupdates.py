@@ -130,7 +130,7 @@ def test_bad_input_is_refused() -> None:
     for changed, words in (
         ({"neurons": 65}, "have 64 neurons each"),
         ({"tokens": 10**4}, "Give more of them"),
-        ({"top": 1}, "top is 1; expected at least 2"),
+        ({"top": 1}, "top is 1; it must be at least 2"),
         ({"remove": -1}, "remove is -1"),
         ({"steered": 0}, "steered is 0"),
         ({"max_memory": 1e-6}, "read fewer tokens"),

@@ -95,7 +95,7 @@ def test_the_values_of_the_options_are_those_of_the_library():
     from tracemend.data import KINDS
     from tracemend.mend import ranking
     from tracemend.mend.decide import Policy
-    from tracemend.mend.repair import PRESETS
+    from tracemend.mend.loop import PRESETS
     from tracemend.saliency.faithfulness import Deletion
     from tracemend.saliency.inputs import Absent, Entry, Output
     from tracemend.trace.candidates import Drivers
@@ -249,7 +249,7 @@ def test_predict_drops_empty_texts_where_it_may(run, tuned, tmp_path):
     done = run(*given, "--drop-empty")
     assert [row["text"] for row in json.loads(done.stdout)] == ["nice", "bad"]
     assert [(row["row"], row["id"]) for row in json.loads(done.stdout)] == [(0, "1"), (2, "3")]
-    assert "dropped 1 rows without text (line 3)" in done.stderr
+    assert "dropped 1 row without text (line 3)" in done.stderr
 
 
 def test_predict_says_how_many_texts_were_cut(run, tuned, tmp_path):

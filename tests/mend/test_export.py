@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tracemend.data.ledger import Decision, Ledger
 from tracemend.data.schema import Labelled
 from tracemend.errors import DataError, RunError
-from tracemend.mend.export import apply, export, undo
+from tracemend.mend.repaired import apply, export, undo
 
 
 def dialogue() -> Labelled:
@@ -138,7 +138,7 @@ def test_of_two_who_decide_at_once_neither_leaves_the_files_behind_the_ledger(
 ) -> None:
     """Bo decides, and has the files written, in the midst of Ada's being written."""
     data = dialogue()
-    module = importlib.import_module("tracemend.mend.export")  # the room's own name is the function's
+    module = importlib.import_module("tracemend.mend.repaired")
     path, write = tmp_path / "ledger.sqlite", module.write
     a, b, *_ = (Decision(uid=uid, kind="remove", old="safe", actor="Ada") for uid in data.uid)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from dataclasses import fields
 
@@ -11,11 +10,11 @@ import pandas as pd
 import pytest
 
 import tracemend
-from tracemend.data import Splits, corrupt, demo, make_splits, read
+from tracemend.data import Splits, corrupt, demo, make_splits, read, read_splits
 from tracemend.data.examples import read_examples, write_examples
 from tracemend.errors import DataError, RunError, TuningError
 from tracemend.mend import Repair, RepairResult
-from tracemend.mend.job import Choices, TuningChoices, configured, demo_job, read_splits, tuned_as
+from tracemend.mend.job import Choices, TuningChoices, configured, demo_job, tuned_as
 from tracemend.models import tiny
 from tracemend.tuning import Tuning
 from tracemend.tuning.predictor import Predictor
@@ -100,14 +99,13 @@ def test_a_path_and_a_frame_are_the_same_job(frame, model, out, tmp_path):
     assert found.folder == out
 
 
-def test_the_function_and_the_module_of_one_name_live_together():
-    importlib.import_module("tracemend.mend.repair")
-    assert callable(tracemend.repair)
-    from tracemend.mend import repair
-    from tracemend.mend.repair import Repair as from_the_module
+def test_the_room_gives_its_names_and_no_others():
+    import tracemend.mend as room
 
-    assert repair is tracemend.repair
-    assert from_the_module is Repair
+    assert all(getattr(room, name).__module__.startswith("tracemend.mend.") for name in room.__all__)
+    assert room.repair is tracemend.repair
+    with pytest.raises(AttributeError, match="has no attribute 'repare'"):
+        _ = room.repare
 
 
 def test_every_choice_of_a_repair_and_a_tuning_is_a_keyword():
@@ -169,7 +167,7 @@ def test_dropped_rows_are_noted(frame):
     with pytest.raises(DataError, match="--drop-empty"):
         read_splits(holes, text="comment", label="toxic")
     notes = read_splits(holes, text="comment", label="toxic", drop_empty=True).notes
-    assert notes[0] == "Dropped 1 rows without text (row 4 (counted from 0))."
+    assert notes[0] == "Dropped 1 row without text (row 4 (counted from 0))."
 
 
 def test_examples_come_back_as_they_were(frame, tmp_path):
@@ -250,15 +248,24 @@ def test_a_number_out_of_range_is_refused_before_a_directory_is_made(choice: dic
 
 
 @pytest.mark.parametrize("rank", [None, "consensus", "trusted"])
-@pytest.mark.parametrize(("truth", "expected"), [(None, "noisy"), ("truth", "clean")])
-def test_labels_of_one_column_are_as_good_as_each_other_whatever_ranks(monkeypatch, rank, truth, expected):
+def test_labels_of_one_column_are_as_good_as_each_other_whatever_ranks(rank):
+    choices = {} if rank is None else {"rank": rank}
+    assert configured(checked=False, **choices).validation == "noisy"
+    assert configured(checked=True, **choices).validation == configured(**choices).validation == "clean"
+    assert configured(checked=False, validation="clean", **choices).validation == "clean"
+    assert (
+        configured("gbair", checked=False).validation == configured(rank="votes", checked=False).validation == "clean"
+    )
+
+
+@pytest.mark.parametrize(("given", "checked"), [({}, False), ({"truth": "t"}, True), ({"valid": "v.csv"}, True)])
+def test_labels_count_as_checked_where_a_part_or_the_truth_is_given(monkeypatch, given, checked):
     class Seen(Exception):
         pass
 
     def seen(preset, **choices):
-        raise Seen(choices["validation"])
+        raise Seen(str(choices["checked"]))
 
     monkeypatch.setattr("tracemend.mend.job.configured", seen)
-    choices = {} if rank is None else {"rank": rank}
-    with pytest.raises(Seen, match=expected):
-        tracemend.repair(pd.DataFrame(), text="text", label="label", truth=truth, **choices)
+    with pytest.raises(Seen, match=str(checked)):
+        tracemend.repair(pd.DataFrame(), text="text", label="label", **given)

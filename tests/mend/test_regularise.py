@@ -101,7 +101,7 @@ def test_a_rationale_makes_its_words_count(splits: Splits) -> None:
     result = method.run(tiny("bert"), splits, rationales=rationales)
     assert result.metrics["plausibility"] > result.controls["none"]["plausibility"]
     assert result.metrics["plausibility"] >= result.controls["other words"]["plausibility"] + 0.1
-    assert "150 of 192 training texts carry marks." in result.notes
+    assert "150 of 192 training texts carry marks." in result.findings
 
 
 @pytest.mark.slow
@@ -194,9 +194,8 @@ def test_a_head_of_zeros_relies_on_nothing(splits: Splits) -> None:
     ],
 )
 def test_bad_choices_are_told(splits: Splits, changes: dict[str, object], error: type[Exception], said: str) -> None:
-    method = replace(Regularise(remove=("please",), tuning=QUICK), **changes)
     with pytest.raises(error, match=said):
-        method.run(tiny("bert"), splits)
+        replace(Regularise(remove=("please",), tuning=QUICK), **changes).run(tiny("bert"), splits)
 
 
 @pytest.mark.parametrize("method", [Amplify, Regularise, Robustness, Shortcuts])
@@ -224,8 +223,8 @@ def test_rationales_that_say_nothing_are_left_out_and_counted(splits: Splits) ->
     rationales[whole] = [(0, len(splits.train.pairs[splits.train.uid.index(whole)][0]))]
     rationales[empty] = []
     result = Regularise(checked=2, tuning=QUICK).run(tiny("bert"), splits, rationales=rationales)
-    assert "6 of 192 training texts carry marks." in result.notes
-    assert [note for note in result.notes if note.startswith("2 rationales of training texts hold all words")]
+    assert "6 of 192 training texts carry marks." in result.findings
+    assert [note for note in result.findings if note.startswith("2 rationales of training texts hold all words")]
 
 
 def test_a_control_tells_in_how_many_texts_it_marks_words_of_the_rationale(splits: Splits) -> None:
@@ -235,7 +234,9 @@ def test_a_control_tells_in_how_many_texts_it_marks_words_of_the_rationale(split
         end = text.index(" ")
         rationales[uid] = [(end + 1, len(text)) if row < 2 else (0, end)]
     result = Regularise(checked=2, tuning=QUICK).run(tiny("bert"), splits, rationales=rationales)
-    assert [note for note in result.notes if note.startswith("In the control 2 rationales hold so much of their text")]
+    assert [
+        note for note in result.findings if note.startswith("In the control 2 rationales hold so much of their text")
+    ]
 
 
 def test_rationales_none_of_which_says_anything_are_refused(splits: Splits, tmp_path: Path) -> None:

@@ -136,6 +136,24 @@ def test_a_finished_run_is_read_back(whole: tuple[RepairResult, Path, int], spli
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
+def test_a_result_is_kept_whatever_the_further_columns_hold(
+    whole: tuple[RepairResult, Path, int], tmp_path: Path
+) -> None:
+    """Parquet has no type for a column of text, numbers and lists."""
+    found, _, _ = whole
+    odd: list[Any] = ["a", 1, [2, 3], None, 2**70]
+    frame = found.repaired.frame
+    repaired = replace(found.repaired, frame=frame.assign(votes=[odd[i % 5] for i in range(len(frame))]))
+    replace(found, repaired=repaired).save(tmp_path)
+    read = RepairResult.load(tmp_path)
+    assert list(read.repaired.frame["votes"]) == list(repaired.frame["votes"])
+    assert "votes" not in read.recommended.frame
+    assert [read.repaired.fingerprint, read.recommended.fingerprint] == [
+        found.repaired.fingerprint,
+        found.recommended.fingerprint,
+    ]
+
+
 def test_a_directory_of_another_run_is_refused(whole: tuple[RepairResult, Path, int], splits: Splits) -> None:
     _, out, _ = whole
     with pytest.raises(RunError, match="top_k: there 20, now 5"):

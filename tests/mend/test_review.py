@@ -12,7 +12,7 @@ from tracemend.data.examples import write_examples
 from tracemend.data.exchange import REMOVE
 from tracemend.errors import DataError, RunError
 from tracemend.mend import export, export_suspects, review, undo
-from tracemend.mend.review import suspects_of
+from tracemend.mend.reviewed import suspects_of
 from tracemend.runs import write_json, write_parquet
 
 LABELS = ("safe", "unsafe")

@@ -229,8 +229,8 @@ def test_a_run_says_what_it_found(splits: Splits) -> None:
     kept = swaps[swaps["kept"].astype(bool)]
     assert result.metrics["tau"] == pytest.approx(kept["tau"].mean())
     assert result.metrics["attacks"] == ((result.rows["arm"] == "found") & (result.rows["kind"] == "attack")).sum()
-    assert any("words of the training texts have a substitute" in note for note in result.notes)
-    assert any("beside the arm 'none'" in note or "cannot be compared" in note for note in result.notes)
+    assert any("words of the training texts have a substitute" in note for note in result.findings)
+    assert any("beside the arm 'none'" in note or "cannot be compared" in note for note in result.findings)
 
 
 def test_no_successful_attack_is_told_and_has_no_tau(splits: Splits) -> None:
@@ -243,7 +243,7 @@ def test_no_successful_attack_is_told_and_has_no_tau(splits: Splits) -> None:
     assert result.metrics["attacks"] == len(alone)
     if alone.empty:
         assert np.isnan(result.metrics["tau_attacked"])
-        assert any("No attack on the arm 'found' succeeded (n = 0)" in note for note in result.notes)
+        assert any("No attack on the arm 'found' succeeded (n = 0)" in note for note in result.findings)
 
 
 def test_a_stopped_tuning_goes_on_with_the_copies_of_an_unbroken_one(splits: Splits, tmp_path: Path) -> None:

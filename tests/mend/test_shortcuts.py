@@ -101,7 +101,7 @@ def test_the_planted_word_is_the_first_of_the_head(result: ShortcutsResult) -> N
     assert first["first_two"] >= first["first"] and first["first_two"] > 0
     assert result.metrics["first_two"] > result.controls["shuffled labels"]["first_two"]
     assert set(result.controls) == {"shuffled labels", "unmended", "shuffled degrees"}
-    assert any("The head is" in note for note in result.notes)
+    assert any("The head is" in note for note in result.findings)
 
 
 def test_degrees_are_those_of_the_formula(result: ShortcutsResult, splits: Splits) -> None:
@@ -137,7 +137,7 @@ def test_the_curve_tells_what_was_learnt_first(result: ShortcutsResult, splits: 
     last, first = curve.iloc[-1], curve.iloc[0]
     # The word that was planted is learnt before what tells the texts apart that lack it.
     assert last["loss_with"] < first["loss_with"] and last["accuracy_with"] > last["accuracy_without"]
-    assert [note for note in result.notes if note.startswith(f"{n} of 96 training texts hold a word of the head")]
+    assert [note for note in result.findings if note.startswith(f"{n} of 96 training texts hold a word of the head")]
 
 
 @pytest.mark.slow
@@ -160,8 +160,8 @@ def test_what_was_cut_and_what_does_not_add_up_is_told(splits: Splits) -> None:
     result = tight.run(tiny("bert"), splits)
     cut, off = int(result.texts["cut"].sum()), int((result.texts["gap"] > 0.05).sum())
     assert cut > 0 and off > 0
-    assert [note for note in result.notes if note.startswith(f"{cut} training texts were cut")]
-    assert [note for note in result.notes if f"of {off} training texts are more than 5% away" in note]
+    assert [note for note in result.findings if note.startswith(f"{cut} training texts were cut")]
+    assert [note for note in result.findings if f"of {off} training texts are more than 5% away" in note]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from tracemend.data import Labelled
 from tracemend.mend import Verdict, verdict
-from tracemend.mend.verdict import beside_start
+from tracemend.mend.judgement import beside_start
 
 N = 200
 

@@ -202,7 +202,7 @@ def test_no_group_is_in_both_halves_and_intervals_resample_whole_groups():
 def test_texts_of_one_group_are_refused():
     method, classifier, data = ClassifierAblation.tiny()
     one = Labelled.make([text for text, _ in data.pairs], data.frame["label"], groups=["author"] * len(data))
-    with pytest.raises(DataError, match=r"of 1 groups, which cannot be divided.*give texts of more groups"):
+    with pytest.raises(DataError, match=r"of one group, which cannot be divided.*give texts of more groups"):
         method.run(classifier, one)
 
 

@@ -146,7 +146,7 @@ def test_bad_settings_are_refused(options):
     method, model, bank = Composition.tiny()
     with pytest.raises(NeuronError) as caught:
         replace(method, **options).run(model, bank)
-    assert len(str(caught.value)) > 40
+    assert len(str(caught.value)) > 30
 
 
 def test_a_dead_unit_is_named():
@@ -290,7 +290,7 @@ def test_bad_settings_of_texts_are_refused(options):
     method, classifier, data = ClassifierComposition.tiny()
     with pytest.raises(NeuronError) as caught:
         replace(method, **options).run(classifier, data)
-    assert len(str(caught.value)) > 40
+    assert len(str(caught.value)) > 30
 
 
 def test_a_dead_unit_of_a_classifier_is_named():

@@ -113,7 +113,7 @@ def test_at_k_is_never_below_at_one_and_what_says_nothing_is_named(found):
     assert not any("_at_1" in name and name != "p_at_1" for name in one.metrics)
     size = len(model.tokenizer)
     assert replace(method, k=size).run(model, data).metrics[f"full_vocabulary_at_{size}"] == 1
-    with pytest.raises(ProbeError, match="k, batch_size"):
+    with pytest.raises(ProbeError, match="k is 0; it must be at least 1"):
         replace(method, k=0).run(model, data)
 
 

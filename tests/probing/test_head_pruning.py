@@ -50,7 +50,7 @@ def test_no_group_lies_in_both_halves_and_intervals_resample_groups(monkeypatch)
     assert ours and others and not ours & others and 15 <= len(weighing) <= 20 <= len(weighing) + len(test)
     # Without groups the halves are single texts, as many in each.
     assert [len(of) for of in method._halves(model, data)] == [20, 20]
-    with pytest.raises(DataError, match="of 1 groups, which cannot be divided"):
+    with pytest.raises(DataError, match="of one group, which cannot be divided"):
         method._halves(model, Labelled.make(texts, labels, groups=["g"] * len(data)))
     asked = []
 
@@ -140,9 +140,9 @@ def test_bad_input():
         method.run(model, Labelled.make(["x", "y"] * 4, ["a", "b"] * 4))
     with pytest.raises(DataError, match="at least 4"):
         method.run(model, data.take([0, 1, 2]))
-    with pytest.raises(ProbeError, match="shares must lie"):
+    with pytest.raises(ProbeError, match="each between 0 and 1"):
         replace(method, shares=(1.0,)).run(model, data)
-    with pytest.raises(ProbeError, match="maps at least 0"):
+    with pytest.raises(ProbeError, match="maps is -1; it must be at least 0"):
         replace(method, maps=-1).run(model, data)
     with pytest.raises(ProbeError, match="one half hold 10 words"):
         replace(method, texts=5).run(model, data)

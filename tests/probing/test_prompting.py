@@ -185,7 +185,7 @@ def test_bad_input():
         replace(method, shots=5).run(model, data)
     with pytest.raises(ProbeError, match="do not all differ"):
         replace(method, words=("good=xa", "bad=xb")).run(model, data)
-    with pytest.raises(ProbeError, match="prefix at least 0"):
+    with pytest.raises(ProbeError, match="prefix is -1; it must be at least 0"):
         replace(method, prefix=-1).run(model, data)
     with pytest.raises(ProbeError, match="words are given for worse"):
         replace(method, words=("worse=bad",)).run(model, data)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -311,21 +312,23 @@ def test_votes_of_neighbours_are_the_lead_of_the_other_label(subject: Subject) -
 
 
 @pytest.mark.parametrize(
-    ("detector", "message"),
+    ("detector", "changes", "message"),
     [
-        (SimiFeat(rule="votes"), "did you mean 'vote'"),
-        (OutlierGradients(rule="l3"), "forest, l1, l2"),
-        (OutlierGradients(trees=0), "at least 1"),
-        (OutlierGradients(parts=("heads",)), "did you mean 'head'"),
-        (MeanInfluence(kernel="cosin"), "did you mean 'cosine'"),
-        (ConfidentLearning(quality="margin"), "self-confidence, normalised-margin"),
-        (DataInfInfluence(damping=0), "must be positive"),
-        (EkFacInfluence(damping=-1), "must be positive"),
+        (SimiFeat, {"rule": "votes"}, "did you mean 'vote'"),
+        (OutlierGradients, {"rule": "l3"}, "forest, l1, l2"),
+        (OutlierGradients, {"trees": 0}, "at least 1"),
+        (OutlierGradients, {"parts": ("heads",)}, "did you mean 'head'"),
+        (MeanInfluence, {"kernel": "cosin"}, "did you mean 'cosine'"),
+        (ConfidentLearning, {"quality": "margin"}, "self-confidence, normalised-margin"),
+        (DataInfInfluence, {"damping": 0}, "must be positive"),
+        (EkFacInfluence, {"damping": -1}, "must be positive"),
     ],
 )
-def test_a_wrong_choice_is_named_with_the_right_ones(subject: Subject, detector: Detector, message: str) -> None:
+def test_a_wrong_choice_is_named_with_the_right_ones(
+    subject: Subject, detector: type[Detector], changes: dict[str, Any], message: str
+) -> None:
     with pytest.raises(TraceError, match=message):
-        detector.run(subject, subject.splits)
+        detector(**changes).run(subject, subject.splits)
 
 
 def test_kernels_divide_by_the_norms_of_the_sides_they_name(subject: Subject) -> None:

@@ -104,6 +104,7 @@ class Attention(Circuit[AttentionResult]):
     name: ClassVar[str] = "circuits.attention"
     inputs: ClassVar[str] = "Texts"
     capabilities: ClassVar[frozenset[str]] = frozenset({"decoder", "encoder"})
+    at_least: ClassVar = {"length": 2, "shown": 0}
 
     length: int = 64
     shown: int = 3
@@ -121,8 +122,6 @@ class Attention(Circuit[AttentionResult]):
             CircuitError: see the class.
         """
         network, frame = self._reader(model), self.table(Texts, data).frame
-        if self.length < 2 or self.shown < 0:
-            raise CircuitError(f"length is {self.length} and shown {self.shown}; expected at least 2 and 0.")
         whole = [ids_of(network, text) for text in frame["text"]]
         texts = [ids[:, : self.length] for ids in whole]
         longest, heads = max(ids.shape[1] for ids in texts), heads_of(network)
@@ -172,7 +171,8 @@ class Attention(Circuit[AttentionResult]):
     @classmethod
     def tiny(cls) -> tuple[Self, Any, Any]:
         """A random GPT-2 on two texts."""
-        return cls(length=8), tiny("gpt2"), Texts.make([{"text": "we love this movie"}, {"text": "a bad film so"}])
+        texts = Texts.make([{"text": "we love this movie"}, {"text": "a bad film so"}])
+        return cls(length=8), tiny("gpt2", seed=1), texts
 
 
 def _patterns(model: LanguageModel, ids: Tensor) -> tuple[Tensor, Tensor]:

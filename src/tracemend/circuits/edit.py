@@ -116,6 +116,7 @@ class Edit(Circuit[EditResult]):
     name: ClassVar[str] = "circuits.edit"
     inputs: ClassVar[str] = "Rewrites"
     capabilities: ClassVar[frozenset[str]] = frozenset({"decoder", "gradients"})
+    at_least: ClassVar = {"most": 1, "tokens": 1, "held_out": 1, "prefixes": 1, "prefix": 1, "steps": 1}
 
     layer: int = 8
     floor: float = 0.3
@@ -185,9 +186,6 @@ class Edit(Circuit[EditResult]):
             )
         if not 0 <= self.layer < layers_of(model):
             raise CircuitError(f"layer is {self.layer}; {model.name} has layers 0 to {layers_of(model) - 1}.")
-        for name in ("most", "tokens", "held_out", "prefixes", "prefix", "steps"):
-            if getattr(self, name) < 1:
-                raise CircuitError(f"{name} is {getattr(self, name)}; expected at least 1.")
         for name in ("ridge", "rate", "clamp"):
             if not getattr(self, name) > 0:
                 raise CircuitError(f"{name} is {getattr(self, name)}; expected a number above 0.")

@@ -116,6 +116,7 @@ class Features(Circuit[FeaturesResult]):
     name: ClassVar[str] = "circuits.features"
     inputs: ClassVar[str] = "Texts"
     capabilities: ClassVar[frozenset[str]] = frozenset({"decoder", "gradients"})
+    at_least: ClassVar = {"held_out": 1, "cards": 1, "length": 8}
 
     site: str = "blocks.15.hook_resid_post"
     kind: str = "topk"
@@ -150,11 +151,6 @@ class Features(Circuit[FeaturesResult]):
             + 2 * self.length * network.config.vocab_size,
             "read fewer tokens or take fewer latents",
         )  # fmt: skip
-        if min(self.held_out, self.cards) < 1 or self.length < 8:
-            raise CircuitError(
-                f"held_out is {self.held_out}, cards {self.cards} and length {self.length}; expected at least 1, 1 and "
-                "8."
-            )
         ids = windows(network, texts, tokens=self.tokens + self.held_out, length=self.length)
         cut = -(-self.held_out // ids.shape[1])
         if cut >= len(ids):

@@ -117,6 +117,7 @@ class Graph(Circuit[GraphResult]):
     name: ClassVar[str] = "circuits.graph"
     inputs: ClassVar[str] = "PromptPairs"
     capabilities: ClassVar[frozenset[str]] = frozenset({"decoder", "gradients"})
+    at_least: ClassVar = {"steps": 1, "draws": 1, "checked": 1}
 
     shares: tuple[float, ...] = (0.005, 0.01, 0.02, 0.05, 0.1)
     steps: int = 5
@@ -161,9 +162,6 @@ class Graph(Circuit[GraphResult]):
     def _check(self) -> None:
         if not self.shares or not all(0 < share <= 1 for share in self.shares):
             raise CircuitError(f"shares is {self.shares}; expected numbers above 0 and at most 1.")
-        for name in ("steps", "draws", "checked"):
-            if getattr(self, name) < 1:
-                raise CircuitError(f"{name} is {getattr(self, name)}; expected at least 1.")
         if self.prune < 0 or self.tau < 0:
             raise CircuitError(f"prune is {self.prune} and tau {self.tau}; expected 0 or more.")
 

@@ -93,6 +93,7 @@ class Logits(Circuit[LogitsResult]):
 
     name: ClassVar[str] = "circuits.logits"
     inputs: ClassVar[str] = "Contrasts"
+    at_least: ClassVar = {"neurons": 0, "draws": 1}
 
     neurons: int = 20
     draws: int = 20
@@ -110,8 +111,6 @@ class Logits(Circuit[LogitsResult]):
             CircuitError: see the class.
         """
         network, frame = self.decoder(model), self.table(Contrasts, data).frame
-        if self.neurons < 0 or self.draws < 1:
-            raise CircuitError(f"neurons is {self.neurons} and draws {self.draws}; expected at least 0 and 1.")
         texts = [ids_of(network, text) for text in frame["prompt"]]
         layers, vocabulary = layers_of(network), len(unembedding(network))
         longest = max(ids.shape[1] for ids in texts)

@@ -105,6 +105,7 @@ class Memories(Circuit[MemoriesResult]):
 
     name: ClassVar[str] = "circuits.memories"
     inputs: ClassVar[str] = "Texts"
+    at_least: ClassVar = {"stride": 1, "removals": 1, "triggers": 1, "positions": 1, "tokens": 1000}
 
     tokens: int = 8192
     length: int = 128
@@ -158,11 +159,6 @@ class Memories(Circuit[MemoriesResult]):
     def _check(self, inner: int) -> None:
         if not 1 <= self.keys <= inner:
             raise CircuitError(f"keys is {self.keys}; the layers have {inner} keys each, so expected 1 to {inner}.")
-        for name in ("stride", "removals", "triggers", "positions"):
-            if getattr(self, name) < 1:
-                raise CircuitError(f"{name} is {getattr(self, name)}; expected at least 1.")
-        if self.tokens < 1000:
-            raise CircuitError(f"tokens is {self.tokens}; triggers are looked for among at least 1000.")
         if self.context < 4 or self.length < 2 * self.context:
             raise CircuitError(
                 f"context is {self.context} and length {self.length}; expected a context of at least 4 tokens, and "

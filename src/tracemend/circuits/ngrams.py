@@ -112,6 +112,7 @@ class Ngrams(Circuit[NgramsResult]):
 
     name: ClassVar[str] = "circuits.ngrams"
     inputs: ClassVar[str] = "Texts"
+    at_least: ClassVar = {"tokens": 1, "seen": 1, "reach": 1, "strongest": 1}
 
     layer: int = 0
     tokens: int = 512
@@ -178,12 +179,8 @@ class Ngrams(Circuit[NgramsResult]):
             raise CircuitError(f"layer is {self.layer}; {model.name} has layers 0 to {layers_of(model) - 1}.")
         if not 0 <= self.quantile < 1:
             raise CircuitError(f"quantile is {self.quantile}; expected 0 to below 1.")
-        low = [name for name in ("tokens", "seen", "reach", "strongest") if getattr(self, name) < 1]
-        if low or self.reach >= model.window:
-            name = (low or ["reach"])[0]
-            raise CircuitError(
-                f"{name} is {getattr(self, name)}; expected 1 or more, and a reach below {model.window}."
-            )
+        if self.reach >= model.window:
+            raise CircuitError(f"reach is {self.reach}; expected 1 or more, and below {model.window}.")
 
     def _findings(self, model: LanguageModel, own: _Arm) -> list[str]:
         found = []
@@ -203,7 +200,7 @@ class Ngrams(Circuit[NgramsResult]):
         words = ["you", "we", "love", "hate", "this", "that", "good", "bad", "film", "movie"]
         random = generator(0)
         rows = [" ".join(words[i] for i in torch.randint(len(words), (20,), generator=random)) for _ in range(40)]
-        return cls(reach=4, quantile=0.5), tiny("llama"), Texts.make([{"text": row} for row in rows])
+        return cls(reach=4, quantile=0.5), tiny("llama", seed=1), Texts.make([{"text": row} for row in rows])
 
 
 _BIGRAM = ("bigram_agreement", "bigram_correlation")

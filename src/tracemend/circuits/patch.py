@@ -107,6 +107,7 @@ class Patch(Circuit[PatchResult]):
 
     name: ClassVar[str] = "circuits.patch"
     inputs: ClassVar[str] = "PromptPairs"
+    at_least: ClassVar = {"draws": 1}
 
     parts: tuple[str, ...] = PARTS
     draws: int = 1000
@@ -126,9 +127,9 @@ class Patch(Circuit[PatchResult]):
         """
         network, frame = self.decoder(model), self.table(PromptPairs, data).frame
         wrong = [part for part in self.parts if part not in PARTS]
-        if wrong or not self.parts or self.draws < 1:
+        if wrong or not self.parts:
             named = wrong[0] if wrong else ""
-            raise CircuitError(f"parts has {named!r}, which is {did_you_mean(named, PARTS)}; draws: at least 1.")
+            raise CircuitError(f"parts has {named!r}, which is {did_you_mean(named, PARTS)}")
         self._announce(network, frame)
         layers = layers_of(network)
         found, ends, identities = [], [], []

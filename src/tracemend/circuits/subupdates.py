@@ -98,6 +98,7 @@ class Subupdates(Circuit[SubupdatesResult]):
 
     name: ClassVar[str] = "circuits.subupdates"
     inputs: ClassVar[str] = "Texts"
+    at_least: ClassVar = {"stride": 1, "top": 2, "steered": 1, "tokens": 8, "length": 4, "patience": 1}
 
     stride: int = 3
     neurons: int = 100
@@ -149,9 +150,6 @@ class Subupdates(Circuit[SubupdatesResult]):
             raise CircuitError(
                 f"neurons is {self.neurons}; the layers have {inner} neurons each, so expected 2 to {inner}."
             )
-        for name, least in (("stride", 1), ("top", 2), ("steered", 1), ("tokens", 8), ("length", 4), ("patience", 1)):
-            if getattr(self, name) < least:
-                raise CircuitError(f"{name} is {getattr(self, name)}; expected at least {least}.")
 
     def _layer(
         self, model: LanguageModel, layer: int, coefficients: Tensor, clean: Vocabulary, raw: Vocabulary

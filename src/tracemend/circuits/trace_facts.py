@@ -108,6 +108,7 @@ class TraceFacts(Circuit[TraceFactsResult]):
 
     name: ClassVar[str] = "circuits.trace-facts"
     inputs: ClassVar[str] = "Facts"
+    at_least: ClassVar = {"window": 1, "stride": 1, "draws": 1, "most": 1}
 
     kinds: tuple[str, ...] = KINDS
     window: int = 10
@@ -169,9 +170,6 @@ class TraceFacts(Circuit[TraceFactsResult]):
         wrong = [kind for kind in self.kinds if kind not in KINDS]
         if wrong or not self.kinds:
             raise CircuitError(f"kinds has {wrong[:1]}, which is {did_you_mean(str(wrong[0]) if wrong else '', KINDS)}")
-        for name in ("window", "stride", "draws", "most"):
-            if getattr(self, name) < 1:
-                raise CircuitError(f"{name} is {getattr(self, name)}; expected at least 1.")
         if not 0 <= self.noise < float("inf"):
             raise CircuitError(f"noise is {self.noise}; expected a number of standard deviations, 0 or more.")
 

@@ -76,14 +76,17 @@ def detect(
 
         tracemend detect comments.csv --text text --label is_toxic --out runs/suspects
     """
-    o.refuse_unreadable(
-        file, valid, test, text=text, label=label, reply=reply, group=group, truth=truth, positive=positive,
-        drop_empty=drop_empty,
-    )  # fmt: skip
+    from tracemend.data import read_splits
+
+    with shown(quiet) as progress, o.columns_of(valid, test):
+        splits = read_splits(
+            file, text=text, label=label, reply=reply, group=group, truth=truth, valid=valid, test=test,
+            positive=positive, seed=seed, drop_empty=drop_empty, fix_splits=fix_splits, progress=progress,
+        )  # fmt: skip
     import pandas as pd
 
-    from tracemend.mend.export import remember_names
-    from tracemend.mend.job import read_splits, tuned_as
+    from tracemend.mend.job import tuned_as
+    from tracemend.mend.repaired import remember_names
     from tracemend.models import load
     from tracemend.trace.run import detect_run, detector
     from tracemend.tuning import Tuning
@@ -98,10 +101,6 @@ def detect(
     }  # fmt: skip
     tuning = tuned_as(Tuning(), seed=seed, **of_tuning)
     with shown(quiet) as progress:
-        splits = read_splits(
-            file, text=text, label=label, reply=reply, group=group, truth=truth, valid=valid, test=test,
-            positive=positive, seed=seed, drop_empty=drop_empty, fix_splits=fix_splits, progress=progress,
-        )  # fmt: skip
         result = detect_run(
             load(model),
             splits,

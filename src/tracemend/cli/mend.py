@@ -102,12 +102,16 @@ def regularise(
 
         tracemend mend regularise posts.csv --text text --label label --remove women --remove muslims --out runs/fair
     """
-    o.refuse_unreadable(
-        file, valid, test, text=text, label=label, reply=reply, group=group, positive=positive, drop_empty=drop_empty
-    )
+    from tracemend.data import read_splits
+
+    with shown(quiet) as progress, o.columns_of(valid, test):
+        splits = read_splits(
+            file, text=text, label=label, reply=reply, group=group, valid=valid, test=test, positive=positive,
+            seed=seed, drop_empty=drop_empty, fix_splits=fix_splits, progress=progress,
+        )  # fmt: skip
     from tracemend.data import read_rationales, read_words
     from tracemend.mend import Regularise
-    from tracemend.mend.job import read_splits, tuned_as
+    from tracemend.mend.job import tuned_as
     from tracemend.mend.run import mend_run
     from tracemend.models import load
     from tracemend.tuning import Tuning
@@ -124,10 +128,6 @@ def regularise(
     )  # fmt: skip
     folder = o.run_directory(out, file)
     with shown(quiet) as progress:
-        splits = read_splits(
-            file, text=text, label=label, reply=reply, group=group, valid=valid, test=test, positive=positive,
-            seed=seed, drop_empty=drop_empty, fix_splits=fix_splits, progress=progress,
-        )  # fmt: skip
         found = mend_run(
             method,
             load(model),
@@ -201,11 +201,25 @@ def shortcuts(
 
         tracemend mend shortcuts posts.csv --text text --label label --out runs/shortcuts
     """
-    o.refuse_unreadable(
-        file, valid, test, text=text, label=label, reply=reply, group=group, positive=positive, drop_empty=drop_empty
-    )
+    from tracemend.data import read_splits
+
+    with shown(quiet) as progress, o.columns_of(valid, test):
+        splits = read_splits(
+            file,
+            text=text,
+            label=label,
+            reply=reply,
+            group=group,
+            valid=valid,
+            test=test,
+            positive=positive,
+            seed=seed,
+            drop_empty=drop_empty,
+            fix_splits=fix_splits,
+            progress=progress,
+        )
     from tracemend.mend import Shortcuts
-    from tracemend.mend.job import read_splits, tuned_as
+    from tracemend.mend.job import tuned_as
     from tracemend.mend.run import mend_run
     from tracemend.mend.shortcuts import ShortcutsResult
     from tracemend.models import load
@@ -236,20 +250,6 @@ def shortcuts(
     )
     folder = o.run_directory(out, file)
     with shown(quiet) as progress:
-        splits = read_splits(
-            file,
-            text=text,
-            label=label,
-            reply=reply,
-            group=group,
-            valid=valid,
-            test=test,
-            positive=positive,
-            seed=seed,
-            drop_empty=drop_empty,
-            fix_splits=fix_splits,
-            progress=progress,
-        )
         found = mend_run(
             method,
             load(model),

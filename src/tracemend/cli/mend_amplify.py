@@ -83,12 +83,16 @@ def amplify(
 
         tracemend mend amplify posts.csv --text text --label label --url http://localhost:8000/v1 --model my-model
     """
-    o.refuse_unreadable(
-        file, valid, test, text=text, label=label, reply=reply, group=group, positive=positive, drop_empty=drop_empty
-    )
+    from tracemend.data import read_splits
+
+    with shown(quiet) as progress, o.columns_of(valid, test):
+        splits = read_splits(
+            file, text=text, label=label, reply=reply, group=group, valid=valid, test=test, positive=positive,
+            seed=seed, drop_empty=drop_empty, fix_splits=fix_splits, progress=progress,
+        )  # fmt: skip
     from tracemend.mend import Amplify
     from tracemend.mend.amplify_run import amplify_run
-    from tracemend.mend.job import read_splits, tuned_as
+    from tracemend.mend.job import tuned_as
     from tracemend.models import load
     from tracemend.models.endpoint import Endpoint
     from tracemend.tuning import Tuning
@@ -103,10 +107,6 @@ def amplify(
     )  # fmt: skip
     folder = o.run_directory(out, file)
     with shown(quiet) as progress:
-        splits = read_splits(
-            file, text=text, label=label, reply=reply, group=group, valid=valid, test=test, positive=positive,
-            seed=seed, drop_empty=drop_empty, fix_splits=fix_splits, progress=progress,
-        )  # fmt: skip
         found = amplify_run(
             method,
             load(model) if url is None else Endpoint(url, model, timeout=timeout, tries=tries),

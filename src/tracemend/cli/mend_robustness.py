@@ -68,11 +68,15 @@ def robustness(
 
         tracemend mend robustness posts.csv --text text --label label --out runs/robust
     """
-    o.refuse_unreadable(
-        file, valid, test, text=text, label=label, reply=reply, group=group, positive=positive, drop_empty=drop_empty
-    )
+    from tracemend.data import read_splits
+
+    with shown(quiet) as progress, o.columns_of(valid, test):
+        splits = read_splits(
+            file, text=text, label=label, reply=reply, group=group, valid=valid, test=test, positive=positive,
+            seed=seed, drop_empty=drop_empty, fix_splits=fix_splits, progress=progress,
+        )  # fmt: skip
     from tracemend.mend import Robustness
-    from tracemend.mend.job import read_splits, tuned_as
+    from tracemend.mend.job import tuned_as
     from tracemend.mend.run import mend_run
     from tracemend.models import load
     from tracemend.tuning import Tuning
@@ -87,10 +91,6 @@ def robustness(
     )  # fmt: skip
     folder = o.run_directory(out, file)
     with shown(quiet) as progress:
-        splits = read_splits(
-            file, text=text, label=label, reply=reply, group=group, valid=valid, test=test, positive=positive,
-            seed=seed, drop_empty=drop_empty, fix_splits=fix_splits, progress=progress,
-        )  # fmt: skip
         found = mend_run(
             method,
             load(model),

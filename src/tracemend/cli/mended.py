@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 
 def show_arms(found: MendResult, folder: Path, *, json: bool) -> None:
-    """Figures with one column an arm, the notes and the files, or the result as JSON."""
+    """Figures with one column an arm, the findings and the files, or the result as JSON."""
     console = person(json=json)
     console.print("On the verdict part:", markup=False)
     print_table(console, found.arms().rename_axis("figure").reset_index())
-    print_notes(console, list(found.notes))
+    print_notes(console, list(found.findings))
     print_run(console, folder)
     if json:
         print_result(folder)

@@ -182,37 +182,6 @@ def columns_of(*further: str | None, options: Mapping[str, str] | None = None) -
         raise
 
 
-def refuse_unreadable(
-    file: str,
-    *further: str | None,
-    text: str,
-    label: str,
-    reply: str | None = None,
-    group: str | None = None,
-    truth: str | None = None,
-    positive: str | None = None,
-    drop_empty: bool = False,
-) -> None:
-    """Say what is wrong with the data before a command imports what it works with, which takes seconds.
-
-    Args:
-        file: the data.
-        further: files beside it, whose columns are called alike; None where there is none.
-        text: and the others: as in :func:`tracemend.read`.
-
-    Raises:
-        DataError: as :func:`tracemend.read`.
-    """
-    from tracemend.data import read
-
-    with columns_of(*further):
-        read(file, text=text, label=label, reply=reply, group=group, truth=truth, positive=positive,
-             drop_empty=drop_empty)  # fmt: skip
-        for one in further:
-            if one is not None:
-                read(one, text=text, label=label, reply=reply, group=group, drop_empty=drop_empty)
-
-
 def run_directory(out: Path | None, file: str) -> Path:
     """Where a run goes: ``--out``, else ``runs/`` and the name of the file without its endings."""
     if out is not None:

@@ -69,6 +69,10 @@ def _arm(facts: Mapping[str, Any]) -> str:
     return f"{facts['arm']}: up to {', '.join(map(str, counts))} examples in its rounds"
 
 
+def _dropped(facts: Mapping[str, Any]) -> str:
+    return f"dropped {facts['rows']} {'row' if facts['rows'] == 1 else 'rows'} without text ({facts['where']})"
+
+
 def _cell(facts: Mapping[str, Any]) -> str:
     failed = f" failed: {facts['error']}" if "error" in facts else " done"
     return f"{facts['unit']} {facts['arm']}{failed}; {facts['left']} left, about {facts['minutes_left']:g} minutes"
@@ -76,7 +80,7 @@ def _cell(facts: Mapping[str, Any]) -> str:
 
 _LINES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "cut": lambda f: f"{f['texts']} training texts are cut to {f['tokens']} tokens",
-    "dropped empty texts": lambda f: f"dropped {f['rows']} rows without text ({f['where']})",
+    "dropped empty texts": _dropped,
     "epoch": _epoch,
     "arm": _arm,
     "round": _round,

@@ -142,57 +142,45 @@ def repair(
 
         tracemend repair comments.csv --text text --label is_toxic --valid checked.csv --fix-splits --out runs/mine
     """
-    o.refuse_unreadable(
-        file, valid, test, text=text, label=label, reply=reply, group=group, truth=truth, positive=positive,
-        drop_empty=drop_empty,
-    )  # fmt: skip
-    from tracemend.mend.job import repair as work
+    from tracemend.data import read_splits
 
-    folder = o.run_directory(out, file)
+    with shown(quiet) as progress, o.columns_of(valid, test):
+        splits = read_splits(
+            file, text=text, label=label, reply=reply, group=group, truth=truth, valid=valid, test=test,
+            positive=positive, seed=seed, drop_empty=drop_empty, fix_splits=fix_splits, noisy=validation == "noisy",
+            progress=progress,
+        )  # fmt: skip
+    from tracemend.mend.job import configured, repair_splits
+    from tracemend.models import load
+
     of_tuning: dict[str, Any] = {
         "adapter": adapter, "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate,
         "patience": patience, "max_length": max_length, "virtual_tokens": virtual_tokens, "precision": precision,
         "class_weights": class_weights,
     }  # fmt: skip
+    checked = valid is not None or truth is not None
+    method = configured(
+        preset, seed=seed, checked=checked, **of_tuning, rounds=rounds, candidates=candidates, action=action, rank=rank,
+        fold_epochs=fold_epochs, drivers=drivers, top_k=top_k, kernel=kernel, checkpoints=checkpoints,
+        warm_start=warm_start, stop=stop, noise=noise, fdr=fdr, validation=validation, ask=ask,
+        answers=answers or None,
+    )  # fmt: skip
+    folder = o.run_directory(out, file)
+    columns = {"text": text, "reply": reply, "label": label, "group": group, "truth": truth}
     with shown(quiet) as progress:
-        work(
-            file,
-            text=text,
-            label=label,
-            reply=reply,
-            group=group,
-            truth=truth,
-            valid=valid,
-            test=test,
-            positive=positive,
-            model=model,
+        repair_splits(
+            method,
+            load(model),
+            splits,
             out=folder,
-            preset=preset,
-            seed=seed,
-            drop_empty=drop_empty,
-            fix_splits=fix_splits,
+            columns={role: column for role, column in columns.items() if column is not None},
+            checked=checked,
+            name=Path(file).name,
             command_line=command_line(),
             progress=progress,
-            **of_tuning,
-            rounds=rounds,
-            candidates=candidates,
-            action=action,
-            rank=rank,
-            fold_epochs=fold_epochs,
-            drivers=drivers,
-            top_k=top_k,
-            kernel=kernel,
-            checkpoints=checkpoints,
-            warm_start=warm_start,
-            stop=stop,
-            noise=noise,
-            fdr=fdr,
-            validation=validation,
-            ask=ask,
-            answers=answers or None,
         )
     run = show(folder, json=json)
-    if valid is None and truth is None and run.part("verdict").get("recommended") == "original":
+    if not checked and run.part("verdict").get("recommended") == "original":
         given = {
             "text": text, "reply": reply, "label": label, "group": group, "test": test, "positive": positive,
             "drop_empty": drop_empty, "model": None if model == "minilm" else model, "seed": seed or None, **of_tuning,

@@ -43,13 +43,16 @@ def tune(
 
         tracemend tune comments.csv --text text --label is_toxic --adapter lora --out runs/tuned
     """
-    o.refuse_unreadable(
-        file, valid, test, text=text, label=label, reply=reply, group=group, truth=truth, positive=positive,
-        drop_empty=drop_empty,
-    )  # fmt: skip
+    from tracemend.data import read_splits
+
+    with shown(quiet) as progress, o.columns_of(valid, test):
+        splits = read_splits(
+            file, text=text, label=label, reply=reply, group=group, truth=truth, valid=valid, test=test,
+            positive=positive, seed=seed, drop_empty=drop_empty, fix_splits=fix_splits, progress=progress,
+        )  # fmt: skip
     import pandas as pd
 
-    from tracemend.mend.job import read_splits, tuned_as
+    from tracemend.mend.job import tuned_as
     from tracemend.models import load
     from tracemend.tuning import Tuning
     from tracemend.tuning.run import tune_run
@@ -61,10 +64,6 @@ def tune(
         class_weights=class_weights,
     )  # fmt: skip
     with shown(quiet) as progress:
-        splits = read_splits(
-            file, text=text, label=label, reply=reply, group=group, truth=truth, valid=valid, test=test,
-            positive=positive, seed=seed, drop_empty=drop_empty, fix_splits=fix_splits, progress=progress,
-        )  # fmt: skip
         result = tune_run(
             load(model),
             splits,

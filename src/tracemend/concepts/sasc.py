@@ -99,6 +99,11 @@ class Sasc(Method[SascResult]):
     name: ClassVar[str] = "concepts.sasc"
     inputs: ClassVar[str] = "Corpus"
     capabilities: ClassVar[frozenset[str]] = frozenset({"encoder", "decoder", "encoder-decoder"})
+    at_least: ClassVar = dict.fromkeys(("longest", "candidates", "shuffles", "directions"), 1) | {
+        "grams": FEWEST_GRAMS,
+        "top": 4,
+        "texts": 2,
+    }
 
     longest: int = 3
     grams: int = 6_000
@@ -171,18 +176,6 @@ class Sasc(Method[SascResult]):
     def _grams(self, data: Any) -> Grams:
         if not isinstance(data, Sequence) or isinstance(data, str) or not all(isinstance(text, str) for text in data):
             raise ConceptError(f"{self.name} takes a list of texts, not {type(data).__name__}; read them first.")
-        least = {
-            "longest": 1,
-            "grams": FEWEST_GRAMS,
-            "top": 4,
-            "candidates": 1,
-            "texts": 2,
-            "shuffles": 1,
-            "directions": 1,
-        }
-        for name, fewest in least.items():
-            if getattr(self, name) < fewest:
-                raise ConceptError(f"{name} is {getattr(self, name)}; it must be at least {fewest}.")
         made = grams(data, longest=self.longest, most=self.grams, seed=self.seed)
         if len(made.texts) < FEWEST_GRAMS:
             raise ConceptError(

@@ -81,6 +81,7 @@ class Tcav(Method[TcavResult]):
     name: ClassVar[str] = "concepts.tcav"
     inputs: ClassVar[str] = "Concepts"
     capabilities: ClassVar[frozenset[str]] = frozenset({"encoder", "decoder", "encoder-decoder", "gradients"})
+    at_least: ClassVar = {"sets": FEWEST_SETS, "random_concepts": 2, "batch_size": 1}
 
     label: str | None = None
     layers: tuple[int, ...] = ()
@@ -171,11 +172,6 @@ class Tcav(Method[TcavResult]):
         if not isinstance(data, Concepts):
             raise ConceptError(
                 f"{self.name} takes Concepts, not {type(data).__name__}; read them with tracemend.data.read_concepts."
-            )
-        if self.sets < FEWEST_SETS or self.random_concepts < 2 or self.batch_size < 1:
-            raise ConceptError(
-                f"sets is {self.sets}, random_concepts {self.random_concepts}, batch_size {self.batch_size}; at least "
-                f"{FEWEST_SETS}, 2 and 1 are needed: scores of random vectors lie far apart, and fewer show nothing."
             )
         random = {plain(text) for text in data.random}
         for name, of in data.sets.items():

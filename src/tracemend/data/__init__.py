@@ -35,6 +35,7 @@ from tracemend.data.reference import REFERENCES, available, available_folder, re
 from tracemend.data.schema import Examples, Labelled, Splits
 from tracemend.data.span_tasks import coreference_spans, pos_spans, question_spans, read_evidence, relation_spans
 from tracemend.data.spans import SpanExamples, dependency_spans, entity_spans, gum_entities, read_spans
+from tracemend.data.split_files import read_splits
 from tracemend.data.splits import halves, make_splits, sample
 from tracemend.data.treebanks import Sentence, Treebank, read_bio, read_conllu, read_treebank
 from tracemend.data.words import words_of
@@ -98,6 +99,7 @@ __all__ = [
     "read_pronouns",
     "read_rationales",
     "read_spans",
+    "read_splits",
     "read_texts",
     "read_treebank",
     "read_trees",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ NAME = "examples.parquet"
 
 
 def write_examples(splits: Splits, folder: Path | str) -> Path:
-    """Write ``examples.parquet``: the columns of ``COLUMNS``, ``split``, then further columns.
+    """Write ``examples.parquet``: the columns of ``COLUMNS``, the name of the part, then further columns.
 
     The label names, the positive label and the notes go along as metadata of the table.
 
@@ -29,9 +29,25 @@ def write_examples(splits: Splits, folder: Path | str) -> Path:
         RunError: the disk is full or not writable.
     """
     path = Path(folder) / NAME
+    write_parts(splits.parts, path, notes=list(splits.notes))
+    return path
+
+
+def write_parts(parts: Mapping[str, Labelled], path: Path, **facts: Any) -> None:
+    """Write sets of examples with the same labels as one table; :func:`read_parts` reads them back.
+
+    Args:
+        parts: by name.
+        path: of the file.
+        facts: kept as metadata of the table.
+
+    Raises:
+        DataError: a further column holds what Parquet cannot hold.
+        RunError: the disk is full or not writable.
+    """
     # As objects, so that numbers stay what they are beside parts that lack the column.
-    parts = [part.frame.astype(object).assign(**{_SPLIT: name}) for name, part in splits.parts.items()]
-    table = pd.concat(parts, ignore_index=True)
+    frames = [part.frame.astype(object).assign(**{_SPLIT: name}) for name, part in parts.items()]
+    table = pd.concat(frames, ignore_index=True)
     first = [*COLUMNS, _SPLIT]
     table = table[[*first, *(c for c in table.columns if c not in first)]]
     # Parquet would give every object of a column the same keys, make floats of whole numbers beside fractions, and has
@@ -39,16 +55,17 @@ def write_examples(splits: Splits, folder: Path | str) -> Path:
     as_json = [
         c for c in table.columns if c not in first and (table[c].map(is_nested).any() or _of_no_one_type(table[c]))
     ]
-    facts: dict[Hashable | None, Any] = {
-        "labels": list(splits.labels),
-        "positive": splits.train.positive,
-        "notes": list(splits.notes),
-        "columns": {name: list(part.frame.columns) for name, part in splits.parts.items()},
+    one = next(iter(parts.values()))
+    about = {
+        "labels": list(one.labels),
+        "positive": one.positive,
+        "columns": {name: list(part.frame.columns) for name, part in parts.items()},
         "json": as_json,
+        **facts,
     }
     try:
         table = table.assign(**{name: table[name].map(json_text) for name in as_json})
-        table.attrs = facts
+        table.attrs = {**{str(name): value for name, value in about.items()}}
         write_parquet(path, table)
     except UNHELD as error:
         further = ", ".join(repr(c) for c in table.columns if c not in first)
@@ -56,7 +73,6 @@ def write_examples(splits: Splits, folder: Path | str) -> Path:
             f"one of the further columns ({further}) cannot be kept with the run ({error}); leave it out, or give it "
             "values of one type."
         ) from error
-    return path
 
 
 _SPLIT = "tracemend_split"  # no name that a user's own column may have
@@ -83,11 +99,26 @@ def read_examples(folder: Path | str) -> Splits:
         >>> read_examples("runs/mine").train.labels  # doctest: +SKIP
         ('0', '1')
     """
-    from pyarrow.parquet import ParquetFile
-
     path = Path(folder) / NAME
     if not path.exists():
         raise RunError(f"{path} does not exist; name the --out directory of a finished tune, repair, detect or demo.")
+    parts, facts = read_parts(path)
+    try:
+        return Splits(
+            parts["train"], parts["validation"], parts["verdict"], parts.get("test"), notes=tuple(facts["notes"])
+        )
+    except KeyError as error:
+        raise _damaged(path, error) from error
+
+
+def read_parts(path: Path) -> tuple[dict[str, Labelled], dict[str, Any]]:
+    """Read back what :func:`write_parts` wrote: the sets by name, and the facts.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    from pyarrow.parquet import ParquetFile
+
     try:
         read = ParquetFile(path).read()
         facts = json.loads(read.schema.metadata[b"PANDAS_ATTRS"])
@@ -96,15 +127,15 @@ def read_examples(folder: Path | str) -> Splits:
         for name in facts.get("json", ()):
             cells = [None if cell is None else json.loads(cell) for cell in table[name]]
             table[name] = pd.Series(cells, index=table.index, dtype=object)
+        labels, positive = tuple(facts["labels"]), facts["positive"]
         parts = {
-            str(name): Labelled(
-                rows.reset_index(drop=True)[facts["columns"][str(name)]], tuple(facts["labels"]), facts["positive"]
-            )
-            for name, rows in table.groupby(_SPLIT, sort=False)
+            name: Labelled(table[table[_SPLIT] == name].reset_index(drop=True)[columns], labels, positive)
+            for name, columns in facts["columns"].items()
         }
-        notes = tuple(facts["notes"])
-        return Splits(parts["train"], parts["validation"], parts["verdict"], parts.get("test"), notes)
     except (OSError, ValueError, KeyError) as error:
-        raise RunError(
-            f"{path} is damaged ({error}); delete it and give the command that made the run again."
-        ) from error
+        raise _damaged(path, error) from error
+    return parts, facts
+
+
+def _damaged(path: Path, error: Exception) -> RunError:
+    return RunError(f"{path} is damaged ({error}); delete it and give the command that made the run again.")

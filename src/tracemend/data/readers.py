@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -78,7 +79,7 @@ def read(
         names = sorted({*labels, *(truths or ())})
         _check_spelling(table, names, {label: labels, **({} if truth is None else {truth: truths or []})})
     _check_variety(table, labels, label, [text, *([reply] if reply else [])])
-    return Labelled.make(
+    found = Labelled.make(
         frame[text],
         labels,
         replies=frame[reply] if reply else None,
@@ -88,6 +89,7 @@ def read(
         positive=None if positive is None else label_name(positive) or positive,
         extra=_extra(frame, set(columns.values()), set(COLUMNS)),
     )
+    return replace(found, notes=table.notes)
 
 
 def read_texts(
@@ -238,10 +240,12 @@ def _with_texts(table: Table, columns: dict[str, str], drop_empty: bool, progres
         )
     if len(rows) == len(table.frame):
         raise DataError(f"all {len(rows)} texts in {table.name} are empty; is {columns['text']!r} the right column?")
-    progress.note("dropped empty texts", rows=len(rows), where=table.at(rows))
+    where = table.at(rows)
+    progress.note("dropped empty texts", rows=len(rows), where=where)
     kept = [row for row in range(len(table.frame)) if row not in empty]
     frame = table.frame.iloc[kept].reset_index(drop=True)
-    return Table(frame, [table.places[row] for row in kept], table.unit, table.name)
+    dropped = f"Dropped {len(rows)} {'row' if len(rows) == 1 else 'rows'} without text ({where})."
+    return Table(frame, [table.places[row] for row in kept], table.unit, table.name, (*table.notes, dropped))
 
 
 def labels_of(table: Table, column: str, valid: Sequence[str] | None = None) -> list[str]:

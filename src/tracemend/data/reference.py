@@ -65,10 +65,8 @@ def available(name: str) -> bool:
 def available_folder(name: str) -> Path | None:
     """The folder of a reference set, also of one that is no table of labelled texts; None where it is not here."""
     named = os.environ.get("TRACEMEND_DATA")
-    # Without the variable: beside a checkout, seen from the working directory or from this file.
-    places = [Path(named)] if named else [Path("../shared/data"), Path(__file__).parents[4] / "shared" / "data"]
-    folder = _FOLDERS.get(name, name)
-    return next((place / folder for place in places if (place / folder).is_dir()), None)
+    folder = Path(named) / _FOLDERS.get(name, name) if named else None
+    return folder if folder is not None and folder.is_dir() else None
 
 
 def _surge_toxicity(folder: Path) -> Labelled:

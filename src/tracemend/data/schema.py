@@ -122,6 +122,7 @@ class Labelled:
             columns (votes, say) ride along unread.
         labels: the label names; ``y`` indexes into them.
         positive: the label whose average precision is reported (default: the rarer).
+        notes: sentences for the report (rows dropped); they are no part of the fingerprint.
 
     Example:
         >>> data = Labelled.make(["you rock", "go away"], ["safe", "unsafe"])
@@ -132,6 +133,7 @@ class Labelled:
     frame: pd.DataFrame
     labels: tuple[str, ...]
     positive: str
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def make(

@@ -66,7 +66,7 @@ def make_splits(
     _check_shares(validation_share, test_share, verdict_share)
     if trusted not in ("truth", "label"):
         raise DataError(f"trusted {trusted!r} is {did_you_mean(trusted, ('truth', 'label'))}")
-    notes: list[str] = []
+    notes = [note for part in (train, validation, test) if part is not None for note in part.notes]
     given = {"validation": validation, "test": test}
     outside = {name: _aligned(part, train, name) for name, part in given.items() if part is not None}
     if outside:

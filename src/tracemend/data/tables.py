@@ -48,12 +48,14 @@ class Table:
             from 0 elsewhere.
         unit: what the numbers count: ``"line"``, ``"object"`` or ``"row"``.
         name: what the user called the source.
+        notes: sentences for the report: what was left out of it.
     """
 
     frame: pd.DataFrame
     places: Sequence[int]
     unit: str
     name: str
+    notes: tuple[str, ...] = ()
 
     def at(self, rows: Iterable[int], most: int = 5) -> str:
         """Name rows by their places, the first few of them.

@@ -5,24 +5,22 @@ And the use of explanations: tuning on what people say of words.
 Decisions go to a ledger and can be undone; the repaired set is exported beside the original.
 """
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tracemend.mend.amplify import Amplify, AmplifyResult
     from tracemend.mend.bounds import NoiseRate, fdr_prefix, noise_rate
-    from tracemend.mend.export import apply, export, undo
     from tracemend.mend.gain import Gains, by_gain
     from tracemend.mend.job import repair
+    from tracemend.mend.judgement import Verdict, verdict
+    from tracemend.mend.loop import Repair
     from tracemend.mend.regularise import Regularise, tune_on_decisions
-    from tracemend.mend.repair import Repair
+    from tracemend.mend.repaired import apply, export, undo
     from tracemend.mend.result import RepairResult, load_result
-    from tracemend.mend.review import Reviewed, export_suspects, review
+    from tracemend.mend.reviewed import Reviewed, export_suspects, review
     from tracemend.mend.robustness import Robustness
     from tracemend.mend.shortcuts import Shortcuts
-    from tracemend.mend.verdict import Verdict, verdict
 
 __all__ = [
     "Amplify",
@@ -57,39 +55,28 @@ _FILES = {
     "Gains": "gain",
     "NoiseRate": "bounds",
     "Regularise": "regularise",
-    "Repair": "repair",
+    "Repair": "loop",
     "RepairResult": "result",
-    "Reviewed": "review",
+    "Reviewed": "reviewed",
     "Robustness": "robustness",
     "Shortcuts": "shortcuts",
-    "Verdict": "verdict",
-    "apply": "export",
+    "Verdict": "judgement",
+    "apply": "repaired",
     "by_gain": "gain",
-    "export": "export",
-    "export_suspects": "review",
+    "export": "repaired",
+    "export_suspects": "reviewed",
     "fdr_prefix": "bounds",
     "load_result": "result",
     "noise_rate": "bounds",
     "repair": "job",
-    "review": "review",
+    "review": "reviewed",
     "tune_on_decisions": "regularise",
-    "undo": "export",
-    "verdict": "verdict",
+    "undo": "repaired",
+    "verdict": "judgement",
 }
 
 
-class _Room(ModuleType):
-    """The package, in which a function keeps its name from the file of the same name."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in _FILES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(import_module(f"{__name__}.{_FILES[name]}"), name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        # What the import system does with a file that was imported.
-        if not (name in _FILES and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Room
+def __getattr__(name: str) -> Any:
+    if name not in _FILES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_FILES[name]}"), name)

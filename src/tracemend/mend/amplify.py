@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ import pandas as pd
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
 from tracemend.data import Labelled, Splits
-from tracemend.errors import DataError, ModelError, TuningError, did_you_mean
+from tracemend.errors import DataError, ModelError, TuningError
 from tracemend.evaluate import paired_difference
 from tracemend.mend.chat_asked import ChatAsked
 from tracemend.mend.rationales import Asked, Asks, Shot, Wording, decided, fitting
@@ -108,6 +108,7 @@ class Amplify(Method[AmplifyResult]):
     name: ClassVar[str] = "mend.amplify"
     inputs: ClassVar[str] = "Splits"
     capabilities: ClassVar[frozenset[str]] = frozenset({"decoder", "labels", "gradients", "validation"})
+    at_least: ClassVar = {"shots": _FEWEST, "top": 1, "asked": 1, "checked": 1, "batch_size": 1}
 
     words: tuple[str, ...] = ()
     shots: int = 8
@@ -122,6 +123,7 @@ class Amplify(Method[AmplifyResult]):
     tuning: Tuning = field(default_factory=Tuning)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "tuning", replace(self.tuning, seed=self.seed))
 
     def run(
@@ -151,7 +153,6 @@ class Amplify(Method[AmplifyResult]):
         """
         if not isinstance(data, Splits):
             raise DataError(f"{self.name} takes Splits, not {type(data).__name__}; make them with tracemend.data.")
-        self._check()
         asked, own_proxy = self._asked(model, data.labels, cache)
         rng = np.random.default_rng(self.seed)
         pool, texts = _drawn(data.validation, self.asked, rng), _drawn(data.verdict, self.checked, rng)
@@ -305,15 +306,6 @@ class Amplify(Method[AmplifyResult]):
                 notes.append(f"{figure} with key words beside {arm}: {gap.difference:+.3f} "
                              f"[{gap.low:+.3f}, {gap.high:+.3f}], {shown}.")  # fmt: skip
         return notes
-
-    def _check(self) -> None:
-        if self.attribution not in get_args(Attribution):
-            raise TuningError(
-                f"attribution {self.attribution!r} is {did_you_mean(self.attribution, get_args(Attribution))}"
-            )
-        for name, least in (("shots", _FEWEST), ("top", 1), ("asked", 1), ("checked", 1), ("batch_size", 1)):
-            if getattr(self, name) < least:
-                raise TuningError(f"{name} is {getattr(self, name)}; it must be at least {least}.")
 
     @classmethod
     def tiny(cls) -> tuple[Self, Any, Any]:

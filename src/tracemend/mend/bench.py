@@ -17,6 +17,7 @@ from tracemend.errors import NoSignalError, TraceError
 from tracemend.evaluate import threshold
 from tracemend.mend.acts import Kinds
 from tracemend.mend.bounds import NoiseRate, noise_rate
+from tracemend.mend.judgement import Verdict, beside_start, compare, verdict
 from tracemend.mend.ranking import (
     Arm,
     Ranking,
@@ -28,7 +29,6 @@ from tracemend.mend.ranking import (
     with_posterior,
 )
 from tracemend.mend.rounds import ArmResult, measure, repair_arm
-from tracemend.mend.verdict import Verdict, beside_start, compare, verdict
 from tracemend.models import LanguageModel
 from tracemend.progress import Progress
 from tracemend.runs import RunDirectory
@@ -42,7 +42,7 @@ from tracemend.tuning.checkpoints import save_checkpoint
 from tracemend.tuning.tune import resolve_precision
 
 if TYPE_CHECKING:
-    from tracemend.mend.repair import Repair
+    from tracemend.mend.loop import Repair
 
 Floats = npt.NDArray[np.floating[Any]]
 # The adapter of the models that judge the other folds, whichever the classifier itself has.

@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
 
-from tracemend.data import Labelled, Splits, demo, make_splits, read
+from tracemend.data import Splits, demo, read_splits
 from tracemend.data.examples import write_examples
 from tracemend.errors import TuningError, did_you_mean
 from tracemend.fields import check_choice
+from tracemend.mend.loop import Repair
 from tracemend.mend.questions import read_answers
 from tracemend.mend.ranking import PROBABLE, Rank
-from tracemend.mend.repair import Repair
 from tracemend.mend.result import RepairResult
 from tracemend.models import LanguageModel, load
 from tracemend.progress import Progress
@@ -125,10 +125,8 @@ def repair(
         >>> import tracemend
         >>> tracemend.repair(frame, text="comment", label="toxic", out="runs/mine")  # doctest: +SKIP
     """
-    if preset == "default" and choices.get("validation") is None and choices.get("rank") in (None, *PROBABLE):
-        # Validation labels that come out of the same column are no better than those in question.
-        choices["validation"] = "noisy" if valid is None and truth is None else "clean"
-    method = configured(preset, seed=seed, **choices)
+    checked = valid is not None or truth is not None
+    method = configured(preset, seed=seed, checked=checked, **choices)
     splits = read_splits(
         source,
         text=text,
@@ -146,11 +144,17 @@ def repair(
         progress=progress,
     )
     given = {"text": text, "reply": reply, "label": label, "group": group, "truth": truth}
-    columns = {role: column for role, column in given.items() if column is not None}
-    language_model = model if isinstance(model, LanguageModel) else load(model)
-    name = name or (Path(source).name if isinstance(source, str | Path) else "data")
-    checked = valid is not None or truth is not None
-    return _run(method, language_model, splits, out, "repair", command_line, name, columns, progress, checked)
+    return repair_splits(
+        method,
+        model if isinstance(model, LanguageModel) else load(model),
+        splits,
+        out=out,
+        columns={role: column for role, column in given.items() if column is not None},
+        checked=checked,
+        name=name or (Path(source).name if isinstance(source, str | Path) else "data"),
+        command_line=command_line,
+        progress=progress,
+    )
 
 
 def demo_job(
@@ -165,57 +169,20 @@ def demo_job(
     method = Repair(tuning=Tuning(adapter="prompt", patience=0, epochs=8, seed=seed), seed=seed)
     columns = {"text": "text", "reply": "reply"}
     splits = demo(noise=DEMO_NOISE, seed=seed)
-    return _run(method, load("minilm"), splits, out, "demo", command_line, "the demo set", columns, progress, True)
+    return repair_splits(
+        method, load("minilm"), splits, out=out, columns=columns, name="the demo set", command="demo",
+        command_line=command_line, progress=progress,
+    )  # fmt: skip
 
 
-def read_splits(
-    source: Any,
-    *,
-    text: str,
-    label: str,
-    reply: str | None = None,
-    group: str | None = None,
-    truth: str | None = None,
-    valid: Any = None,
-    test: Any = None,
-    positive: str | None = None,
-    seed: int = 0,
-    drop_empty: bool = False,
-    fix_splits: bool = False,
-    noisy: bool = False,
-    progress: Progress = Progress(),
-) -> Splits:
-    """Read the data and the given parts, and make the parts that are missing; arguments as in :func:`repair`.
+def configured(preset: str = "default", *, seed: int = 0, checked: bool = True, **choices: Unpack[Choices]) -> Repair:
+    """A preset with some choices changed.
 
     Args:
-        noisy: the validation and verdict parts that are made keep the labels as given, also where the truth is known.
-    """
-    heard = _Heard(progress)
-
-    def labelled(what: Any, true: str | None, positive: str | None) -> Labelled:
-        return read(
-            what, text=text, label=label, reply=reply, group=group, truth=true, positive=positive,
-            drop_empty=drop_empty, progress=heard,
-        )  # fmt: skip
-
-    splits = make_splits(
-        labelled(source, truth, positive),
-        validation=None if valid is None else labelled(valid, None, None),
-        test=None if test is None else labelled(test, None, None),
-        seed=seed,
-        trusted="label" if noisy else "truth",
-        fix=fix_splits,
-    )
-    notes = (*heard.dropped, *splits.notes)
-    if noisy and test is None and splits.test is not None and splits.test.has_truth:
-        # It takes no part in the repair: it only measures what came of it.
-        splits = replace(splits, test=splits.test.with_truth_as_label())
-        notes = (*notes, "The test part carries the true labels; all other parts the labels as given.")
-    return replace(splits, notes=notes)
-
-
-def configured(preset: str = "default", *, seed: int = 0, **choices: Unpack[Choices]) -> Repair:
-    """A preset with some choices changed.
+        preset: its name.
+        seed: of all that is drawn.
+        checked: whether the validation labels were; where they were not, ``validation`` is noisy by default.
+        choices: whatever the preset shall do otherwise.
 
     Raises:
         TuningError: no such preset, choice or value.
@@ -244,6 +211,9 @@ def configured(preset: str = "default", *, seed: int = 0, **choices: Unpack[Choi
         tracin = replace(tracin, normalise_train=kernel == "cosine", normalise_query=kernel == "cosine")
     if tracin.parts == ("prompt",) and tuning.adapter not in ("prompt", "p-tuning"):
         tracin = replace(tracin, parts=())  # an adapter without a prompt is traced whole
+    if preset == "default" and not checked and given.get("rank") in (None, *PROBABLE):
+        # Validation labels that come out of the same column are no better than those in question.
+        given.setdefault("validation", "noisy")
     method = replace(method, tuning=tuning, tracin=tracin, **given)  # type: ignore[arg-type]
     if given.get("fold_epochs") and method.validation == "noisy":
         raise TuningError(
@@ -265,18 +235,38 @@ def tuned_as(tuning: Tuning, *, seed: int, **choices: Unpack[TuningChoices]) -> 
     return replace(tuning, seed=seed, **given)
 
 
-def _run(
+def repair_splits(
     method: Repair,
     model: LanguageModel,
     splits: Splits,
-    out: Path | str | None,
-    command: str,
-    command_line: str,
-    name: str,
-    columns: Mapping[str, str],
-    progress: Progress,
-    checked: bool,
+    *,
+    out: Path | str | None = None,
+    columns: Mapping[str, str] | None = None,
+    checked: bool = True,
+    name: str = "data",
+    command: str = "repair",
+    command_line: str = "",
+    progress: Progress = Progress(),
 ) -> RepairResult:
+    """Repair parts that are read, and keep beside the result what ``predict`` and the report need.
+
+    Args:
+        method: with its configuration.
+        model: is left as it is.
+        splits: the parts.
+        out: run directory; None keeps nothing.
+        columns: what the user calls the columns, by role.
+        checked: whether the validation labels were.
+        name: of the data, in the report.
+        command: that the run is of.
+        command_line: as it was given.
+        progress: shown to the user.
+
+    Raises:
+        RunError: the directory belongs to another run.
+        TracemendError: what the repair raises.
+    """
+    columns = columns or {}
     if out is None:
         return method.run(model, splits, progress=progress, command=command, data_name=name, checked=checked)
     folder = Path(out)
@@ -316,16 +306,3 @@ def _keep_predictor(
         adapter=f"adapter-{result.verdict.recommended}",
         columns=columns,
     ).save(folder)
-
-
-class _Heard(Progress):
-    """Hands everything on, and keeps what belongs in the report."""
-
-    def __init__(self, shown: Progress) -> None:
-        self.shown = shown
-        self.dropped: list[str] = []
-
-    def note(self, event: str, **facts: Any) -> None:
-        if event == "dropped empty texts":
-            self.dropped.append(f"Dropped {facts['rows']} rows without text ({facts['where']}).")
-        self.shown.note(event, **facts)

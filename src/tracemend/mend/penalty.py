@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tracemend.errors import ModelError, TuningError, did_you_mean
+from tracemend.fields import check_fields
 from tracemend.mend.extractor import (
     LEARNED,
     LearnedExtractor,
@@ -120,12 +121,7 @@ class Penalty:
             TuningError: the criterion does not fit the marks or the extractor, or a value is not one of those there
                 are.
         """
-        for name, value, known in (
-            ("criterion", self.criterion, get_args(Criterion)),
-            ("extractor", self.extractor, get_args(Extractor)),
-        ):
-            if value not in known:
-                raise TuningError(f"{name} {value!r} is {did_you_mean(value, known)}")
+        check_fields(self, TuningError, at_least={})
         if not 0 < self.strength < math.inf:
             raise TuningError(f"strength is {self.strength}; it must be above 0, such as 10.")
         if self.criterion == "norm" and self.extractor != "gradient":

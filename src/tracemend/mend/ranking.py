@@ -121,14 +121,6 @@ def check_posterior(rules: Decides) -> None:
     """
     if rules.fdr is not None and not 0 <= rules.fdr <= 1:
         raise TuningError(f"fdr is {rules.fdr}; it is a share of the labels acted on, from 0 to 1, such as 0.1.")
-    if rules.fold_epochs < 0:
-        raise TuningError(
-            f"fold_epochs is {rules.fold_epochs}; it is a number of epochs, and 0 leaves the folds' models out."
-        )
-    if rules.ask < 0:
-        raise TuningError(f"ask is {rules.ask}; it is a number of questions a round, at least 0.")
-    if rules.validation not in get_args(Validation):
-        raise TuningError(f"validation {rules.validation!r} is {did_you_mean(rules.validation, get_args(Validation))}")
     if rules.by_posterior and rules.rank not in PROBABLE:
         raise TuningError(
             f"fdr, ask and noisy validation decide by the probability that a label is wrong, and rank {rules.rank!r} "

@@ -88,6 +88,7 @@ class Regularise(Method[MendResult]):
     capabilities: ClassVar[frozenset[str]] = frozenset(
         {"encoder", "decoder", "encoder-decoder", "labels", "gradients", "validation"}
     )
+    at_least: ClassVar = {"checked": 1, "budget": 0}
 
     remove: tuple[str, ...] = ()
     add: tuple[str, ...] = ()
@@ -101,6 +102,7 @@ class Regularise(Method[MendResult]):
     tuning: Tuning = field(default_factory=lambda: Tuning(epochs=3))
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "tuning", replace(self.tuning, seed=self.seed))
         for name in ("remove", "add"):  # once each, as they are looked for: case is ignored
             words = {word.casefold(): word for word in reversed(getattr(self, name))}
@@ -185,7 +187,7 @@ class Regularise(Method[MendResult]):
             controls=figures,
             config=self.config,
             rows=pd.concat(rows, ignore_index=True),
-            notes=(*notes, *_counted(len(silent), len(overlapping)), *_said(others)),
+            findings=(*notes, *_counted(len(silent), len(overlapping)), *_said(others)),
             tuned=kept,
         )
 
@@ -223,10 +225,6 @@ class Regularise(Method[MendResult]):
         check_words(self.remove, self.add)
         both = bool(rationales)
         self.penalty.check(remove=both or bool(self.remove), add=both or bool(self.add))
-        if self.checked < 1 or self.budget < 0:
-            raise TuningError(
-                f"checked is {self.checked} and budget {self.budget}; expected at least 1, and at least 0."
-            )
         known = {uid for part in data.parts.values() for uid in part.uid}
         unknown = sorted(set(rationales) - known)
         if unknown:

@@ -15,18 +15,20 @@ import pandas as pd
 
 from tracemend.data import Labelled, Splits
 from tracemend.data.decision import MACHINE
+from tracemend.data.examples import read_parts, write_parts
 from tracemend.data.ledger import Decision, Ledger
 from tracemend.evaluate import curve_figure, detection, recovered_share
 from tracemend.mend.acts import Kinds
-from tracemend.mend.export import apply, by_people, export
+from tracemend.mend.judgement import Verdict
 from tracemend.mend.questions import QUESTIONS, write_questions
-from tracemend.mend.verdict import Verdict
+from tracemend.mend.repaired import apply, by_people, export
 from tracemend.methods import MethodResult, read_table
 from tracemend.runs import read_json, write_csv, write_json, write_parquet
 
 if TYPE_CHECKING:
     from tracemend.mend.rounds import ArmResult
 
+_SETS = "sets.parquet"
 MEASURES = ("ap", "accuracy", "macro_f1")
 DECISIONS = ("uid", "text", "reply", "kind", "old", "new", "round", "score", "reason", "truth", "evidence")
 
@@ -71,21 +73,15 @@ class RepairResult(MethodResult):
         """Write the figures, the decisions, the curve, the verdict and both sets; :meth:`load` reads them back."""
         path = super().save(directory)
         write_parquet(path / "curve.parquet", self.curve)
-        sets = {"repaired": self.repaired, "recommended": self.recommended}
-        for name, data in sets.items():
-            write_parquet(path / f"examples-{name}.parquet", data.frame)
-        facts = {
-            "verdict": self.verdict.facts,
-            "sets": {n: {"labels": d.labels, "positive": d.positive} for n, d in sets.items()},
-            "folder": None if self.folder is None else str(self.folder),
-        }
-        write_json(path / "repair.json", facts)
+        write_parts({"repaired": self.repaired, "recommended": self.recommended}, path / _SETS)
+        folder = None if self.folder is None else str(self.folder)
+        write_json(path / "repair.json", {"verdict": self.verdict.facts, "folder": folder})
         return path
 
     @classmethod
     def _read(cls, path: Path) -> dict[str, Any]:
         facts = read_json(path / "repair.json")
-        sets = {name: _examples(path / f"examples-{name}.parquet", **about) for name, about in facts["sets"].items()}
+        sets, _ = read_parts(path / _SETS)
         return {
             **super()._read(path),
             "curve": read_table(path / "curve.parquet"),
@@ -114,11 +110,6 @@ class RepairResult(MethodResult):
     def _repr_html_(self) -> str:
         table = self.summary().to_html(float_format="{:.3f}".format, na_rep="")
         return f"<p><b>{escape(self.verdict.sentence)}</b></p>{table}"
-
-
-def _examples(path: Path, labels: list[str], positive: str) -> Labelled:
-    table = pd.read_parquet(path).astype(object)
-    return Labelled(table.where(table.notna(), None), tuple(labels), positive)
 
 
 Figures = Mapping[str, Mapping[str, float]]

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Self, get_args
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from tracemend.data import Labelled, Splits
-from tracemend.errors import DataError, TuningError, did_you_mean
+from tracemend.errors import DataError, TuningError
 from tracemend.evaluate import paired_difference
 from tracemend.mend.agreement import by_place, kendall, of_other_texts, overlap
 from tracemend.mend.arms import MendResult
@@ -79,6 +79,7 @@ class Robustness(Method[MendResult]):
     capabilities: ClassVar[frozenset[str]] = frozenset(
         {"encoder", "decoder", "encoder-decoder", "labels", "gradients", "validation"}
     )
+    at_least: ClassVar = {"copies": 1, "top": 1, "checked": 1}
 
     strength: float = 10.0
     tied: Tied = "replaced"
@@ -92,6 +93,7 @@ class Robustness(Method[MendResult]):
     tuning: Tuning = field(default_factory=lambda: Tuning(epochs=4))
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "tuning", replace(self.tuning, seed=self.seed))
 
     def run(
@@ -144,7 +146,7 @@ class Robustness(Method[MendResult]):
             controls={NONE: figures[NONE], ADVERSARIAL: figures[ADVERSARIAL], **controls},
             config=self.config,
             rows=rows[["arm", *(column for column in rows if column != "arm")]],
-            notes=(*data.notes, *arms["found"].notes, *self._notes(synonyms, swaps, rows)),
+            findings=(*data.notes, *arms["found"].notes, *self._notes(synonyms, swaps, rows)),
             tuned=arms["found"],
         )
 
@@ -280,17 +282,12 @@ class Robustness(Method[MendResult]):
         ]
 
     def _check(self) -> None:
-        if self.tied not in get_args(Tied):
-            raise TuningError(f"tied {self.tied!r} is {did_you_mean(self.tied, get_args(Tied))}")
         if not 0 < self.strength < np.inf:
             raise TuningError(
                 f"strength is {self.strength}; it must be above 0, such as 10 (the control arm has it at 0)."
             )
         if not 0 < self.share <= 1:
             raise TuningError(f"share is {self.share}; it is of a text's words, above 0 and at most 1.")
-        for name in ("copies", "top", "checked"):
-            if getattr(self, name) < 1:
-                raise TuningError(f"{name} is {getattr(self, name)}; it must be at least 1.")
         if not 0 <= self.clean < self.tuning.epochs:
             raise TuningError(
                 f"clean is {self.clean} of {self.tuning.epochs} epochs; at least one epoch must be left for copies."

@@ -81,12 +81,12 @@ def mend_run(
     for table in ("rows", *result.tables):
         write_csv(out / f"{table}.csv", getattr(result, table))
     with atomic(out / "figure.svg", "wb") as file:
-        result.figure().savefig(file, format="svg")
+        result.figure().savefig(file, format="svg", metadata={"Date": None})
     run.finish(
         metrics={**result.metrics, "threshold": predictor.threshold},
         controls=result.controls,
         seconds=time.monotonic() - began,
-        notes=list(result.notes),
+        findings=list(result.findings),
         command_line=command_line,
         data={
             "name": name,

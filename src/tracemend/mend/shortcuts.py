@@ -115,6 +115,7 @@ class Shortcuts(Method[ShortcutsResult]):
     capabilities: ClassVar[frozenset[str]] = frozenset(
         {"encoder", "decoder", "encoder-decoder", "labels", "gradients", "validation"}
     )
+    at_least: ClassVar = {"fewest": 1, "judged": 1, "checked": 1, "followed": 1}
 
     head: float = 0.05
     fewest: int = FEWEST
@@ -127,6 +128,7 @@ class Shortcuts(Method[ShortcutsResult]):
     tuning: Tuning = field(default_factory=lambda: Tuning(epochs=3))
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "tuning", replace(self.tuning, seed=self.seed))
 
     def run(
@@ -181,7 +183,7 @@ class Shortcuts(Method[ShortcutsResult]):
             rows=_table(chosen, texts, examples),
             texts=texts.drop(columns="words"),
             curve=curve,
-            notes=(*data.notes, *teacher.notes, *self._notes(words, chosen, texts), _course(train, chosen, curve)),
+            findings=(*data.notes, *teacher.notes, *self._notes(words, chosen, texts), _course(train, chosen, curve)),
             tuned=students["found"],
         )
 
@@ -243,9 +245,6 @@ class Shortcuts(Method[ShortcutsResult]):
     def _check(self) -> None:
         if not 0 < self.head <= 1 or not 0 <= self.alpha <= 1:
             raise TuningError(f"head is {self.head} and alpha {self.alpha}; both are shares, and head is above 0.")
-        for name in ("fewest", "judged", "checked", "followed"):
-            if getattr(self, name) < 1:
-                raise TuningError(f"{name} is {getattr(self, name)}; it must be at least 1.")
         if self.tuning.epochs < 2:
             raise TuningError(
                 f"the tuning has {self.tuning.epochs} epoch; what was learnt early is told from what came later, so "

@@ -15,7 +15,7 @@ from typing import Any
 
 from tracemend.errors import ModelError
 from tracemend.progress import Progress
-from tracemend.runs import explained
+from tracemend.runs import Lines
 
 Messages = list[dict[str, str]]
 
@@ -140,7 +140,8 @@ class KeptAnswers:
             ModelError: see :meth:`Endpoint.answer`; what was answered before is kept.
             RunError: the disk is full or not writable.
         """
-        known = self._known()
+        lines = Lines(self.path)
+        known = {str(row["asked"]): str(row["answer"]) for row in lines if {"asked", "answer"} <= row.keys()}
         names = [self._name(messages, most) for messages in questions]
         missing = {name: messages for name, messages in zip(names, questions, strict=True) if name not in known}
         with ThreadPoolExecutor(self.at_once) as pool:
@@ -148,7 +149,7 @@ class KeptAnswers:
             try:
                 for name in progress.track(list(missing), task=task):
                     known[name] = next(coming)
-                    self._keep(name, known[name])
+                    lines.add({"asked": name, "answer": known[name]})
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
@@ -157,28 +158,6 @@ class KeptAnswers:
     def _name(self, messages: Messages, most: int) -> str:
         asked = json.dumps([self.endpoint.fingerprint, messages, most], sort_keys=True)
         return hashlib.sha256(asked.encode()).hexdigest()[:32]
-
-    def _known(self) -> dict[str, str]:
-        found: dict[str, str] = {}
-        if self.path is not None and self.path.exists():
-            for line in self.path.read_text(encoding="utf-8", errors="replace").split("\n"):
-                try:
-                    row = json.loads(line)
-                    found[str(row["asked"])] = str(row["answer"])
-                except (ValueError, KeyError, TypeError):  # the last line of a run that was killed
-                    continue
-        return found
-
-    def _keep(self, name: str, answer: str) -> None:
-        if self.path is None:
-            return
-        with explained(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a+b") as file:
-                # A run that was killed may have left half a line, which must not take this one with it.
-                if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
-                    file.write(b"\n")
-                file.write((json.dumps({"asked": name, "answer": answer}, ensure_ascii=False) + "\n").encode())
 
 
 def _content(answered: Any) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from tracemend.errors import ModelError
+from tracemend.fields import check_choice
 from tracemend.models.hooks import capture, edit
 from tracemend.models.language_model import LanguageModel
 from tracemend.models.shards import ShardFile, digest, write_shard
@@ -81,8 +82,11 @@ def align(
         pooling: with ``first`` on sentences the unit is the first token alone, CLS where there is one.
 
     Raises:
-        ModelError: a sentence is longer than the model's window, has no word, or a word has no token.
+        ModelError: a sentence is longer than the model's window, has no word, or a word has no token; no such unit or
+            pooling.
     """
+    check_choice("unit", unit, get_args(Unit), ModelError)
+    check_choice("pooling", pooling, get_args(Pooling), ModelError)
     texts = [" ".join(words) for words in sentences]
     found = model.tokenizer(texts, return_offsets_mapping=True, return_special_tokens_mask=True) if texts else None
     ids: list[list[int]] = []

@@ -70,6 +70,7 @@ class Ablation(NeuronMethod[AblationResult]):
     """
 
     name: ClassVar[str] = "neurons.ablate"
+    at_least: ClassVar = {"sentences": 1}
 
     how: How = "mean"
     order: str = "linear"
@@ -94,8 +95,6 @@ class Ablation(NeuronMethod[AblationResult]):
         check_doses(self.sizes, self.at, self.draws, self.beta)
         if self.order not in ORDERS:
             raise NeuronError(f"the order {self.order!r} is {did_you_mean(self.order, ORDERS)}")
-        if self.sentences < 1:
-            raise NeuronError(f"sentences is {self.sentences}; expected at least 1.")
         words, units, _ = self.read_units(model, data, progress, untrained=False)
         train = words.parts["train"]
         with torch.enable_grad():

@@ -76,6 +76,7 @@ class ClassifierAblation(Method[AblationResult]):
     name: ClassVar[str] = "neurons.ablate-classifier"
     inputs: ClassVar[str] = "Labelled"
     capabilities: ClassVar[frozenset[str]] = frozenset({"encoder", "decoder", "encoder-decoder", "labels", "gradients"})
+    at_least: ClassVar = {"texts": 1, "batch_size": 1}
 
     site: str = "blocks.1.mlp.hook_post"
     how: How = "mean"
@@ -98,8 +99,6 @@ class ClassifierAblation(Method[AblationResult]):
         """
         began = time.perf_counter()
         check_doses(self.sizes, self.at, self.draws, self.beta)
-        if min(self.texts, self.batch_size) < 1:
-            raise NeuronError("texts and batch_size must be at least 1.")
         weighing, test = two_parts(self.name, model, data, texts=self.texts, seed=self.seed)
         if not site(model.network, self.site).editable:
             raise NeuronError(f"{self.site} can be read but not written to; take hook_resid_post or mlp.hook_post.")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from tracemend.runs import explained
+from tracemend.runs import Lines
 
 
 class Answers:
@@ -17,18 +16,12 @@ class Answers:
     """
 
     def __init__(self, folder: Path | None, identity: str) -> None:
-        self.path = None if folder is None else folder / f"explanations-{identity}.jsonl"
-        self.known: dict[tuple[str, int], str] = {}
-        if self.path is not None and self.path.exists():
-            for line in self.path.read_text(encoding="utf-8").splitlines():
-                try:
-                    row = json.loads(line)
-                    text = str(row["explanation"])
-                    if text:
-                        self.known[str(row["of"]), int(row["unit"])] = text
-                except (ValueError, KeyError, TypeError):
-                    # The last line of a run that was killed.
-                    continue
+        self._lines = Lines(None if folder is None else folder / f"explanations-{identity}.jsonl")
+        self.known: dict[tuple[str, int], str] = {
+            (str(row["of"]), int(row["unit"])): str(row["explanation"])
+            for row in self._lines
+            if {"of", "unit"} <= row.keys() and row.get("explanation")
+        }
 
     def get(self, of: str, unit: int) -> str | None:
         """The explanation of a unit, or None."""
@@ -41,9 +34,4 @@ class Answers:
             RunError: the disk is full or not writable.
         """
         self.known[of, unit] = text
-        if self.path is None:
-            return
-        with explained(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"of": of, "unit": unit, "explanation": text}, ensure_ascii=False) + "\n")
+        self._lines.add({"of": of, "unit": unit, "explanation": text})

@@ -104,6 +104,9 @@ class Composition(Method[CompositionResult]):
     name: ClassVar[str] = "neurons.compose"
     inputs: ClassVar[str] = "Treebank"
     capabilities: ClassVar[frozenset[str]] = frozenset({"encoder", "decoder", "encoder-decoder"})
+    at_least: ClassVar = dict.fromkeys(
+        ("neurons", "length", "beam", "features", "fewest", "draws", "train_items", "test_items"), 1
+    )
 
     site: str = "blocks.1.mlp.hook_post"
     pooling: Pooling = "mean"
@@ -172,11 +175,6 @@ class Composition(Method[CompositionResult]):
         if not isinstance(data, Treebank):
             raise NeuronError(
                 f"{self.name} takes a Treebank, not {type(data).__name__}; read one with tracemend.data.read_treebank."
-            )
-        counts = (self.neurons, self.length, self.beam, self.features, self.fewest, self.draws)
-        if min(*counts, self.train_items, self.test_items) < 1:
-            raise NeuronError(
-                "neurons, length, beam, features, fewest, draws and the numbers of words must be above 0."
             )
         if not 0 < self.top < 0.5 or not 0 < self.penalty <= 1:
             raise NeuronError(

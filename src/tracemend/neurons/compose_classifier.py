@@ -115,6 +115,9 @@ class ClassifierComposition(Method[ClassifierCompositionResult]):
     name: ClassVar[str] = "neurons.compose-classifier"
     inputs: ClassVar[str] = "Labelled"
     capabilities: ClassVar[frozenset[str]] = frozenset({"encoder", "decoder", "encoder-decoder", "labels"})
+    at_least: ClassVar = dict.fromkeys(
+        ("neurons", "length", "beam", "features", "fewest", "edited", "texts", "draws", "batch_size"), 1
+    )
 
     site: str = "blocks.1.mlp.hook_post"
     units: tuple[int, ...] = ()
@@ -188,9 +191,6 @@ class ClassifierComposition(Method[ClassifierCompositionResult]):
         )  # fmt: skip
 
     def _check(self) -> None:
-        counts = (self.neurons, self.length, self.beam, self.features, self.fewest, self.edited, self.texts, self.draws)
-        if min(*counts, self.batch_size) < 1:
-            raise NeuronError("neurons, length, beam, features, fewest, edited, texts, draws, batch_size start at 1.")
         if not 0 < self.top < 0.5 or not 0 < self.penalty <= 1:
             raise NeuronError(
                 f"top is {self.top} and penalty {self.penalty}; expected 0 < top < 0.5 and 0 < penalty <= 1."

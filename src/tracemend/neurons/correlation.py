@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from tracemend.errors import NeuronError, did_you_mean
+from tracemend.errors import NeuronError
 from tracemend.models import LanguageModel, load, random_weights, tiny
 from tracemend.neurons.ablate import word_subject
 from tracemend.neurons.agreement import Agreement
@@ -121,8 +121,6 @@ class Correlation(NeuronMethod[CorrelationResult]):
         """
         began = time.perf_counter()
         check_doses(self.sizes, self.at, self.draws, 1.0)
-        if self.by not in get_args(By):
-            raise NeuronError(f"by is {self.by!r}, {did_you_mean(self.by, get_args(By))}")
         there = self.other_site or self.site
         if not self.other and not others and there == self.site:
             raise NeuronError(f"{self.site} would be compared with itself; name another model, or another other_site.")

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 
 from tracemend.data import Treebank
-from tracemend.errors import NeuronError, did_you_mean
+from tracemend.errors import NeuronError
 from tracemend.evaluate import mean_interval
 from tracemend.methods import Method
 from tracemend.models import LanguageModel, load, random_weights, tiny
@@ -105,6 +105,9 @@ class Explain(Method[ExplanationResult]):
     name: ClassVar[str] = "neurons.explain"
     inputs: ClassVar[str] = "Treebank"
     capabilities: ClassVar[frozenset[str]] = frozenset({"encoder", "decoder", "encoder-decoder"})
+    at_least: ClassVar = dict.fromkeys(("neurons", "parts", "excerpt", "excerpts", "train_items", "test_items"), 1) | {
+        "ablated": 0
+    }
     # A server that moved, or is slow, is the same one: the run goes on with what it answered.
     in_passing: ClassVar[frozenset[str]] = frozenset({"url", "timeout", "tries"})
 
@@ -201,15 +204,6 @@ class Explain(Method[ExplanationResult]):
         if not isinstance(data, Treebank):
             raise NeuronError(
                 f"{self.name} takes a Treebank, not {type(data).__name__}; read one with tracemend.data.read_treebank."
-            )
-        if self.explainer not in get_args(Explainer):
-            raise NeuronError(
-                f"the explainer {self.explainer!r} is {did_you_mean(self.explainer, get_args(Explainer))}"
-            )
-        counts = (self.neurons, self.parts, self.excerpt, self.excerpts, self.train_items, self.test_items)
-        if min(counts) < 1 or self.ablated < 0:
-            raise NeuronError(
-                "neurons, parts, excerpt, excerpts, train_items and test_items must be at least 1, ablated at least 0."
             )
 
     def _chat(self) -> Chat | None:

@@ -224,6 +224,7 @@ class GaussianRanking(NeuronMethod[GaussianResult]):
     """
 
     name: ClassVar[str] = "neurons.gaussian"
+    at_least: ClassVar = {"search_items": 2}
 
     dims: int = 50
     at: int = 10
@@ -239,8 +240,8 @@ class GaussianRanking(NeuronMethod[GaussianResult]):
             progress: shown.
         """
         began = time.perf_counter()
-        if not 1 <= self.at <= self.dims or self.search_items < 2:
-            raise NeuronError(f"at is {self.at} and dims {self.dims}; expected 1 <= at <= dims and search_items >= 2.")
+        if not 1 <= self.at <= self.dims:
+            raise NeuronError(f"at is {self.at} and dims {self.dims}; expected 1 <= at <= dims.")
         words, units, fresh = self.read_units(model, data, progress)
         if self.dims > min(len(units.alive), len(fresh.alive)):
             raise NeuronError(

@@ -34,7 +34,7 @@ class NeuronMethod(Method[R]):
 
     inputs: ClassVar[str] = "Treebank"
     capabilities: ClassVar[frozenset[str]] = frozenset({"encoder", "decoder", "encoder-decoder"})
-    # What a run reads back.
+    at_least: ClassVar = {"train_items": 1, "test_items": 1, "fewest": 1}
 
     task: str = "upos"
     among: str = ""
@@ -64,8 +64,6 @@ class NeuronMethod(Method[R]):
             raise NeuronError(
                 f"{self.name} takes a Treebank, not {type(data).__name__}; read one with tracemend.data.read_treebank."
             )
-        if min(self.train_items, self.test_items, self.fewest) < 1:
-            raise NeuronError("train_items, test_items and fewest must be above zero.")
         most = {"train": self.train_items, "dev": max(1, self.train_items // 5), "test": self.test_items}
         words = Property.of(data, self.task, among=self.among, most=most, fewest=self.fewest, seed=self.seed)
         read = [model, random_weights(model, seed=self.seed + 1)] if untrained else [model]

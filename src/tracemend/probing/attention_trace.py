@@ -103,6 +103,7 @@ class AttentionTrace(Method[TraceResult]):
     name = "probing.attention-trace"
     inputs: ClassVar[str] = "Treebank"
     capabilities: ClassVar[frozenset[str]] = frozenset({"encoder", "decoder"})
+    at_least: ClassVar = {"sentences": 1, "random_models": 1}
 
     sentences: int = 100
     share: float = 0.2
@@ -141,11 +142,8 @@ class AttentionTrace(Method[TraceResult]):
     def _chosen(self, data: Any) -> list[tuple[str, ...]]:
         if not isinstance(data, Treebank):
             raise ProbeError(f"{self.name} takes a Treebank, not {type(data).__name__}; read one with read_treebank.")
-        if min(self.sentences, self.random_models) < 1 or not 0 < self.share < 1:
-            raise ProbeError(
-                f"sentences is {self.sentences}, random_models {self.random_models}, share {self.share}; expected at "
-                "least 1, 1, and 0 to 1."
-            )
+        if not 0 < self.share < 1:
+            raise ProbeError(f"share is {self.share}; it is of a sentence's words, above 0 and below 1.")
         fit = [words for words in data.words if _SHORTEST <= len(words) <= _LONGEST]
         if not fit:
             raise ProbeError(f"{data.name} has no sentence of {_SHORTEST} to {_LONGEST} words; give other data.")

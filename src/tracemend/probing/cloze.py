@@ -77,6 +77,7 @@ class ClozeProbe(Method[ProbeResult]):
     name = "probing.cloze"
     inputs: ClassVar[str] = "Facts"
     capabilities: ClassVar[frozenset[str]] = frozenset({"encoder", "decoder"})
+    at_least: ClassVar = {"facts": 1, "patterns": 1, "batch_size": 1, "k": 1, "random_models": 1}
 
     relations: tuple[str, ...] = ()
     facts: int = 15
@@ -97,8 +98,6 @@ class ClozeProbe(Method[ProbeResult]):
             raise ProbeError(f"{self.name} takes a LanguageModel, not {type(model).__name__}; load one first.")
         if not isinstance(data, Facts):
             raise ProbeError(f"{self.name} takes Facts, not {type(data).__name__}; read them with read_facts.")
-        if min(self.facts, self.patterns, self.batch_size, self.k, self.random_models) < 1:
-            raise ProbeError("facts, patterns, k, batch_size and random_models must be at least 1.")
         check_likelihood(model)
         asked, left_out = self._asked(model, data)
         plain = data.wordings.get(PLAIN)

@@ -69,6 +69,7 @@ class CoreferenceProbe(Method[ProbeResult]):
     name = "probing.coreference"
     inputs: ClassVar[str] = "Pronouns"
     capabilities: ClassVar[frozenset[str]] = frozenset({"encoder", "decoder", "encoder-decoder"})
+    at_least: ClassVar = {"rank": 1, "steps": 1, "train_examples": 1, "test_examples": 1, "random_models": 1}
 
     rank: int = 128
     steps: int = 200
@@ -92,8 +93,6 @@ class CoreferenceProbe(Method[ProbeResult]):
             raise ProbeError(f"{self.name} takes a LanguageModel, not {type(model).__name__}; load one first.")
         if not isinstance(data, Pronouns):
             raise ProbeError(f"{self.name} takes Pronouns, not {type(data).__name__}; read them with read_pronouns.")
-        if min(self.rank, self.steps, self.train_examples, self.test_examples, self.random_models) < 1:
-            raise ProbeError("rank, steps, train_examples, test_examples and random_models must be at least 1.")
         if len(set(self.layers)) < len(self.layers):
             raise ProbeError(f"layers are {list(self.layers)}; name each once.")
         parts, left_out = usable(data, train=self.train_examples, test=self.test_examples, seed=self.seed)

@@ -64,6 +64,7 @@ class HeadCoreference(Method[ProbeResult]):
     name = "probing.head-coreference"
     inputs: ClassVar[str] = "Pronouns"
     capabilities: ClassVar[frozenset[str]] = frozenset({"encoder", "decoder", "encoder-decoder"})
+    at_least: ClassVar = {"choosing_examples": 1, "test_examples": 1, "random_models": 1}
 
     choosing_examples: int = 400
     test_examples: int = 400
@@ -81,8 +82,6 @@ class HeadCoreference(Method[ProbeResult]):
             raise ProbeError(f"{self.name} takes a LanguageModel, not {type(model).__name__}; load one first.")
         if not isinstance(data, Pronouns):
             raise ProbeError(f"{self.name} takes Pronouns, not {type(data).__name__}; read them with read_pronouns.")
-        if min(self.choosing_examples, self.test_examples, self.random_models) < 1:
-            raise ProbeError("choosing_examples, test_examples and random_models must be at least 1.")
         short = [e for e in data.examples if len(e.words) <= _LONGEST]
         if not short:
             raise ProbeError(f"{data.name} has no text of up to {_LONGEST} words; give shorter ones.")

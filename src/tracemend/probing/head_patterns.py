@@ -82,6 +82,7 @@ class HeadPatterns(Method[ProbeResult]):
     name = "probing.head-patterns"
     inputs: ClassVar[str] = "Treebank"
     capabilities: ClassVar[frozenset[str]] = frozenset({"encoder", "decoder", "encoder-decoder"})
+    at_least: ClassVar = {"pairs": 1, "random_models": 1, "maps_drawn": 10}
 
     pairs: int = 40
     maps_drawn: int = 200

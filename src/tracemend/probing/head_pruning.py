@@ -96,6 +96,7 @@ class HeadPruning(Method[PruningResult]):
     name = "probing.head-pruning"
     inputs: ClassVar[str] = "Labelled"
     capabilities: ClassVar[frozenset[str]] = frozenset({"encoder", "decoder", "encoder-decoder", "labels", "gradients"})
+    at_least: ClassVar = {"draws": 1, "texts": 1, "batch_size": 1, "maps": 0}
 
     shares: tuple[float, ...] = (1 / 6, 1 / 3, 1 / 2)
     draws: int = 5
@@ -180,11 +181,8 @@ class HeadPruning(Method[PruningResult]):
                 f"the data's labels are {', '.join(data.labels)} and the classifier's {', '.join(model.labels)}; give "
                 "data with the labels it was tuned on."
             )
-        wrong = [share for share in self.shares if not 0 < share < 1]
-        if not self.shares or wrong or min(self.draws, self.texts, self.batch_size) < 1 or self.maps < 0:
-            raise ProbeError(
-                "shares must lie between 0 and 1, draws, texts and batch_size be at least 1, and maps at least 0."
-            )
+        if not self.shares or not all(0 < share < 1 for share in self.shares):
+            raise ProbeError(f"shares is {self.shares}; they are of all heads, each between 0 and 1.")
         return halves(data, most=self.texts, seed=self.seed)
 
     def _kinds(self, model: TextClassifier, data: Labelled, progress: Progress) -> npt.NDArray[np.str_]:

@@ -98,6 +98,7 @@ class HeadProbe(Method[HeadResult]):
     name = "probing.heads"
     inputs: ClassVar[str] = "Treebank"
     capabilities: ClassVar[frozenset[str]] = frozenset({"encoder", "decoder", "encoder-decoder"})
+    at_least: ClassVar = {"choosing_sentences": 1, "test_sentences": 1, "least": 1, "random_models": 1}
 
     choosing_sentences: int = 400
     test_sentences: int = 400
@@ -173,8 +174,6 @@ class HeadProbe(Method[HeadResult]):
         bare = next((s for s in data.sentences if s.heads is None or "deprel" not in s.tags), None)
         if bare is not None:
             raise ProbeError(f"sentence {bare.id} has no tree with relations; give a dependency treebank.")
-        if min(self.choosing_sentences, self.test_sentences, self.least, self.random_models) < 1:
-            raise ProbeError("choosing_sentences, test_sentences, least and random_models must be at least 1.")
         banks = data.split(seed=self.seed)
         rng = np.random.default_rng(self.seed)
         found = []

@@ -105,6 +105,7 @@ class LayerProbe(Method[LayerProbeResult]):
     name = "probing.layers"
     inputs: ClassVar[str] = "Treebank"
     capabilities: ClassVar[frozenset[str]] = frozenset({"encoder", "decoder", "encoder-decoder"})
+    at_least: ClassVar = {"train_items": 1, "test_items": 1, "random_models": 1, "hidden": 0}
 
     task: str = "upos"
     hidden: int = 0
@@ -129,10 +130,8 @@ class LayerProbe(Method[LayerProbeResult]):
         began = time.perf_counter()
         if not isinstance(model, LanguageModel):
             raise ProbeError(f"{self.name} takes a LanguageModel, not {type(model).__name__}; load one first.")
-        if min(self.random_models, self.train_items, self.test_items) < 1 or not 0 < self.c < np.inf or self.hidden < 0:
-            raise ProbeError(
-                "random_models, train_items, test_items and c must be above zero (c finite), hidden not below it."
-            )
+        if not 0 < self.c < np.inf:
+            raise ProbeError(f"c is {self.c}; it must be above 0, such as 0.1.")
         if len(set(self.layers)) < len(self.layers):
             raise ProbeError(f"layers are {list(self.layers)}; name each once.")
         parts, notes = within(self._parts(data, model), model)

@@ -100,6 +100,7 @@ class MinimalPairsProbe(Method[MinimalPairsResult]):
     name = "probing.minimal-pairs"
     inputs: ClassVar[str] = "Pairs"
     capabilities: ClassVar[frozenset[str]] = frozenset({"encoder", "decoder"})
+    at_least: ClassVar = {"batch_size": 1, "random_models": 1}
 
     batch_size: int = 16
     random_models: int = 2
@@ -116,8 +117,6 @@ class MinimalPairsProbe(Method[MinimalPairsResult]):
             raise ProbeError(f"{self.name} takes a LanguageModel, not {type(model).__name__}; load one first.")
         if not isinstance(data, MinimalPairs):
             raise ProbeError(f"{self.name} takes MinimalPairs, not {type(data).__name__}; read them with read_pairs.")
-        if min(self.batch_size, self.random_models) < 1:
-            raise ProbeError("batch_size and random_models must be at least 1.")
         check_likelihood(model)
         shuffled = self._shuffled(data)
         scores = self._scores(model, [*data.good, *data.bad], progress)

@@ -119,6 +119,9 @@ class PromptSearch(Method[ProbeResult]):
     name = "probing.prompt-search"
     inputs: ClassVar[str] = "Facts"
     capabilities: ClassVar[frozenset[str]] = frozenset({"encoder", "decoder", "gradients"})
+    at_least: ClassVar = dict.fromkeys(
+        ("facts", "steps", "candidates", "vector_steps", "slots", "mined", "batch_size", "random_models"), 1
+    )
 
     relations: tuple[str, ...] = ()
     facts: int = 60
@@ -320,10 +323,6 @@ class PromptSearch(Method[ProbeResult]):
         return compared(what, control, float(gap.mean()), float(low), float(high))
 
     def _check(self) -> None:
-        for name in ("facts", "steps", "candidates", "vector_steps", "slots", "mined", "batch_size",
-                     "random_models"):  # fmt: skip
-            if getattr(self, name) < 1:
-                raise ProbeError(f"{name} is {getattr(self, name)}; it must be at least 1.")
         if not 0 < self.learning_rate < np.inf:
             raise ProbeError(f"learning_rate is {self.learning_rate}; it must be above 0, such as 0.01.")
 

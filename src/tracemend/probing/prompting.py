@@ -113,6 +113,9 @@ class PromptingProbe(Method[PromptingResult]):
     name = "probing.prompting"
     inputs: ClassVar[str] = "Labelled"
     capabilities: ClassVar[frozenset[str]] = frozenset({"decoder", "labels"})
+    at_least: ClassVar = {"prefix": 0} | dict.fromkeys(
+        ("shots", "orders", "train_texts", "dev_texts", "test_texts", "prefix_epochs", "batch_size", "random_models"), 1
+    )
 
     templates: tuple[str, ...] = TEMPLATES
     words: tuple[str, ...] = ()
@@ -202,13 +205,10 @@ class PromptingProbe(Method[PromptingResult]):
             raise ProbeError(f"{self.name} takes labelled texts, not {type(data).__name__}; read them first.")
         for template in self.templates:
             check_template(template)
-        sizes = (self.shots, self.orders, self.train_texts, self.dev_texts, self.test_texts, self.batch_size,
-                 self.random_models)  # fmt: skip
-        if not self.templates or min(*sizes, self.prefix_epochs) < 1 or self.prefix < 0 or self.prefix_rate <= 0:
-            raise ProbeError(
-                "templates must be named; shots, orders, texts, prefix_epochs, batch_size and random_models must be at "
-                "least 1, prefix at least 0, prefix_rate above 0."
-            )
+        if not self.templates:
+            raise ProbeError("there is no template to ask with; give one, such as '[X] It was [Y]'.")
+        if not 0 < self.prefix_rate < np.inf:
+            raise ProbeError(f"prefix_rate is {self.prefix_rate}; it must be above 0, such as 0.01.")
         given = {"train": data.train, "dev": data.validation, "test": data.test or data.verdict}
         most = {"train": self.train_texts, "dev": self.dev_texts, "test": self.test_texts}
         rng = np.random.default_rng(self.seed)

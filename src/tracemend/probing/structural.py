@@ -125,6 +125,7 @@ class StructuralProbe(Method[StructuralResult]):
     name = "probing.structural"
     inputs: ClassVar[str] = "Treebank"
     capabilities: ClassVar[frozenset[str]] = frozenset({"encoder", "decoder", "encoder-decoder"})
+    at_least: ClassVar = {"ranks": 1, "epochs": 1, "train_sentences": 1, "test_sentences": 1, "random_models": 1}
 
     ranks: tuple[int, ...] = (64,)
     geometry: Geometry = "euclidean"
@@ -205,9 +206,8 @@ class StructuralProbe(Method[StructuralResult]):
         bare = next((s for s in data.sentences if s.heads is None), None)
         if bare is not None:
             raise ProbeError(f"sentence {bare.id} has no tree (heads); a structural probe needs a dependency treebank.")
-        sizes = (*self.ranks, self.epochs, self.train_sentences, self.test_sentences, self.random_models)
-        if not self.ranks or min(sizes) < 1:
-            raise ProbeError("ranks, epochs, train_sentences, test_sentences and random_models must be at least 1.")
+        if not self.ranks:
+            raise ProbeError("there are no ranks to probe with; give one, such as 64.")
         banks = data.split(seed=self.seed)
         most = {"train": self.train_sentences, "dev": max(1, self.train_sentences // 10), "test": self.test_sentences}
         rng = np.random.default_rng(self.seed)

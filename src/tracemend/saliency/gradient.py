@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import get_args
 
 import torch
 from torch import Tensor
 
-from tracemend.errors import TraceError, did_you_mean
 from tracemend.saliency.inputs import Batch, Entry, OfVectors
 from tracemend.saliency.method import Saliency, Weighed
 from tracemend.tuning import TextClassifier
@@ -36,11 +34,6 @@ class ByGradient(Saliency):
         output = function(vectors, batch.ids, batch.mask, batch.targets)
         (gradient,) = torch.autograd.grad(output.sum(), vectors)
         return vectors.detach(), gradient
-
-    def _check(self, classifier: TextClassifier) -> None:
-        super()._check(classifier)
-        if self.entry not in get_args(Entry):
-            raise TraceError(f"entry {self.entry!r} is {did_you_mean(self.entry, get_args(Entry))}")
 
 
 @dataclass(frozen=True, kw_only=True)

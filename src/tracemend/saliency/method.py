@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self, get_args
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +49,7 @@ class Saliency(Method[SaliencyResult]):
 
     inputs: ClassVar[str] = "Texts"
     capabilities: ClassVar[frozenset[str]] = frozenset({"encoder", "decoder", "encoder-decoder", "gradients"})
+    at_least: ClassVar = {"checked": 1, "orders": 1, "batch_size": 1}
 
     label: str | None = None
     output: Output = "log-odds"
@@ -173,11 +174,6 @@ class Saliency(Method[SaliencyResult]):
     def _check(self, classifier: TextClassifier) -> None:
         if self.label is not None and self.label not in classifier.labels:
             raise TraceError(f"label {self.label!r} is {did_you_mean(self.label, classifier.labels)}")
-        if self.output not in get_args(Output):
-            raise TraceError(f"output {self.output!r} is {did_you_mean(self.output, get_args(Output))}")
-        for name in ("checked", "orders", "batch_size"):
-            if getattr(self, name) < 1:
-                raise TraceError(f"{name} is {getattr(self, name)}; it must be at least 1.")
 
     @classmethod
     def tiny(cls) -> tuple[Self, Any, Any]:

@@ -20,7 +20,7 @@ def compare(session: Session, before: str, after: str) -> dict[str, Any]:
     """What changed from one version to another.
 
     Returns:
-        ``sentence`` and ``comparisons`` of :func:`tracemend.mend.verdict.verdict`; ``gone`` and ``new`` errors;
+        ``sentence`` and ``comparisons`` of :func:`tracemend.mend.judgement.verdict`; ``gone`` and ``new`` errors;
         ``confusion`` of both, [true, predicted]; ``looks``, at how many versions the part has been looked at.
 
     Raises:
@@ -29,7 +29,7 @@ def compare(session: Session, before: str, after: str) -> dict[str, Any]:
     if before == after:
         raise RunError("a version is compared with another one; choose two.")
     # It brings scikit-learn along, which nobody waits for before the first view.
-    from tracemend.mend.verdict import verdict
+    from tracemend.mend.judgement import verdict
 
     first, second = session.evidence(before), session.evidence(after)
     data = session.splits.verdict

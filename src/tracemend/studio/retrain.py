@@ -17,10 +17,10 @@ from tracemend.data.ledger import Ledger
 from tracemend.data.words import texts_holding
 from tracemend.errors import DataError, RunError
 from tracemend.evaluate import threshold
-from tracemend.mend.export import apply
 from tracemend.mend.marks import other_words
 from tracemend.mend.regularise import FEWEST, tune_on_decisions
 from tracemend.mend.reliance import word_shares
+from tracemend.mend.repaired import apply
 from tracemend.progress import Progress
 from tracemend.runs import write_json
 from tracemend.studio.decisions import NOTHING, Rows

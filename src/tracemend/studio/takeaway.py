@@ -12,7 +12,7 @@ from pathlib import Path
 from tracemend.data.decision import ACTS
 from tracemend.data.ledger import Ledger
 from tracemend.errors import RunError, did_you_mean
-from tracemend.mend.export import FORMATS, export
+from tracemend.mend.repaired import FORMATS, export
 from tracemend.runs import atomic, read_json
 from tracemend.studio.session import Session
 from tracemend.studio.versions import rows_of

@@ -16,7 +16,7 @@ import pandas as pd
 from tracemend.data import Labelled
 from tracemend.data.decision import ACTS, MACHINE, Decision
 from tracemend.errors import RunError, did_you_mean
-from tracemend.mend.export import apply
+from tracemend.mend.repaired import apply
 from tracemend.runs import read_json, read_result, write_json
 
 FOLDER = "studio"

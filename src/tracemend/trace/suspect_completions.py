@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from tracemend.data import Completions, CompletionSplits
-from tracemend.errors import TraceError, did_you_mean
+from tracemend.errors import TraceError
 from tracemend.evaluate import detection
 from tracemend.methods import Method, MethodResult
 from tracemend.models import tiny
@@ -54,6 +54,8 @@ class SuspectCompletions(Method[MethodResult]):
     name = "trace.completions"
     inputs: ClassVar[str] = "CompletionSplits"
     capabilities: ClassVar[frozenset[str]] = frozenset({"decoder", "encoder-decoder", "gradients", "validation"})
+
+    at_least: ClassVar = {"batch_size": 1}
 
     by: By = "tracin"
     cosine: bool = True
@@ -103,8 +105,6 @@ class SuspectCompletions(Method[MethodResult]):
             )
         if not 0 < self.share <= 1:
             raise TraceError(f"share is {self.share}; expected a number above 0 and at most 1.")
-        if self.by not in get_args(By):
-            raise TraceError(f"by={self.by!r} is {did_you_mean(self.by, get_args(By))}")
         if isinstance(model, TunedCompletions):
             return model.model, model.until_best()
         if isinstance(model, CompletionModel):

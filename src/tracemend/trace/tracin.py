@@ -80,7 +80,7 @@ class TracIn:
     precision: Precision = "fp32"
 
     def __post_init__(self) -> None:
-        check_fields(self, TraceError, positive=("top", "project", "batch_size"))
+        check_fields(self, TraceError, at_least={"top": 1, "project": 1, "batch_size": 1})
 
     def influence(
         self,

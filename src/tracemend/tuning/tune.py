@@ -37,6 +37,8 @@ LEARNING_RATES: Mapping[Kind, float] = {
     "full": 1e-4,
 }
 
+_AT_LEAST = dict.fromkeys(("epochs", "batch_size", "max_length", "virtual_tokens", "rank"), 1)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Tuning:
@@ -74,7 +76,7 @@ class Tuning:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_fields(self, TuningError, positive=("epochs", "batch_size", "max_length", "virtual_tokens", "rank"))
+        check_fields(self, TuningError, at_least=_AT_LEAST)
         if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
             raise TuningError(f"learning_rate is {self.learning_rate}; it must be above 0, such as 0.002.")
         if self.patience < 0:

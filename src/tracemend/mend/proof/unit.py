@@ -16,8 +16,8 @@ from tracemend.data import Labelled
 from tracemend.errors import NoSignalError
 from tracemend.evaluate.grid import Unit
 from tracemend.mend.job import configured
+from tracemend.mend.loop import Repair
 from tracemend.mend.proof.sets import draw
-from tracemend.mend.repair import Repair
 from tracemend.mend.result import RepairResult
 from tracemend.mend.rounds import measure
 from tracemend.models import LanguageModel

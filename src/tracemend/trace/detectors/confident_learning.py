@@ -41,7 +41,7 @@ class ConfidentLearning(Detector):
         """One less the quality of the label, plus one where it is pruned.
 
         Raises:
-            TraceError: a label has one example alone, all examples have one label, or no such quality.
+            TraceError: a label has one example alone, or all examples have one label.
         """
         train = subject.splits.train
         p = subject.out_of_fold(self.folds, self.seed, progress)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from tracemend.errors import TraceError, did_you_mean
 from tracemend.progress import Progress
 from tracemend.trace.detectors.detector import Detector, Subject, Suspicion
 
@@ -32,13 +31,7 @@ class DataMaps(Detector):
     by: Literal["confidence", "variability"] = "confidence"
 
     def suspicion(self, subject: Subject, progress: Progress) -> Suspicion:
-        """One less the mean probability of the label, or its spread.
-
-        Raises:
-            TraceError: ``by`` is neither.
-        """
-        if self.by not in ("confidence", "variability"):
-            raise TraceError(f"by {self.by!r} is {did_you_mean(self.by, ('confidence', 'variability'))}")
+        """One less the mean probability of the label, or its spread."""
         found = subject.dynamics(progress)
         p = found.probability
         confidence, variability, right = p.mean(axis=0), p.std(axis=0), found.right.sum(axis=0)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from tracemend.data import Labelled
-from tracemend.errors import TraceError, did_you_mean
 from tracemend.progress import Progress
 from tracemend.trace.candidates import Drivers, candidates, driver_weights
 from tracemend.trace.detectors.detector import Detector, Subject, Suspicion
@@ -56,10 +55,8 @@ class MeanInfluence(Detector):
         """Minus the weighted mean of the scores.
 
         Raises:
-            TraceError: no such kernel or driver, or no validation example counts.
+            TraceError: no validation example counts.
         """
-        if self.kernel not in get_args(Kernel):
-            raise TraceError(f"the kernel {self.kernel!r} is {did_you_mean(self.kernel, get_args(Kernel))}")
         of_train, of_query = _NORMALISED[self.kernel]
         validation = subject.splits.validation
         tracin = TracIn(normalise_train=of_train, normalise_query=of_query, project=self.project)

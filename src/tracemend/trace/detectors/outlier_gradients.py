@@ -9,12 +9,10 @@ import numpy as np
 import torch
 from sklearn.ensemble import IsolationForest
 
-from tracemend.errors import TraceError, did_you_mean
 from tracemend.progress import Progress
 from tracemend.trace.detectors.detector import Detector, Subject, Suspicion
 from tracemend.trace.gradients import per_example_gradients
 
-_RULES = ("forest", "l1", "l2")
 _BLOCK = 64  # rows
 
 
@@ -42,6 +40,8 @@ class OutlierGradients(Detector):
     name = "trace.outlier-gradients"
     capabilities: ClassVar[frozenset[str]] = Detector.capabilities | {"gradients"}
 
+    at_least: ClassVar = {"trees": 1, "project": 1}
+
     rule: Literal["forest", "l1", "l2"] = "forest"
     parts: tuple[str, ...] = ()
     trees: int = 100
@@ -51,12 +51,8 @@ class OutlierGradients(Detector):
         """The isolation forest's anomaly score (0 to 1), or the norm.
 
         Raises:
-            TraceError: no such rule or part, or ``trees`` is not positive.
+            TraceError: no such part.
         """
-        if self.rule not in _RULES:
-            raise TraceError(f"the rule {self.rule!r} is {did_you_mean(self.rule, _RULES)}")
-        if self.trees < 1:
-            raise TraceError(f"there are {self.trees} trees; a forest needs at least 1.")
         head = ("head",) if subject.classifier.verbaliser is None else ()
         found = per_example_gradients(
             subject.classifier,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.neighbors import NearestNeighbors
 
-from tracemend.errors import TraceError, did_you_mean
+from tracemend.errors import TraceError
 from tracemend.progress import Progress
 from tracemend.trace.detectors.detector import Detector, Subject, Suspicion
 
@@ -37,6 +37,7 @@ class SimiFeat(Detector):
     """
 
     name = "trace.simifeat"
+    at_least: ClassVar = {"k": 1}
 
     k: int = 10
     rule: Literal["rank", "vote"] = "rank"
@@ -45,10 +46,8 @@ class SimiFeat(Detector):
         """Minus the log of the local posterior, or the lead of the likeliest other label (-1 to 1).
 
         Raises:
-            TraceError: there is one example alone, ``k`` is not positive, or no such rule.
+            TraceError: there is one example alone.
         """
-        if self.rule not in ("rank", "vote"):
-            raise TraceError(f"the rule {self.rule!r} is {did_you_mean(self.rule, ('rank', 'vote'))}")
         train = subject.splits.train
         p, neighbours = local_posterior(subject.embedded("train", progress), train.y, len(train.labels), k=self.k)
         rows = np.arange(len(train))

@@ -16,7 +16,6 @@ import numpy as np
 
 from tracemend.data import Labelled, Splits
 from tracemend.errors import DataError, TuningError, did_you_mean
-from tracemend.fields import check_fields
 from tracemend.mend.bench import Bench
 from tracemend.mend.bounds import NoiseRate, refuse_noise
 from tracemend.mend.clock import Clock
@@ -89,6 +88,7 @@ class Repair(Method[RepairResult]):
     capabilities: ClassVar[frozenset[str]] = frozenset(
         {"encoder", "decoder", "encoder-decoder", "labels", "gradients", "validation"}
     )
+    at_least: ClassVar = {"rounds": 1, "candidates": 1, "top_k": 1, "warm_epochs": 1, "fold_epochs": 0, "ask": 0}
 
     tuning: Tuning = field(default_factory=Tuning)
     tracin: TracIn = field(default_factory=TracIn)
@@ -111,7 +111,7 @@ class Repair(Method[RepairResult]):
     answers: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
-        check_fields(self, TuningError, positive=("rounds", "candidates", "top_k", "warm_epochs"))
+        super().__post_init__()
         if self.noise is not None and not 0 <= self.noise <= 1:
             raise TuningError(f"noise is {self.noise}; it is a share of the labels, from 0 to 1.")
         check_posterior(self)

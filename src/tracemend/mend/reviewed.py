@@ -15,7 +15,7 @@ from tracemend.data.examples import read_examples
 from tracemend.data.exchange import REMOVE, Rule, Settled, Suspects, Target, read_answers, settle, write_suspects
 from tracemend.data.ledger import Ledger
 from tracemend.errors import RunError
-from tracemend.mend.export import apply, export_again
+from tracemend.mend.repaired import apply, export_again
 from tracemend.runs import read_result
 
 COMMANDS = ("detect", "repair", "demo")
