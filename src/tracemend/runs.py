@@ -162,7 +162,7 @@ def differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     if prints[0] != prints[1]:
         # Two hashes side by side tell a person nothing.
         apart = {key for key in {*prints[0], *prints[1]} if prints[0].get(key) != prints[1].get(key)}
-        named = {"model": "model", "columns": "columns beside text and label"}
+        named = {"model": "model", "loss": "loss", "columns": "columns beside text and label"}
         other = {named.get(key, "data") for key in apart}
         if "data" in other:  # which says it of all columns
             other.discard(named["columns"])

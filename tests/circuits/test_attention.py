@@ -9,6 +9,7 @@ import torch
 
 from tests.models.families import DECODERS, decoder
 from tracemend.circuits import Attention, AttentionResult
+from tracemend.circuits.attention import _findings
 from tracemend.circuits.weights import writes
 from tracemend.data.prompts import Texts
 from tracemend.errors import CircuitError
@@ -90,6 +91,12 @@ def test_a_pattern_that_was_not_kept() -> None:
     found = Attention(shown=1).run(tiny("gpt2"), TEXTS)
     with pytest.raises(CircuitError, match="1 texts were kept"):
         found.pattern(1, 0, 0)
+
+
+@pytest.mark.parametrize(("moved", "said"), [(0.1, "but only 10%"), (0.9, "but 90%"), (0.52, "is about its share")])
+def test_what_is_moved_is_told_from_the_attention(moved: float, said: str) -> None:
+    (found,) = _findings({"first": 0.5, "moved_first": moved, "entropy": 1.0}, {"entropy": 3.0}, 0)
+    assert said in found
 
 
 def test_other_data_are_refused() -> None:

@@ -157,8 +157,9 @@ def test_bad_settings(change: dict[str, float], words: str) -> None:
 def test_attention_of_another_kind_is_refused() -> None:
     """Norms on queries and keys, which the tables do not know of."""
     method, _, texts = Ngrams.tiny()
-    with pytest.raises(CircuitError, match="does not know its architecture"):
-        method.run(decoder("qwen3"), texts)
+    for layer in (0, 1):
+        with pytest.raises(CircuitError, match="normalises queries and keys"):
+            replace(method, layer=layer).run(decoder("qwen3"), texts)
 
 
 @pytest.mark.parametrize(

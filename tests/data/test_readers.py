@@ -104,13 +104,37 @@ def test_reply_truth_and_clashing_columns(save):
     data = take(path, reply="answer", truth="gold")
     assert data.pairs == [("hi", "ho"), ("hi", "he")]
     assert data.wrong.tolist() == [False, True]
-    kept = ["uid", "text", "reply", "label", "group", "truth", "original_text", "original_uid"]
+    kept = ["uid", "text", "reply", "label", "group", "truth", "original_text", "original_uid", "source_row"]
     assert list(data.frame.columns) == kept and list(data.frame["original_uid"]) == ["u1", "u2"]
 
 
 def test_the_ids_of_an_export_are_made_anew(save):
     path = save("a.csv", "uid,comment,toxic\n8f434346648f-0,hi,0\naaaaaaaaaaaa-12,ho,1\n")
-    assert list(take(path).frame.columns) == ["uid", "text", "reply", "label", "group", "truth"]
+    assert list(take(path).frame.columns) == ["uid", "text", "reply", "label", "group", "truth", "source_row"]
+
+
+def test_an_example_knows_its_row_in_the_file(save):
+    path = save("a.csv", 'source_row,comment,toxic\nx,hi,0\ny,,0\nz,"two\nlines",1\n\nw,ho,1\n')
+    data = take(path, drop_empty=True)
+    assert list(data.frame["source_row"]) == [0, 2, 3] and list(data.frame["original_source_row"]) == ["x", "z", "w"]
+    assert data.notes == ("Dropped 1 row without text (line 3).",)
+
+
+def test_columns_that_a_spreadsheet_left_without_a_name_are_left_out(save):
+    assert "toxic" not in take(save("a.csv", "comment,toxic,,\nhi,0,,\nho,1, ,\n")).frame
+    with pytest.raises(DataError, match=r"3 columns have no name in line 1. If a title stands there"):
+        take(save("b.csv", "Export of May,,,\ncomment,toxic,a,b\nhi,0,1,2\n"))
+
+
+def test_every_label_that_is_spelt_in_several_ways_is_told_at_once(save):
+    with pytest.raises(DataError, match=r"4 labels of .*'Bad' in line 3.*Likewise 'Good' in line 5"):
+        take(save("a.csv", "comment,toxic\na,bad\nb,Bad\nc,good\nd,Good\n"))
+
+
+@pytest.mark.parametrize("cell", ["#N/A", "#REF!", "#DIV/0!"])
+def test_an_error_of_a_spreadsheet_is_no_label(save, cell):
+    with pytest.raises(DataError, match="line 3"):
+        take(save("a.csv", f"comment,toxic\na,bad\nb,{cell}\nc,good\n"))
 
 
 def test_a_whole_number_is_one_label_however_it_is_written(save):

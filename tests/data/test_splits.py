@@ -177,7 +177,7 @@ def test_nothing_left_after_fixing():
 def test_too_few_of_a_label():
     rng = np.random.default_rng(0)
     data = Labelled.make([words(rng, 12) for _ in range(60)], ["a"] * 57 + ["b"] * 3)
-    with pytest.raises(DataError, match="of label 'b', at least 2 are needed"):
+    with pytest.raises(DataError, match=r"of label 'b' \(3 in all\), at least 2 are needed"):
         make_splits(data)
 
 

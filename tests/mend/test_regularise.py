@@ -114,6 +114,17 @@ def test_a_stopped_run_goes_on(splits: Splits, tmp_path: Path) -> None:
     assert again.metrics == whole.metrics and again.controls == whole.controls
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("change", [{"strength": 1000.0}, {"remove": ("so",)}], ids=str)
+def test_checkpoints_of_another_penalty_or_of_other_marks_are_refused(
+    splits: Splits, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    method = Regularise(remove=("please",), checked=4, tuning=QUICK)
+    method.run(tiny("bert"), splits, out=tmp_path)
+    with pytest.raises(TuningError, match="other loss"):
+        replace(method, **change).run(tiny("bert"), splits, out=tmp_path)
+
+
 def test_marks_of_a_ledger_are_tuned_on(splits: Splits) -> None:
     rows = [
         Decision(uid=splits.train.uid[0], kind="word", new="please", scope="all", evidence={"matters": False}),

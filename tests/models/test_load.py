@@ -9,6 +9,7 @@ import torch
 from transformers import (
     BertConfig,
     BertForMaskedLM,
+    BertForSequenceClassification,
     GPT2Model,
     LlamaModel,
     RobertaConfig,
@@ -206,3 +207,12 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) 
         load("minilm")
     monkeypatch.setenv("TRACEMEND_DEVICE", "cpu")
     assert load("minilm").network.device.type == "cpu"
+
+
+def test_a_fine_tuned_head_that_is_not_used_is_told(tmp_path: Path) -> None:
+    model = tiny("bert")
+    network = BertForSequenceClassification(model.network.config)
+    network.save_pretrained(tmp_path)
+    model.tokenizer.save_pretrained(tmp_path)
+    with pytest.warns(UserWarning, match=r"holds a classifier of its own \(classifier.bias, classifier.weight\)"):
+        assert load(tmp_path).family == "encoder"

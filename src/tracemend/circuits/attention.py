@@ -219,12 +219,13 @@ def _kept(text: int, looked: Tensor, moved: Tensor) -> list[dict[str, Any]]:
 
 
 def _findings(metrics: dict[str, float], random: dict[str, float], cut: int) -> list[str]:
-    found = [
-        f"{metrics['first']:.0%} of the attention goes to the first token, but only {metrics['moved_first']:.0%} of "
-        "what is moved comes from it: read the moved shares, not the patterns alone."
-        if metrics["first"] > metrics["moved_first"] + 0.05
-        else "The first token's share of what is moved is about its share of the attention."
-    ]
+    first, moved = metrics["first"], metrics["moved_first"]
+    found = ["The first token's share of what is moved is about its share of the attention."]
+    if abs(first - moved) > 0.05:
+        found = [
+            f"{first:.0%} of the attention goes to the first token, but {'only ' if moved < first else ''}{moved:.0%} "
+            "of what is moved comes from it: read the moved shares, not the patterns alone."
+        ]
     if metrics["entropy"] > random["entropy"] - 0.1:
         found.append("The patterns are as even as those of random weights: the model looks nowhere in particular.")
     if cut:

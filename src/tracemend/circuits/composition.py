@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tracemend.circuits.circuit import heads_of, layers_of
-from tracemend.circuits.weights import gain, module_at, reads, writes
+from tracemend.circuits.weights import as_met, module_at, reads, writes
 from tracemend.errors import CircuitError
 from tracemend.models import LanguageModel
 
@@ -55,12 +55,15 @@ def has_query_norms(model: LanguageModel) -> bool:
 
 
 def factors(model: LanguageModel, head: Head, circuit: Literal["qk", "ov"]) -> tuple[Tensor, Tensor]:
-    """W_Q and W_Kᵀ, or W_V and W_O, of one head: [d_model, d_head] and [d_head, d_model], the norm's gain folded in."""
+    """W_Q and W_Kᵀ, or W_V and W_O, of one head: [d_model, d_head] and [d_head, d_model], the norm folded in."""
     layer, index = head
-    scale = gain(module_at(model, f"blocks.{layer}.ln1.hook_normalized"))[:, None]
+    norm = module_at(model, f"blocks.{layer}.ln1.hook_normalized")
     if circuit == "ov":
-        return scale * reads(model, layer, "v")[index], writes(model, layer)[index]
-    return scale * reads(model, layer, "q")[index], (scale * reads(model, layer, "k")[index]).T
+        written = writes(model, layer)[index]
+        if isinstance(norm, nn.LayerNorm):  # nobody reads the mean of what is written
+            written = written - written.mean(-1, keepdim=True)
+        return as_met(norm, reads(model, layer, "v")[index]), written
+    return as_met(norm, reads(model, layer, "q")[index]), as_met(norm, reads(model, layer, "k")[index]).T
 
 
 def composition_of(writer: tuple[Tensor, Tensor], reader: tuple[Tensor, Tensor], kind: Kind) -> float:

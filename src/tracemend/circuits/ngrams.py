@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tracemend.circuits.attention_only import has_feed_forward
 from tracemend.circuits.circuit import Circuit, generator, heads_of, layers_of
+from tracemend.circuits.composition import has_query_norms
 from tracemend.circuits.skips import END, OTHER, Ints, Skip, lift, said, scrambled, skips_of
 from tracemend.circuits.token_circuits import TokenCircuits, compare, has_rotation
 from tracemend.circuits.tokens import shown
@@ -177,6 +178,11 @@ class Ngrams(Circuit[NgramsResult]):
     def _check(self, model: LanguageModel) -> None:
         if not 0 <= self.layer < layers_of(model):
             raise CircuitError(f"layer is {self.layer}; {model.name} has layers 0 to {layers_of(model) - 1}.")
+        if has_query_norms(model):
+            raise CircuitError(
+                f"{model.name} normalises queries and keys, so that no table of tokens says what its heads attend by; "
+                "give a model without such norms."
+            )
         if not 0 <= self.quantile < 1:
             raise CircuitError(f"quantile is {self.quantile}; expected 0 to below 1.")
         if self.reach >= model.window:

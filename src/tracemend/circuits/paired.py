@@ -12,6 +12,7 @@ from torch import Tensor
 from tracemend.circuits.circuit import layers_of
 from tracemend.circuits.tokens import ids_of, token_of
 from tracemend.errors import CircuitError
+from tracemend.evaluate.resampling import few, jackknife
 from tracemend.models import LanguageModel, Replay, capture
 
 Floats = npt.NDArray[np.floating]
@@ -102,7 +103,10 @@ def check_gap(clean: Floats, corrupted: Floats, floor: float, name: str) -> None
 
 
 def ratio_intervals(changes: Floats, gaps: Floats, *, draws: int, seed: int, level: float = 0.95) -> Floats:
-    """Effects and their bootstrap intervals over pairs: Σ change / Σ gap, [3, sites]: effect, low, high.
+    """Effects and their intervals over pairs: Σ change / Σ gap, [3, sites]: effect, low, high.
+
+    Percentiles of pairs drawn anew; of few pairs Student's by the jackknife (:mod:`tracemend.evaluate.resampling`), NaN
+    where an effect hangs on one pair.
 
     Args:
         changes: [pairs, sites]; NaN where a pair has no such site.
@@ -113,13 +117,19 @@ def ratio_intervals(changes: Floats, gaps: Floats, *, draws: int, seed: int, lev
     """
     there = np.isfinite(changes)
     filled, weights = np.where(there, changes, 0.0), np.where(there, gaps[:, None], 0.0)
+
+    def effects(counts: Floats) -> Floats:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found: Floats = (counts @ filled) / (counts @ weights)
+        return found
+
+    effect, pairs = effects(np.ones((1, len(gaps))))[0], np.arange(len(gaps))
+    if few(pairs):
+        low, high = jackknife(effects, pairs, level=level, bounds=(-np.inf, np.inf))
+        return np.stack([effect, *(np.where(np.isfinite(end), end, np.nan) for end in (low, high))])
     rng = np.random.default_rng(seed)
     counts = rng.multinomial(len(gaps), np.full(len(gaps), 1 / len(gaps)), size=draws).astype(float)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        effect = filled.sum(0) / weights.sum(0)
-        resampled = (counts @ filled) / (counts @ weights)
-    low, high = np.nanquantile(resampled, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return np.stack([effect, low, high])
+    return np.stack([effect, *np.nanquantile(effects(counts), [(1 - level) / 2, (1 + level) / 2], axis=0)])
 
 
 def sign_flip_p(changes: Floats, *, draws: int, seed: int) -> Floats:

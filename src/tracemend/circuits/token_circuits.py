@@ -85,7 +85,8 @@ def rotated(model: LanguageModel, layer: int, queries: Tensor, distances: Tensor
     scaling = float(getattr(attention, "scaling", None) or queries.shape[-1] ** -0.5)
     turned = queries.expand(len(distances), *queries.shape)
     rotary: Any = getattr(trunk(model), "rotary_emb", None)
-    if rotary is None:
+    # Some architectures leave the rotation out in some layers (SmolLM3).
+    if rotary is None or not getattr(attention, "use_rope", True):
         return turned * scaling
     cos, sin = (each[0][:, None] for each in rotary(queries, distances[None].to(queries.device)))
     size = cos.shape[-1]

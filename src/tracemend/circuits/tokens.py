@@ -17,12 +17,15 @@ _UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "THAI", "LAO", "KHMER", "M
 
 
 def ids_of(model: LanguageModel, text: str) -> Tensor:
-    """Token ids of one text, [1, pos], with what the tokenizer puts in front.
+    """Token ids of one text, [1, pos], with what the tokenizer puts in front, and without what it closes texts with.
 
     Raises:
         CircuitError: there are none, or more than the model's window holds.
     """
-    found = model.tokenizer(text).input_ids
+    read = model.tokenizer(text, return_special_tokens_mask=True)
+    # Behind a token that ends the text nothing is predicted that a prompt asks for.
+    closing = next((i for i, special in enumerate(reversed(read.special_tokens_mask)) if not special), 0)
+    found = read.input_ids[: len(read.input_ids) - closing]
     if not found:
         raise CircuitError(f"the text {text!r} has no tokens; give one with words.")
     if len(found) > model.window:

@@ -236,7 +236,8 @@ class TraceFacts(Circuit[TraceFactsResult]):
                 at = int(own[place].to_numpy().argmax())
                 metrics[f"{name}_{kind}"] = float(own[place].max())
                 if "outside" in own:
-                    outside[f"{name}_{kind}"] = float(own["outside"].to_numpy()[at])
+                    # The largest as well: the layer was chosen by the figure that it is beside.
+                    outside[f"{name}_{kind}"] = float(own["outside"].max())
                 if (name, kind) == ("subject_last", "state"):
                     metrics["subject_last_layer"] = float(own.index.to_numpy()[at])
         still_named = {name: still for name in metrics if name.startswith(("subject_last_", "last_"))}

@@ -91,15 +91,22 @@ def gain(norm: nn.Module) -> Tensor:
         return torch.as_tensor(norm(torch.full_like(weight, _LARGE)).detach())
 
 
+def as_met(norm: nn.Module, weight: Tensor) -> Tensor:
+    """A weight [..., d_model, n] that reads a normalised stream as it meets the stream: with the norm's gain, and
+    without what a layer norm takes away, the stream's mean."""
+    found = gain(norm)[:, None] * weight
+    return found - found.mean(-2, keepdim=True) if isinstance(norm, nn.LayerNorm) else found
+
+
 def copying(model: LanguageModel) -> Tensor:
     """Σ Re λ / Σ |λ| over the eigenvalues λ of W_E W_V W_O W_U of every head, [layers, heads].
 
     +1 raises what is attended to, -1 lowers it. The eigenvalues are those of a d_head x d_head product.
     """
-    both = (unembedding(model) * gain(module_at(model, "ln_final.hook_normalized"))).T @ embedding(model)
+    both = as_met(module_at(model, "ln_final.hook_normalized"), unembedding(model).T) @ embedding(model)
     found = []
     for layer in range(int(model.config.num_hidden_layers)):
-        into = gain(module_at(model, f"blocks.{layer}.ln1.hook_normalized"))[:, None] * reads(model, layer, "v")
+        into = as_met(module_at(model, f"blocks.{layer}.ln1.hook_normalized"), reads(model, layer, "v"))
         values = torch.linalg.eigvals(torch.einsum("hdm,mn,hne->hde", writes(model, layer), both, into).cpu())
         found.append(values.real.sum(-1) / values.abs().sum(-1).clamp_min(1e-12))
     return torch.stack(found)

@@ -184,6 +184,9 @@ def repair(
         given = {
             "text": text, "reply": reply, "label": label, "group": group, "test": test, "positive": positive,
             "drop_empty": drop_empty, "model": None if model == "minilm" else model, "seed": seed or None, **of_tuning,
+            "preset": None if preset == "default" else preset, "rounds": rounds, "candidates": candidates,
+            "action": action, "rank": rank, "drivers": drivers, "top_k": top_k, "kernel": kernel,
+            "checkpoints": checkpoints, "stop": stop, "noise": noise, "fdr": fdr,
         }  # fmt: skip
         rows = sum(run.part("data").get("sizes", {}).values())
         print_next(

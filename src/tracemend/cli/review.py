@@ -46,10 +46,12 @@ def review(
     console = person(json=json)
     console.print(
         f"{found.relabelled} relabelled, {found.removed} removed, {found.kept} kept as they were, "
-        f"{len(found.undecided)} undecided; by {', '.join(found.reviewers) or 'nobody'}",
+        f"{len(found.undecided)} undecided; by {', '.join(found.reviewers) or 'nobody'}"
+        + (f" ({found.already} of these stood there already)" if found.already else ""),
         markup=False,
     )
     print_files(console, found.paths if report is None else {**found.paths, report.name: report})
     if json:
-        facts = {name: getattr(found, name) for name in ("kept", "relabelled", "removed", "undecided", "reviewers")}
+        told = ("kept", "relabelled", "removed", "undecided", "reviewers", "already")
+        facts = {name: getattr(found, name) for name in told}
         print_json({**facts, "paths": {name: str(path) for name, path in found.paths.items()}})

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from tracemend.cli import options as o
-from tracemend.cli.output import json_rows, person, print_files, print_json, print_table
+from tracemend.cli.output import json_rows, person, print_files, print_json, print_notes, print_table
 from tracemend.cli.progress import shown
 from tracemend.errors import TraceError
 
@@ -95,6 +95,8 @@ def trace(
             console.print(f"{side}s", style="dim")
             table = own[own["side"] == side].head(ROWS)[["rank", "score", "label", "text", "reply", "uid"]]
             print_table(console, table.dropna(axis=1, how="all"), shorten=("text", "reply"))
+    if query != "errors" and len(query.split()) == 1 and query.lower() not in uids:
+        print_notes(console, [f"No example has the uid {query!r}, so it was taken as a text."])
     if len(uids) > QUERIES:
         console.print(f"\n{len(uids) - QUERIES} more queries are in the file.", style="dim")
     for name, value in found.metrics.items():

@@ -82,7 +82,9 @@ def tune(
         for figure, value in result["metrics"].items()
         if figure in next(iter(controls.values()))
     ]
-    console.print(f"On the {result['judged_on']} part, positive label {result['data']['positive']}:", markup=False)
+    several = len(result["data"]["labels"]) > 2
+    what = "ap as the mean over all labels" if several else f"positive label {result['data']['positive']}"
+    console.print(f"On the {result['judged_on']} part, {what}:", markup=False)
     print_table(console, pd.DataFrame(rows))
     print_notes(console, result["notes"])
     print_files(console, {"result": folder / "result.json"})

@@ -17,7 +17,7 @@ from uuid import UUID
 import numpy as np
 import pandas as pd
 
-from tracemend.data.schema import COLUMNS, RIDING, Labelled, own_name
+from tracemend.data.schema import COLUMNS, RIDING, ROW, Labelled, own_name
 from tracemend.errors import DataError
 from tracemend.runs import atomic
 
@@ -52,7 +52,7 @@ def write(data: Labelled, path: Path | str, *, names: Mapping[str, str] | None =
     if kind not in ENDINGS:
         raise DataError(f"{path} ends in {kind or 'nothing'!r}; known are {', '.join(ENDINGS)}.")
     empty = [name for name in COLUMNS if name in ("reply", "group", "truth") and data.frame[name].isna().all()]
-    frame = data.frame.drop(columns=empty)
+    frame = data.frame.drop(columns=[*empty, *data.frame.columns.intersection([ROW])])
     frame.columns = pd.Index(_out(list(frame.columns), len(COLUMNS) - len(empty), names or {}))
     if not frame.columns.is_unique:
         twice = sorted(set(frame.columns[frame.columns.duplicated()]))
@@ -74,7 +74,7 @@ def _out(columns: list[str], made: int, names: Mapping[str, str]) -> list[str]:
     """What the columns are called in the file: the first ``made`` are canonical, the others a user's own."""
     # The ids that are made here keep their name, also where a user's groups, say, stand in a column "uid".
     canonical = [name if names.get(name) == "uid" else names.get(name, name) for name in columns[:made]]
-    own = {name: own_name(name, COLUMNS) for name in columns[made:]}
+    own = {name: own_name(name, (*COLUMNS, ROW)) for name in columns[made:]}
     taken = {*canonical, *(free for free in own.values() if free not in canonical)}
     for name, free in own.items():
         if free in canonical:
@@ -83,6 +83,25 @@ def _out(columns: list[str], made: int, names: Mapping[str, str]) -> list[str]:
             own[name] = free
             taken.add(free)
     return [*canonical, *own.values()]
+
+
+def with_own(table: pd.DataFrame, examples: pd.DataFrame) -> pd.DataFrame:
+    """A table about examples with where each stood in its source and its user's own columns behind it.
+
+    Args:
+        table: a row an example, or more, with its ``uid``.
+        examples: the frame of :class:`Labelled` examples.
+
+    Example:
+        >>> examples = pd.DataFrame({"uid": ["a-0"], "text": ["you rock"], "ticket": ["T-7"], "source_row": [12]})
+        >>> with_own(pd.DataFrame({"uid": ["a-0"], "score": [0.9]}), examples).iloc[0].to_dict()
+        {'uid': 'a-0', 'score': 0.9, 'source_row': 12, 'ticket': 'T-7'}
+    """
+    rows = examples.set_index("uid").drop(columns=[name for name in COLUMNS if name in examples and name != "uid"])
+    first = [name for name in (ROW,) if name in rows]
+    own = rows[[*first, *(name for name in rows if name not in first)]].map(_as_text)
+    own = own.rename(columns=lambda name: RIDING + name if name in table else name)
+    return table.join(own, on="uid")
 
 
 def is_nested(cell: Any) -> bool:

@@ -12,8 +12,8 @@ from unicodedata import category, normalize
 import numpy as np
 import pandas as pd
 
-# What a missing label looks like once a table was written as text. "none" and "NA" are real labels somewhere.
-_MISSING = frozenset({"", "nan", "NaN", "<NA>"})
+# What a missing label looks like once a table, or a spreadsheet, was written as text. "none" and "NA" are real labels.
+_MISSING = frozenset({"", "nan", "NaN", "<NA>", "#N/A", "#REF!", "#VALUE!", "#NAME?", "#DIV/0!", "#NULL!", "#NUM!"})
 _WHOLE = re.compile(r"([+-]?[0-9]{1,18})\.0+")  # a whole number as a float
 _FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 

@@ -164,8 +164,9 @@ class Ledger:
         """Write a batch, as a whole or not at all.
 
         What a resumed run writes again is not doubled: a decision is skipped where the last one of its round, uid and
-        scope has the same kind and new value and stands. If it was undone, only the one who undid it can decide
-        it again; so a resumed run does not overrule a person's undo. Words and comments are skipped where the same one
+        scope has the same kind and new value and stands; a person who decides anew is heard where actor or reason are
+        others. If it was undone, only the one who undid it can decide it again; so a resumed run does not overrule a
+        person's undo. Words and comments are skipped where the same one
         is there.
 
         Args:
@@ -198,7 +199,7 @@ class Ledger:
                 # What the same actor took back does not count; what somebody else took back blocks a resumed run.
                 free = {d.version for d in slot if d.version in gone and _frees(gone[d.version], decision, resumed)}
                 last = next((d for d in reversed(slot) if d.version not in free), None)
-                if last is None or (last.kind, last.new) != (decision.kind, decision.new):
+                if last is None or _said(last, resumed) != _said(decision, resumed):
                     last = self._insert(decision)
                     slot.append(last)
                 versions.append(last.version)
@@ -308,6 +309,12 @@ def _remedy(error: Exception) -> str:
         f"is damaged or not a ledger of tracemend ({said}); move it away and give the same command again, "
         "or restore a copy (nothing was changed)."
     )
+
+
+def _said(decision: Decision, resumed: bool) -> tuple[Any, ...]:
+    """What must be the same of two decisions that are one."""
+    act = (decision.kind, decision.new)
+    return act if resumed else (*act, decision.actor, decision.evidence.get("reason"))
 
 
 def _frees(undo: Decision, decision: Decision, resumed: bool) -> bool:

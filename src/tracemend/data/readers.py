@@ -11,7 +11,7 @@ import pandas as pd
 
 from tracemend.data.completions import Completions
 from tracemend.data.labels import alike, flag, is_missing, label_name, whole
-from tracemend.data.schema import COLUMNS, Labelled, riding
+from tracemend.data.schema import COLUMNS, ROW, Labelled, riding
 from tracemend.data.sources import open_table
 from tracemend.data.tables import Table
 from tracemend.data.writable import unwritable
@@ -52,7 +52,8 @@ def read(
         progress: hears of dropped rows.
 
     Other columns ride along; one that clashes with a canonical name is called ``original_NAME`` here, and has its own
-    name again where it is written. A column ``uid`` that an export made is left out, since ids are made from the texts.
+    name again where it is written. With them rides ``source_row``, where a row stands in the source, counted from 0.
+    A column ``uid`` that an export made is left out, since ids are made from the texts.
 
     Raises:
         DataError: the source is missing or not what its ending says; a column is missing; labels are missing, unknown,
@@ -70,6 +71,7 @@ def read(
     named = {"text": text, "reply": reply, "label": label, "group": group, "truth": truth}
     columns = {role: column for role, column in named.items() if column is not None}
     _check_columns(table, columns)
+    rows = {place: row for row, place in enumerate(table.places)}
     table = _with_texts(table, columns, drop_empty, progress or Progress())
     frame = table.frame
     names = None if label_names is None else _named(label_names)
@@ -87,7 +89,7 @@ def read(
         truth=truths,
         label_names=names,
         positive=None if positive is None else label_name(positive) or positive,
-        extra=_extra(frame, set(columns.values()), set(COLUMNS)),
+        extra=_extra(frame, set(columns.values()), {*COLUMNS, ROW}).assign(**{ROW: [rows[p] for p in table.places]}),
     )
     return replace(found, notes=table.notes)
 
@@ -297,15 +299,20 @@ def _named(label_names: Iterable[str]) -> list[str]:
 
 
 def _check_spelling(table: Table, names: list[str], columns: dict[str, list[str]]) -> None:
-    for same in alike(names):
-        told = "; ".join(
+    sets = alike(names)
+    told = [
+        "; ".join(
             f"{shown} in {table.at(rows)} (column {column!r})"
             for column, labels in columns.items()
             for name, shown in same.items()
             if (rows := [row for row, label in enumerate(labels) if label == name])
         )
+        for same in sets
+    ]
+    if sets:
         raise DataError(
-            f"{len(same)} labels of {table.name} differ only by case, white space or invisible characters: {told}. "
+            f"{sum(map(len, sets))} labels of {table.name} differ only by case, white space or invisible characters: "
+            f"{'. Likewise '.join(told)}. "
             "Write the label in one way throughout; or, where different labels are meant, name them all in Python "
             "with label_names=..."
         )
@@ -318,7 +325,7 @@ def _check_variety(table: Table, labels: list[str], column: str, texts: list[str
             f"all {len(labels)} labels in column {column!r} of {table.name} are {labels[0]!r}; "
             "a classifier needs at least two different labels."
         )
-    if len(labels) >= 20 and len(distinct) > len(labels) / 2:
+    if len(labels) >= 20 and len(distinct) >= len(labels) / 2:
         raise DataError(
             f"column {column!r} of {table.name} has {len(distinct)} different labels in {len(labels)} rows; "
             f"is it the right column? There are: {', '.join(map(str, table.frame.columns))}."
@@ -335,8 +342,8 @@ def _groups(table: Table, column: str) -> list[str | None]:
     return groups
 
 
-def _extra(frame: pd.DataFrame, used: set[str], taken: set[str]) -> pd.DataFrame | None:
+def _extra(frame: pd.DataFrame, used: set[str], taken: set[str]) -> pd.DataFrame:
     names = {column: riding(str(column), taken) for column in frame.columns if column not in used}
     if "uid" in names and all(isinstance(cell, str) and _UID.fullmatch(cell) for cell in frame["uid"]):
         del names["uid"]  # of an export: it is made anew, and is the same
-    return frame[list(names)].rename(columns=names) if names else None
+    return frame[list(names)].rename(columns=names)

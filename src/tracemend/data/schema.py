@@ -19,6 +19,8 @@ from tracemend.runs import fingerprint
 COLUMNS = ("uid", "text", "reply", "label", "group", "truth")
 
 
+# Beside these a row of a file carries where it stood in it, counted from 0; written files leave it out.
+ROW = "source_row"
 RIDING = "original_"
 
 

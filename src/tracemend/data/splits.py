@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from tracemend.data.duplicates import NEAR, cluster, contents
-from tracemend.data.schema import Labelled, Splits
+from tracemend.data.schema import ROW, Labelled, Splits
 from tracemend.errors import DataError, did_you_mean
 
 # Fewer examples of a label than this in a part, and its average precision means nothing at all.
@@ -191,7 +191,7 @@ def _divide(data: Labelled, shares: Mapping[str, float], seed: int, notes: list[
             f"index of character five-grams above {NEAR}); these stay together in one part."
         )
     if clusters.conflicting:
-        notes.append(f"In {what} {clusters.conflicting} texts occur with different labels.")
+        notes.append(f"In {what} {clusters.conflicting} texts occur with different labels: {_conflicts(data)}.")
     largest = int(clusters.sizes.max())
     if largest > 0.2 * len(data):
         notes.append(
@@ -199,6 +199,17 @@ def _divide(data: Labelled, shares: Mapping[str, float], seed: int, notes: list[
             "one part, so the shares are not those asked for."
         )
     return made
+
+
+def _conflicts(data: Labelled, most: int = 5) -> str:
+    """The first texts with different labels, by the rows of the source where these are known."""
+    known = ROW in data.frame
+    names = [f"row {row}" for row in data.frame[ROW]] if known else data.uid
+    rows = pd.DataFrame({"content": contents(data), "label": data.frame["label"], "name": names})
+    sets = [found for _, found in rows.groupby("content", sort=False) if found["label"].nunique() > 1]
+    shown = [", ".join(f"{name} {label!r}" for name, label in zip(of["name"], of["label"], strict=True)) for of in sets]
+    more = f"; and {len(sets) - most} more" if len(sets) > most else ""
+    return "; ".join(shown[:most]) + more + (" (rows counted from 0)" if known else "")
 
 
 def _apportion(
@@ -292,8 +303,11 @@ def _by_part(rows: pd.DataFrame) -> str:
 
 def _check_enough(parts: Mapping[str, Labelled], smallest: float | None) -> None:
     """Refuse parts that lack a label; ``smallest`` is the least share of a part that was made, None where given."""
+    counted = {name: part.frame["label"].value_counts() for name, part in parts.items()}
+    in_all = {label: sum(int(counts.get(label, 0)) for counts in counted.values()) for label in parts["train"].labels}
+    rare = [label for label in in_all if any(int(counts.get(label, 0)) < LEAST for counts in counted.values())]
     for name, part in parts.items():
-        counts = part.frame["label"].value_counts()
+        counts = counted[name]
         for label in part.labels:
             found = int(counts.get(label, 0))
             if found < LEAST:
@@ -303,7 +317,9 @@ def _check_enough(parts: Mapping[str, Labelled], smallest: float | None) -> None
                     else f"Add examples of it (at least {math.ceil(LEAST / smallest)} that are not of one group or "
                     "near-duplicates), leave out this label, or give the parts yourself with --valid and --test."
                 )
+                others = [f"{other!r} ({in_all[other]})" for other in rare if other != label]
+                also = f" So it is with {', '.join(others[:5])}{' and more' * (len(others) > 5)}." if others else ""
                 raise DataError(
-                    f"the {name} part has {found} example{'s' if found != 1 else ''} of label {label!r}, at least "
-                    f"{LEAST} are needed. {remedy}"
+                    f"the {name} part has {found} example{'s' if found != 1 else ''} of label {label!r} "
+                    f"({in_all[label]} in all), at least {LEAST} are needed.{also} {remedy}"
                 )

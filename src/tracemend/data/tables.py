@@ -23,6 +23,7 @@ from tracemend.data.writable import unwritable
 from tracemend.errors import DataError
 
 _PICKLES = (".pkl", ".pickle", ".p", ".pt", ".pth", ".joblib", ".bin")
+_PICKLE = "a pickle; pickles can run code and are never loaded, save the table as CSV, JSONL or Parquet"
 # How binary formats begin, and what to say about each.
 _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"PAR1", "a Parquet file; name it .parquet"),
@@ -31,10 +32,7 @@ _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"\xd0\xcf\x11\xe0", "an old spreadsheet; save it as CSV (UTF-8)"),
     (b"%PDF", "a PDF"),
     (b"SQLite format 3", "an SQLite database; export the table as CSV"),
-    (b"\x80\x02", "a pickle; pickles can run code and are never loaded, save the table as CSV, JSONL or Parquet"),
-    (b"\x80\x03", "a pickle; pickles can run code and are never loaded, save the table as CSV, JSONL or Parquet"),
-    (b"\x80\x04", "a pickle; pickles can run code and are never loaded, save the table as CSV, JSONL or Parquet"),
-    (b"\x80\x05", "a pickle; pickles can run code and are never loaded, save the table as CSV, JSONL or Parquet"),
+    *((bytes([0x80, n]), _PICKLE) for n in (2, 3, 4, 5)),
 )
 
 
@@ -304,14 +302,22 @@ def _rectangle(rows: list[list[str]], places: list[int], path: Path) -> _Parsed:
     if not filled:
         raise DataError(f"{path} holds no header and no row; at least these are needed.")
     names = [name.strip() for name in filled[0][0]]
-    _check_names(names, path)
     for row, place in filled:
         if len(row) != len(names):
             raise DataError(
                 f"{path}: line {place} has {len(row)} cells, the header has {len(names)}. A cell that holds the "
                 "separator or a line break must be in quotation marks."
             )
-    cells: list[list[str | None]] = [[cell if cell else None for cell in row] for row, _ in filled[1:]]
+    # A spreadsheet writes columns at its right end that somebody once touched.
+    there = [at for at, name in enumerate(names) if name or any(row[at].strip() for row, _ in filled[1:])]
+    names = [names[at] for at in there]
+    if (unnamed := names.count("")) > 1:
+        raise DataError(
+            f"{path}: {unnamed} columns have no name in line {filled[0][1]}. If a title stands there, delete the lines "
+            "above the header; else give each column its own name."
+        )
+    _check_names(names, path)
+    cells: list[list[str | None]] = [[row[at] if row[at] else None for at in there] for row, _ in filled[1:]]
     frame = pd.DataFrame(cells, columns=names, dtype=object)
     return frame, [place for _, place in filled[1:]], "line"
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tracemend.data import Labelled
+from tracemend.data.schema import ROW
 from tracemend.data.splits import LEAST
 from tracemend.mend.bounds import fdr_prefix, refuse_one_label
 from tracemend.mend.decide import Policy, decide
@@ -22,6 +23,8 @@ from tracemend.tuning.tune import resolve_precision
 
 # Errors named in the evidence of one decision.
 ERRORS = 5
+# Less similar than this, a neighbour's label says nothing of an example's.
+_NEAR = 0.5
 
 
 class ActRules(Protocol):
@@ -211,9 +214,11 @@ def act(
         if kinds[k] == "keep":
             continue
         new = train.labels[labels[k]] if kinds[k] == "label" else None
-        pushed = _pushed(ranking.signed[row], validation, predicted)
+        pushed = _pushed(ranking, int(row), validation, predicted)
         example = train.frame.iloc[row]
-        evidence: dict[str, Any] = {"errors": pushed}
+        evidence: dict[str, Any] = {"errors": pushed[:ERRORS], "pushed": len(pushed)}
+        if ROW in example.index:
+            evidence["row"] = int(example[ROW])
         if near is not None:
             evidence["neighbour"] = dict(near[k])
         if chosen.gains is not None:
@@ -303,17 +308,17 @@ def spare(made: list[dict[str, Any]], train: Labelled) -> tuple[list[dict[str, A
     return kept, spared
 
 
-def _pushed(
-    signed: np.ndarray[Any, Any], validation: Labelled, predicted: np.ndarray[Any, Any]
-) -> list[dict[str, Any]]:
-    """The validation errors that the example pushes hardest, with its influence on each."""
-    wrong = np.flatnonzero((predicted != validation.y) & (signed < 0))
-    worst = wrong[np.argsort(signed[wrong], kind="stable")][:ERRORS]
+def _pushed(ranking: Ranking, row: int, validation: Labelled, predicted: np.ndarray[Any, Any]) -> list[dict[str, Any]]:
+    """The validation errors that the example pushes harder than most do, the hardest first, with its influence."""
+    signed = ranking.signed[row]
+    usual = np.zeros(len(validation)) if ranking.usual is None else np.minimum(ranking.usual, 0)
+    wrong = np.flatnonzero((predicted != validation.y) & (signed < usual))
+    worst = wrong[np.argsort(signed[wrong], kind="stable")]
     return [
         {
             **{c: validation.frame[c].iloc[q] for c in ("uid", "text", "reply", "label")},
             "predicted": validation.labels[int(predicted[q])],
-            "influence": float(signed[q]),
+            "influence": float(signed[q]) / ranking.weight,
         }
         for q in worst
     ]
@@ -334,8 +339,8 @@ def _reason(label: str, instead: str | None, pushed: list[dict[str, Any]], evide
     else:
         parts = [f"Labelled {label}, which the classifier has learnt; suspect by its influence"]
     if pushed:
-        parts.append(f"it pushes validation errors towards {pushed[0]['predicted']}")
+        parts.append(f"it pushes validation errors away from {pushed[0]['label']}")
     near = evidence.get("neighbour")
-    if near:
+    if near and near["similarity"] >= _NEAR:
         parts.append(f"its nearest example labelled otherwise is {near['similarity']:.2f} similar")
     return "; ".join(parts) + "."

@@ -14,7 +14,7 @@ from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
 from tracemend.data import Labelled, Splits
 from tracemend.errors import DataError, ModelError, TuningError
-from tracemend.evaluate import paired_difference
+from tracemend.evaluate import mean_interval
 from tracemend.mend.chat_asked import ChatAsked
 from tracemend.mend.rationales import Asked, Asks, Shot, Wording, decided, fitting
 from tracemend.methods import Method, MethodResult
@@ -199,7 +199,7 @@ class Amplify(Method[AmplifyResult]):
             controls=figures,
             config=self.config,
             rows=_table(said, texts),
-            findings=[*self._notes(facts, len(chosen), n), *self._compared(of)],
+            findings=[*self._notes(facts, len(chosen), n), *self._compared(of, texts.group_ids)],
             facts=facts,
         )
 
@@ -297,14 +297,19 @@ class Amplify(Method[AmplifyResult]):
             notes.append(f"{same} samples are so short that their random words hold some of their key words.")
         return notes
 
-    def _compared(self, of: Mapping[str, Mapping[str, Floats]]) -> list[str]:
-        notes = []
+    def _compared(self, of: Mapping[str, Mapping[str, Floats]], groups: npt.NDArray[np.int64]) -> list[str]:
+        arms = (LABELS, RANDOM, OTHERS, ZERO_SHOT)
+        m = len(arms) * len(of[KEY])
+        notes = [
+            f"Intervals are widened for the {m} comparisons (Bonferroni), and resample authors where these are known."
+        ]
         for figure, ours in of[KEY].items():
-            for arm in (LABELS, RANDOM, OTHERS, ZERO_SHOT):
-                gap = paired_difference(ours, of[arm][figure])
-                shown = "better" if gap.shown else "worse" if gap.high < 0 else "no effect shown"
-                notes.append(f"{figure} with key words beside {arm}: {gap.difference:+.3f} "
-                             f"[{gap.low:+.3f}, {gap.high:+.3f}], {shown}.")  # fmt: skip
+            for arm in arms:
+                gap = ours - of[arm][figure]
+                low, high = mean_interval(gap, groups.tolist(), level=1 - 0.05 / m, seed=self.seed)
+                shown = "better" if low > 0 else "worse" if high < 0 else "no effect shown"
+                notes.append(f"{figure} with key words beside {arm}: {gap.mean():+.3f} "
+                             f"[{float(low):+.3f}, {float(high):+.3f}], {shown}.")  # fmt: skip
         return notes
 
     @classmethod

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +11,12 @@ from torch import Tensor
 
 from tracemend.data import Labelled
 from tracemend.errors import TuningError
-from tracemend.evaluate import average_precision
 from tracemend.models import LanguageModel
 from tracemend.progress import Progress
+from tracemend.runs import fingerprint
 from tracemend.tuning import Tuning
-from tracemend.tuning.tune import Tuned, class_weights, fit
+from tracemend.tuning.own_loss import tune_on
+from tracemend.tuning.tune import Tuned, class_weights
 
 Floats = npt.NDArray[np.float64]
 
@@ -73,7 +72,6 @@ def distil(
     Raises:
         TuningError: alpha is out of range, or the targets are not one a label and example.
     """
-    began = time.monotonic()
     if not 0 <= alpha <= 1:
         raise TuningError(f"alpha is {alpha}; it is the teacher's share, from 0 to 1.")
     if targets.shape != (len(train), len(train.labels)):
@@ -82,7 +80,7 @@ def distil(
             f"({len(train)}, {len(train.labels)})."
         )
     classifier = tuning.classifier(model, train.labels)
-    rows, _ = classifier.encode(train.pairs)
+    rows, cut = classifier.encode(train.pairs)
     y = torch.tensor(train.y, device=classifier.device)
     soft = torch.tensor(targets, dtype=torch.float32, device=classifier.device)
     weights = class_weights(train).to(classifier.device) if tuning.class_weights else None
@@ -92,12 +90,5 @@ def distil(
         logits, at = classifier.logits(classifier.batch([rows[i] for i in part])), torch.as_tensor(part)
         return (1 - alpha) * entropy(logits, y[at], weight=weights) + alpha * entropy(logits, soft[at])
 
-    def validate() -> dict[str, float]:
-        p = classifier.probabilities(validation.pairs, progress=progress, task="validate")
-        return {"ap": average_precision(validation.y, p, validation.positive_index)}
-
-    last = replace(tuning, patience=0, precision="fp32")
-    done, best = fit(
-        classifier, [len(row) for row in rows], loss, validate, last, figure="ap", out=out, progress=progress
-    )
-    return Tuned(classifier, last, done, best, time.monotonic() - began)
+    work = {"alpha": alpha, "targets": fingerprint(targets)}
+    return tune_on(loss, classifier, rows, train, validation, tuning, work=work, cut=cut, out=out, progress=progress)

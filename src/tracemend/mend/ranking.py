@@ -25,7 +25,7 @@ from tracemend.trace import (
     trusted_probabilities,
 )
 from tracemend.trace.candidates import Drivers
-from tracemend.tuning import Tuned
+from tracemend.tuning import Checkpoint, Tuned
 
 Floats = npt.NDArray[np.floating[Any]]
 Indices = npt.NDArray[np.int64]
@@ -34,6 +34,8 @@ Rank = Literal["consensus", "trusted", "votes", "mean", "weighted"]
 Validation = Literal["clean", "noisy"]
 # These give the probability that a label is wrong.
 PROBABLE: tuple[Rank, ...] = ("consensus", "trusted")
+# A suspect pushes an error where it does so harder than nine in ten of so many others, drawn at random.
+_UNUSUAL, _OTHERS = 0.1, 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +52,9 @@ class Ranking:
         kernels: similarity to the validation examples [n, m] and of these among themselves [m, m], in which the
             validation labels were fitted; None where the ranking rests on no such fit.
         posterior: of the true label, given text, label and author [n, C]; None decides by influence.
+        usual: the effect on each validation example that one in ten training examples falls below [m]; None says of
+            none what is usual.
+        weight: what ``signed`` is a multiple of: the learning rates of the checkpoints.
     """
 
     suspicion: Floats
@@ -60,6 +65,8 @@ class Ranking:
     eligible: npt.NDArray[np.bool_]
     kernels: tuple[Floats, Floats] | None = None
     posterior: Floats | None = None
+    usual: Floats | None = None
+    weight: float = 1.0
 
 
 class Rules(Protocol):
@@ -183,9 +190,9 @@ def by_influence(
     found = rules.tracin.influence(tuned.classifier, train, validation, checkpoints=used, progress=progress)
     p_train = softmax(found.logits)
     kernels: tuple[Floats, Floats] | None = None
+    weight = _weight(used)
     if trusted and len(train.labels) == 2:
         # The weights of the checkpoints go out again: the fit expects cosines.
-        weight = max(sum(c.lr_sum for c in used), 1e-12)
         kernels = (
             label_free(found.scores / weight, train.y, validation.y),
             label_free(found.query_scores / weight, validation.y, validation.y),
@@ -202,7 +209,8 @@ def by_influence(
         kernels = _kernels(features)
     judged = None if kernels is None else trusted_probabilities(*kernels, validation.y, len(train.labels))
     ranking = _rank(rules, train, validation, found.scores, p_train, found.query_logits, judged)
-    return replace(ranking, kernels=kernels), p_train
+    usual = np.quantile(found.scores, _UNUSUAL, axis=0)
+    return replace(ranking, kernels=kernels, usual=usual, weight=weight), p_train
 
 
 def by_consensus(
@@ -226,13 +234,16 @@ def by_consensus(
     """
     used = tuned.until_best() if rules.checkpoints == "all" else [tuned.best]
     suspects = np.flatnonzero(posterior[np.arange(len(train)), train.y] < 0.5)
+    # What influence others have, to tell that of a suspect from.
+    drawn = np.random.default_rng([rules.seed, 11]).permutation(len(train))[:_OTHERS]
     p_train = softmax(tuned.classifier.predict(train.pairs, precision=precision, progress=progress))
     signed = np.zeros((len(train), len(validation)), dtype=np.float32)
-    drivers = np.zeros(len(validation))
+    drivers, usual = np.zeros(len(validation)), None
     if len(suspects):
-        asked = train.take(suspects)
+        asked = train.take(np.concatenate([suspects, drawn]))
         found = rules.tracin.influence(tuned.classifier, asked, validation, checkpoints=used, progress=progress)
-        signed[suspects] = found.scores
+        signed[suspects] = found.scores[: len(suspects)]
+        usual = np.quantile(found.scores[len(suspects) :], _UNUSUAL, axis=0)
         drivers = driver_weights(found.query_logits, validation.y, rules.drivers)
     blank = Ranking(
         suspicion=np.zeros(len(train)),
@@ -241,8 +252,14 @@ def by_consensus(
         signed=signed,
         drivers=drivers,
         eligible=np.zeros(len(train), dtype=bool),
+        usual=usual,
+        weight=_weight(used),
     )
     return with_posterior(blank, train.y, posterior), p_train
+
+
+def _weight(used: Sequence[Checkpoint]) -> float:
+    return max(sum(c.lr_sum for c in used), 1e-12)
 
 
 def by_similarity(

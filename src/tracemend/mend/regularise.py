@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -19,7 +18,6 @@ from torch import Tensor
 from tracemend.data import Labelled, Splits
 from tracemend.data.decision import Decision
 from tracemend.errors import DataError, TuningError
-from tracemend.evaluate import average_precision
 from tracemend.mend.arms import MendResult
 from tracemend.mend.extractor import LearnedExtractor, Together
 from tracemend.mend.marks import (
@@ -39,10 +37,12 @@ from tracemend.mend.reliance import Judge
 from tracemend.methods import Method
 from tracemend.models import LanguageModel
 from tracemend.progress import Progress
+from tracemend.runs import fingerprint
 from tracemend.saliency import Example, encoded
 from tracemend.tuning import TextClassifier, Tuning
 from tracemend.tuning.checkpoints import unbroken
-from tracemend.tuning.tune import Tuned, class_weights, fit
+from tracemend.tuning.own_loss import tune_on
+from tracemend.tuning.tune import Tuned, class_weights
 
 # A word of fewer training texts teaches a penalty nothing.
 FEWEST = 5
@@ -286,7 +286,6 @@ def tune_marked(
         TuningError: marks and words of a text are not as many, the penalty cannot change the classifier, or see
             :func:`tracemend.tuning.tune`.
     """
-    began = time.monotonic()
     penalty.check_classifier(classifier)
     tokens = [of_tokens(i, example, own) for i, (example, own) in enumerate(zip(examples, marks, strict=True))]
     held = np.array([bool((~np.isnan(own)).any()) for own in tokens])
@@ -298,7 +297,6 @@ def tune_marked(
     each = math.ceil(len(rows) / tuning.batch_size)
     steps = itertools.count(each * (len(unbroken(out)) if out is not None else 0))
     notes = [f"{int(held.sum())} of {len(rows)} training texts carry marks."]
-    notes += [f"{cut} of {len(rows)} training texts were cut to {classifier.max_length} tokens."] if cut else []
 
     def loss(part: npt.NDArray[np.int64]) -> Tensor:
         # Only texts with marks need the second derivative, which costs more than the first.
@@ -323,15 +321,11 @@ def tune_marked(
         task = torch.nn.functional.cross_entropy(torch.cat(logits), y[order], weight=weights)
         return task if extra is None else task + extra
 
-    def validate() -> dict[str, float]:
-        p = classifier.probabilities(validation.pairs, progress=progress, task="validate")
-        return {"ap": average_precision(validation.y, p, validation.positive_index)}
-
-    last = replace(tuning, patience=0, precision="fp32")
-    lengths = [len(row) for row in rows]
-    model = classifier if learned is None else Together(classifier, learned)
-    done, best = fit(model, lengths, loss, validate, last, figure="ap", out=out, progress=progress)
-    return Tuned(classifier, last, done, best, time.monotonic() - began, tuple(notes))
+    work = {"penalty": asdict(penalty), "marks": fingerprint([own.tolist() for own in tokens])}
+    return tune_on(
+        loss, classifier, rows, train, validation, tuning, work=work, cut=cut, notes=notes, out=out, progress=progress,
+        model=None if learned is None else Together(classifier, learned),
+    )  # fmt: skip
 
 
 def tune_on_decisions(

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from tracemend.data.decision import MACHINE, person
-from tracemend.data.export import write
+from tracemend.data.export import with_own, write
 from tracemend.data.ledger import ACTS, Decision, Ledger
 from tracemend.data.schema import Labelled
 from tracemend.errors import DataError, RunError, did_you_mean
@@ -197,9 +197,12 @@ def _changes(data: Labelled, ledger: Ledger) -> pd.DataFrame:
     """Every row of the ledger with its reason and texts."""
     rows = ledger.rows()
     evidence = [json.loads(text) for text in rows.evidence]
-    rows["reason"] = [_reason(found, score) for found, score in zip(evidence, rows.score, strict=True)]
+    rows["reason"] = [
+        _reason(found, score) if pd.isna(undoes) else ""
+        for found, score, undoes in zip(evidence, rows.score, rows.undoes, strict=True)
+    ]
     texts = data.frame.set_index("uid")[["text", "reply"]]
-    return rows.join(texts, on="uid")
+    return with_own(rows.join(texts, on="uid"), data.frame)
 
 
 def _reason(evidence: Mapping[str, Any], score: float) -> str:

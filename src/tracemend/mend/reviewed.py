@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -13,6 +14,8 @@ from tracemend.data import Labelled
 from tracemend.data.decision import Decision, Kind, person
 from tracemend.data.examples import read_examples
 from tracemend.data.exchange import REMOVE, Rule, Settled, Suspects, Target, read_answers, settle, write_suspects
+from tracemend.data.exchange.suspects import NEEDED, OPTIONAL
+from tracemend.data.export import with_own
 from tracemend.data.ledger import Ledger
 from tracemend.errors import RunError
 from tracemend.mend.repaired import apply, export_again
@@ -31,6 +34,7 @@ class Reviewed:
         removed: examples to be left out.
         undecided: uids on which the reviewers are split.
         reviewers: who decided.
+        already: how many of the decisions were in the ledger as they are.
         paths: the files that were written again, by name.
     """
 
@@ -39,6 +43,7 @@ class Reviewed:
     removed: int
     undecided: tuple[str, ...]
     reviewers: tuple[str, ...]
+    already: int
     paths: Mapping[str, Path]
 
 
@@ -66,18 +71,22 @@ def suspects_of(run: Path | str, *, top: int | None = None) -> Suspects:
     if not path.exists():
         raise RunError(f"{path} does not exist; give the command of the run again, so that it finishes.")
     table = pd.read_parquet(path)
-    if command == "detect":
-        agent = str(result["config"].get("method", "detect"))
-    else:
-        agent = str(result["config"].get("method", "mend.repair"))
+    config, splits = result["config"], read_examples(folder)
+    agent = str(config.get("method", "detect" if command == "detect" else "mend.repair"))
+    if command != "detect":
+        # Where no validation label was trusted, neither is a probability that takes them to be right.
+        trusted = config.get("validation") != "noisy"
+        p_wrong: Any = [json.loads(found).get("p_wrong") if trusted else None for found in table["evidence"]]
         table = table.assign(
             label=table["old"],
             suggested=table["new"].where(table["kind"] == "label", None).where(table["kind"] != "remove", REMOVE),
             # Of one meaning in every file: the chance that the label as given is wrong, where the ranking knows one.
-            probability=[json.loads(found).get("p_wrong") for found in table["evidence"]],
+            probability=p_wrong,
             evidence=table["reason"],
         ).sort_values("score", ascending=False, kind="stable")
-    return Suspects.of(table if top is None else table.head(top), read_examples(folder).labels, agent)
+    known = [name for name in (*NEEDED, *OPTIONAL) if name in table]
+    table = with_own((table if top is None else table.head(top))[known], splits.train.frame)
+    return Suspects.of(table, splits.labels, agent)
 
 
 def export_suspects(run: Path | str, path: Path | str, target: Target, *, top: int | None = None) -> dict[str, Path]:
@@ -142,7 +151,8 @@ def review(run: Path | str, file: Path | str, *, rule: Rule = "agree", actor: st
     apply(data, state)  # a ledger of other data must not be added to
     _check_left(data, {**state, **{decision.uid: decision for decision in decisions}}, Path(file).name)
     with Ledger(path) as ledger:
-        ledger.add(decisions, resumed=False)  # a person who gives the file again after an undo means it
+        before = ledger.version
+        versions = ledger.add(decisions, resumed=False)  # a person who gives the file again after an undo means it
         paths = export_again(folder, data, ledger)
     kinds = [decision.kind for decision in decisions]
     return Reviewed(
@@ -151,6 +161,7 @@ def review(run: Path | str, file: Path | str, *, rule: Rule = "agree", actor: st
         removed=kinds.count("remove"),
         undecided=tuple(one.uid for one in outcome if one.value is None),
         reviewers=tuple(sorted({decision.actor for decision in decisions})),
+        already=sum(version <= before for version in versions),
         paths=paths,
     )
 

@@ -13,7 +13,7 @@ import pandas as pd
 
 from tracemend.data import Labelled, Splits
 from tracemend.errors import DataError, TuningError
-from tracemend.evaluate import paired_difference
+from tracemend.evaluate import mean_interval
 from tracemend.mend.agreement import by_place, kendall, of_other_texts, overlap
 from tracemend.mend.arms import MendResult
 from tracemend.mend.attack import Copy, at_random, attack, swapped
@@ -146,7 +146,7 @@ class Robustness(Method[MendResult]):
             controls={NONE: figures[NONE], ADVERSARIAL: figures[ADVERSARIAL], **controls},
             config=self.config,
             rows=rows[["arm", *(column for column in rows if column != "arm")]],
-            findings=(*data.notes, *arms["found"].notes, *self._notes(synonyms, swaps, rows)),
+            findings=(*data.notes, *arms["found"].notes, *self._notes(synonyms, swaps, rows, texts)),
             tuned=arms["found"],
         )
 
@@ -253,7 +253,9 @@ class Robustness(Method[MendResult]):
         examples, found = method.weights(classifier, pairs, [int(y) for y in targets], progress)
         return [by_place(example, weight) for example, weight in zip(examples, found, strict=True)]
 
-    def _notes(self, synonyms: Synonyms, swaps: Sequence[Copy | None], rows: pd.DataFrame) -> list[str]:
+    def _notes(
+        self, synonyms: Synonyms, swaps: Sequence[Copy | None], rows: pd.DataFrame, texts: Labelled
+    ) -> list[str]:
         n = sum(copy is not None for copy in swaps)
         notes = [
             f"{len(synonyms.of)} of {len(synonyms.known)} words of the training texts have a substitute.",
@@ -268,10 +270,12 @@ class Robustness(Method[MendResult]):
                     f"tau cannot be compared with the arm {arm!r}: {len(both)} copies keep their label in both."
                 )
                 continue
-            gap = paired_difference(both["found"], both[arm])
-            shown = "" if gap.shown else ": not shown"
+            gap = (both["found"] - both[arm]).to_numpy()
+            # Of two comparisons, each at half the error.
+            low, high = mean_interval(gap, texts.group_ids[both.index].tolist(), level=0.975, seed=self.seed)
+            shown = "" if low > 0 else ": not shown"
             notes.append(
-                f"tau is {gap.difference:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}] beside the arm {arm!r}, on the "
+                f"tau is {gap.mean():+.3f} [{float(low):+.3f}, {float(high):+.3f}] beside the arm {arm!r}, on the "
                 f"{len(both)} copies whose label both keep{shown}."
             )
         attacked = set(rows.loc[rows["kind"] == "attack", "arm"])

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -16,17 +15,18 @@ import torch
 from torch import Tensor
 
 from tracemend.data import Labelled
-from tracemend.evaluate import average_precision
 from tracemend.mend.agreement import word_at
 from tracemend.mend.attack import Copy, swapped
 from tracemend.mend.penalty import by_gradient
 from tracemend.mend.synonyms import Synonyms
 from tracemend.progress import Progress
+from tracemend.runs import fingerprint
 from tracemend.saliency import Example, encoded
 from tracemend.tuning import TextClassifier, Tuning
 from tracemend.tuning.adapted import Pair
 from tracemend.tuning.checkpoints import unbroken
-from tracemend.tuning.tune import Tuned, class_weights, fit
+from tracemend.tuning.own_loss import tune_on
+from tracemend.tuning.tune import Tuned, class_weights
 
 Tied = Literal["replaced", "all"]
 _TINY = 1e-6
@@ -142,7 +142,6 @@ def tune_tied(
     Raises:
         ModelError: with gamma, the model's attention has no second derivative.
     """
-    began = time.monotonic()
     rows, cut = classifier.encode(train.pairs)
     pairs, y = train.pairs, torch.tensor(train.y, device=classifier.device)
     weights = class_weights(train).to(classifier.device) if tuning.class_weights else None
@@ -188,16 +187,8 @@ def tune_tied(
         found = entropy(torch.cat(plain), own[with_copy + without]) + entropy(logits[n:], classes[n:])
         return found if extra is None else found + extra
 
-    def validate() -> dict[str, float]:
-        p = classifier.probabilities(validation.pairs, progress=progress, task="validate")
-        return {"ap": average_precision(validation.y, p, validation.positive_index)}
-
-    last = replace(tuning, patience=0, precision="fp32")
-    done, best = fit(
-        classifier, [len(row) for row in rows], loss, validate, last, figure="ap", out=out, progress=progress
-    )
-    notes = [f"{cut} of {len(rows)} training texts were cut to {classifier.max_length} tokens."] if cut else []
-    return Tuned(classifier, last, done, best, time.monotonic() - began, tuple(notes))
+    work = {"adversary": fingerprint(asdict(adversary)), "strength": strength, "tied": tied}
+    return tune_on(loss, classifier, rows, train, validation, tuning, work=work, cut=cut, out=out, progress=progress)
 
 
 def _layout(examples: Sequence[Example], length: int) -> tuple[Tensor, Tensor]:

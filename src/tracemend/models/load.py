@@ -136,6 +136,10 @@ def _load_pretrained(name: str, revision: str | None, attention: Attention, mask
     return _finished(name, family, network, _tokenizer(name, revision=revision))
 
 
+# How the weights of a fine-tuned head begin.
+_HEADS = ("score.", "classifier.", "classification_head.", "qa_outputs.")
+
+
 def _network(place: str | Path, family: Family, attention: Attention, masked: bool, **where: Any) -> Any:
     _check_maskable(place, family, masked)
     maker: Any = AutoModelForMaskedLM if masked else _MAKERS[family]
@@ -147,6 +151,13 @@ def _network(place: str | Path, family: Family, attention: Attention, masked: bo
         output_loading_info=True,
         **where,
     )
+    unused = sorted(key for key in report["unexpected_keys"] if key.startswith(_HEADS))
+    if unused:
+        warnings.warn(
+            f"{place} holds a classifier of its own ({', '.join(unused[:3])}), which is not used: it is loaded as a "
+            f"{type(network).__name__}. What is tuned and explained is a head made anew, or the words it predicts.",
+            stacklevel=2,
+        )
     missing = sorted(report["missing_keys"])
     # Checkpoints saved from a masked language model have no pooler; nothing here uses one, but what transformers
     # fills in is random and would make the fingerprint so.

@@ -23,6 +23,7 @@ class Decision:
         uid, text, reply, kind, old, new, round, score, reason, truth: as in ``decisions.parquet``.
         influence: on the validation error it stands under; None without one.
         others: how many further errors it pushed.
+        row: where it stands in the file it was read from, counted from 0; None where that is not known.
         neighbour: its nearest example with another label (text, reply, label, similarity); None where unknown.
     """
 
@@ -38,6 +39,7 @@ class Decision:
     truth: str | None
     influence: float | None
     others: int
+    row: int | None
     neighbour: Mapping[str, Any] | None
 
     @property
@@ -141,10 +143,15 @@ def _read(row: Mapping[Any, Any]) -> tuple[Mapping[str, Any] | None, Decision]:
         **{str(name): row[name] for name in ("uid", "text", "reply", "kind", "old", "new", "reason", "truth", "score")},
         round=int(row["round"] or 0),
         influence=errors[0].get("influence") if errors else None,
-        others=max(0, len(errors) - 1),
+        others=max(0, _number(found.get("pushed"), len(errors)) - 1),
+        row=_number(found.get("row")),
         neighbour=neighbour if isinstance(neighbour, Mapping) else None,
     )
     return (errors[0] if errors else None), decision
+
+
+def _number(value: Any, otherwise: Any = None) -> Any:
+    return value if isinstance(value, int) and not isinstance(value, bool) else otherwise
 
 
 def _parsed(evidence: str | None) -> Mapping[str, Any]:

@@ -25,7 +25,7 @@ def facts(result: Mapping[str, Any]) -> dict[str, dict[str, str]]:
         "Data": {
             "name": data.get("name"),
             "labels": labels,
-            "positive label": data.get("positive"),
+            "positive label": data.get("positive") if len(data.get("labels") or []) <= 2 else None,
             **sizes,
             **further,
         },

@@ -14,8 +14,7 @@ import pandas as pd
 
 from tracemend.data import Labelled, Splits
 from tracemend.data.examples import read_examples, write_examples
-from tracemend.data.export import is_nested, json_text
-from tracemend.data.schema import COLUMNS, RIDING
+from tracemend.data.export import with_own
 from tracemend.errors import TraceError, did_you_mean
 from tracemend.methods import MethodResult, registry
 from tracemend.models import LanguageModel
@@ -92,7 +91,7 @@ def detect_run(
     table["truth"] = list(rows["truth"])
     table = table.drop(columns=[c for c in ("reply", "truth") if table[c].isna().all()])
     write_parquet(out / "suspects.parquet", table)
-    write_csv(out / "suspects.csv", _with_own(table, rows))
+    write_csv(out / "suspects.csv", with_own(table, splits.train.frame))
     predictor_of(tuned, splits.validation, columns=columns, progress=progress).save(out)
     return run.finish(
         metrics=found.metrics,
@@ -196,12 +195,15 @@ def queries_of(predictor: Predictor, splits: Splits, query: str, reply: str | No
                 "--query TEXT."
             )
         return data.take(wrong[np.argsort(own[wrong], kind="stable")])
+    query = query.lower() if _UID.fullmatch(query.lower()) else query
     for part in splits.parts.values():
         if query in part.uid:
             example = part.take([part.uid.index(query)])
             return example if label is None else example.relabelled({query: label})
     if _UID.fullmatch(query):
-        raise TraceError(f"no example of the run has the uid {query!r}; examples.parquet lists them all.")
+        raise TraceError(
+            f"no example of the run has the uid {query!r}; suspects.csv, changes.csv and the report name them."
+        )
     if not query.strip():
         raise TraceError("the query is empty; give errors, a uid or a text.")
     predicted = splits.labels[int(predictor.predicted(predictor.probabilities([(query, reply)]))[0])]
@@ -217,10 +219,3 @@ def _rows(found: Influence, top: int, predicted: Sequence[str]) -> pd.DataFrame:
             head = pd.DataFrame([{**facts, "query_predicted": predicted[i], "side": side}] * len(table))
             parts.append(pd.concat([head, table], axis=1))
     return pd.concat(parts, ignore_index=True)
-
-
-def _with_own(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
-    """The table with the user's own columns behind it, by which a row is found again in the file it came from."""
-    own = rows[[name for name in rows.columns if name not in COLUMNS]].reset_index(drop=True)
-    own = own.map(lambda cell: json_text(cell) if is_nested(cell) else cell)
-    return pd.concat([table, own.rename(columns=lambda name: RIDING + name if name in table else name)], axis=1)

@@ -21,7 +21,7 @@ def to_argilla(suspects: Suspects) -> list[dict[str, Any]]:
     The record's ``id`` is the uid. Fields: ``text``, ``reply`` where there is one, ``evidence``. The suggestion answers
     the question ``label``; its score is the probability that the given label is wrong, where there is one (Argilla
     takes scores from 0 to 1 only), and its agent the detector. Metadata: ``given``, ``rank``, ``suspicion`` (the
-    detector's own score).
+    detector's own score), and the cells of further columns as text.
 
     Example:
         >>> to_argilla(suspects)[0]["suggestions"]["label"]
@@ -61,7 +61,8 @@ def _record(row: Mapping[str, Any], rank: int, suspects: Suspects) -> dict[str, 
         fields["reply"] = row["reply"] or ""
     fields["evidence"] = row["evidence"] or ""
     suggestion = {"value": row["suggested"], "score": share(row["probability"]), "agent": suspects.agent}
-    metadata: dict[str, Any] = {"given": row["label"], "rank": rank}
+    metadata: dict[str, Any] = {name: str(cell) for name, cell in row["own"].items()}
+    metadata |= {"given": row["label"], "rank": rank}
     if row["score"] is not None:
         metadata["suspicion"] = number(row["score"])
     return {

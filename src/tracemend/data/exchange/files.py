@@ -6,11 +6,14 @@ import json
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import pandas as pd
+
 from tracemend.data.exchange.answers import Answer
 from tracemend.data.exchange.argilla import from_argilla, to_argilla
 from tracemend.data.exchange.label_studio import configuration, from_label_studio, to_label_studio
 from tracemend.data.exchange.suspects import Suspects
 from tracemend.data.labels import label_name
+from tracemend.data.schema import RIDING
 from tracemend.data.tables import table_from_file
 from tracemend.errors import DataError, did_you_mean
 from tracemend.runs import atomic, write_csv, write_json
@@ -57,8 +60,9 @@ def write_suspects(suspects: Suspects, path: Path | str, target: Target) -> dict
     """
     paths = files_of(path, target)
     if target == "csv":
-        table = suspects.frame.assign(**{ANSWER: "", REVIEWER: "", COMMENT: ""})
-        write_csv(paths["suspects"], table.dropna(axis=1, how="all"))
+        table = suspects.frame.assign(**{ANSWER: "", REVIEWER: "", COMMENT: ""}).dropna(axis=1, how="all")
+        own = suspects.own.rename(columns=lambda name: RIDING + name if name in table else name)
+        write_csv(paths["suspects"], pd.concat([table, own], axis=1))
     elif target == "argilla":
         write_json(paths["records"], to_argilla(suspects))
     else:

@@ -18,7 +18,8 @@ _REMEDY = "export the project as JSON again, and give the file unchanged."
 def to_label_studio(suspects: Suspects) -> list[dict[str, Any]]:
     """One task an example, to be imported into a project with the labelling configuration :func:`configuration`.
 
-    ``data`` carries uid, texts, the given label and the evidence. The prediction chooses the suggested label; its score
+    ``data`` carries uid, texts, the given label, the evidence, and the cells of further columns. The prediction chooses
+    the suggested label; its score
     is the probability that the given one is wrong, and left out where there is none; its model version is the
     detector.
 
@@ -74,7 +75,8 @@ def from_label_studio(tasks: Any, *, where: str = "the file") -> list[Answer]:
 
 
 def _task(row: Mapping[str, Any], rank: int, suspects: Suspects) -> dict[str, Any]:
-    data = {name: row[name] or "" for name in ("uid", "text", "evidence")}
+    data = dict(row["own"])
+    data |= {name: row[name] or "" for name in ("uid", "text", "evidence")}
     data |= {"reply": row["reply"] or ""} if suspects.has_replies else {}
     data |= {"given": row["label"], "rank": rank}
     task: dict[str, Any] = {"data": data}

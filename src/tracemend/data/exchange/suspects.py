@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from tracemend.data.exchange.answers import REMOVE
@@ -26,15 +27,17 @@ class Suspects:
             none.
         labels: the label names, which are the answers a reviewer may give.
         agent: who suspects them, such as ``trace.out-of-fold-loss``.
+        own: further columns of the same rows, by which a reviewer finds them in a system of theirs.
     """
 
     frame: pd.DataFrame
     labels: tuple[str, ...]
     agent: str
+    own: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @classmethod
     def of(cls, table: pd.DataFrame, labels: tuple[str, ...], agent: str) -> Suspects:
-        """From a table with the columns of :attr:`frame`; others are left out.
+        """From a table with the columns of :attr:`frame`, and others that ride along.
 
         Raises:
             DataError: a column is missing, an example occurs twice, a label is called as the answer to remove is, or
@@ -59,16 +62,24 @@ class Suspects:
             raise DataError(f"{len(twice)} examples occur twice among the suspects, such as {twice[0]}.")
         if REMOVE in labels:
             raise DataError(f"a label is called {REMOVE!r}, which is the answer that removes an example; rename it.")
-        frame = table.reindex(columns=[*NEEDED, *OPTIONAL]).astype(object)
-        return cls(frame.where(frame.notna(), None).reset_index(drop=True), labels, agent)
+        known = [*NEEDED, *OPTIONAL]
+        whole = table.reset_index(drop=True).astype(object)
+        whole = whole.where(whole.notna(), None)
+        return cls(
+            whole.reindex(columns=known).replace({np.nan: None}),
+            labels,
+            agent,
+            whole.drop(columns=known, errors="ignore"),
+        )
 
     def __len__(self) -> int:
         return len(self.frame)
 
     def __iter__(self) -> Iterator[Mapping[str, Any]]:
-        """The rows as mappings."""
-        for row in self.frame.to_dict("records"):
-            yield {str(name): value for name, value in row.items()}
+        """The rows as mappings; ``own`` is one of the cells that ride along and hold something."""
+        for row, own in zip(self.frame.to_dict("records"), self.own.to_dict("records"), strict=True):
+            further = {str(name): value for name, value in own.items() if value is not None}
+            yield {**{str(name): value for name, value in row.items()}, "own": further}
 
     @property
     def answers(self) -> tuple[str, ...]:
