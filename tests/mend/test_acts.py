@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tracemend.data import Labelled
 from tracemend.data.splits import LEAST
 from tracemend.mend import Repair
-from tracemend.mend.acts import Kinds, act, choose, spare
+from tracemend.mend.acts import ERRORS, Kinds, _pushed, _reason, act, choose, spare
 from tracemend.mend.ranking import Ranking, with_posterior
 from tracemend.mend.result import acted_each_round
 from tracemend.mend.rounds import ArmResult
@@ -41,6 +41,20 @@ def decided(found: Ranking, train: Labelled, most: int | Kinds) -> list[dict[str
     picked = choose(rules, found, train, (), most)
     tuned: Any = None  # a control needs no evidence
     return act(rules, found, p, train, data([0, 1]), picked, 1, tuned, None)
+
+
+def test_an_error_is_pushed_where_it_is_pushed_harder_than_is_usual() -> None:
+    n = 9
+    signed = np.vstack([np.full(n, -0.4), np.zeros(n)])
+    signed[0, :2] = -0.1, 0.3
+    found = ranking([0, 1], signed=signed, usual=np.full(n, -0.2), weight=2.0)
+    wrong = np.array([1] * (n - 1) + [0])  # the last one is right
+    pushed = _pushed(found, 0, data([0] * n), wrong)
+    assert len(pushed) == 6 > ERRORS and {error["influence"] for error in pushed} == {-0.2}
+    assert not _pushed(found, 1, data([0] * n), wrong)
+    said = _reason("b", "a", pushed, {"neighbour": {"similarity": 0.23}})
+    assert said == "Labelled b; a is likelier; it pushes validation errors away from a."
+    assert "0.80 similar" in _reason("b", "a", [], {"neighbour": {"similarity": 0.8}})
 
 
 @settings(max_examples=20, deadline=None)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -70,6 +71,38 @@ def test_the_same_file_twice_is_once_and_undo_takes_it_back(run, data, tmp_path)
         assert len(ledger.rows()) == 1
     undo(run, data.uid[0], data)
     assert pd.read_csv(run / "repaired.csv")["label"].tolist() == data.frame["label"].tolist()
+
+
+def test_who_comes_second_to_the_same_answer_is_heard(run, data, tmp_path):
+    path = filled(run, tmp_path / "r.csv", r0="unsafe", r1="unsafe")
+    assert review(run, path).already == 0
+    assert review(run, path).already == 2
+    assert review(run, path, actor="Max").already == 0
+    with Ledger(run / "ledger.sqlite") as ledger:
+        assert ledger.rows()["actor"].tolist() == ["Ada", "Ada", "Max", "Max"]
+        assert {decision.actor for decision in ledger.state().values()} == {"Max"}
+
+
+def test_a_reviewer_gets_the_row_and_the_other_columns_of_the_file(run, data, tmp_path):
+    frame = data.frame.assign(ticket=[f"T-{i}" for i in range(6)], source_row=range(10, 16), score="high")
+    ours = replace(data, frame=frame)
+    write_examples(Splits(train=ours, validation=ours, verdict=ours), run)
+    table = pd.read_csv(export_suspects(run, tmp_path / "s.csv", "csv")["suspects"])
+    assert table["ticket"].tolist()[:2] == ["T-0", "T-1"] and table["source_row"].tolist()[:2] == [10, 11]
+    assert table["score"].tolist()[0] == 6.0 and set(table["original_score"]) == {"high"}
+    records = json.loads(export_suspects(run, tmp_path / "a.json", "argilla")["records"].read_text("utf-8"))
+    assert records[1]["metadata"] == {
+        "ticket": "T-1", "source_row": "11", "original_score": "high", "given": "unsafe", "rank": 2, "suspicion": 5.0,
+    }  # fmt: skip
+    tasks = json.loads(export_suspects(run, tmp_path / "l.json", "label-studio")["tasks"].read_text("utf-8"))
+    assert tasks[1]["data"]["ticket"] == "T-1" and tasks[1]["data"]["source_row"] == 11
+    # What comes back with these columns is read all the same, and the changes have them.
+    table = table.assign(answer=["unsafe", *[""] * 5])
+    table.to_csv(tmp_path / "back.csv", index=False)
+    assert review(run, tmp_path / "back.csv").relabelled == 1
+    changes = pd.read_csv(run / "changes.csv")
+    assert (changes["ticket"].item(), changes["source_row"].item()) == ("T-0", 10)
+    assert "source_row" not in pd.read_csv(run / "repaired.csv")
 
 
 def test_a_file_given_again_after_an_undo_decides_again(run, data, tmp_path):
@@ -194,6 +227,10 @@ def test_the_score_given_out_is_the_probability_of_a_wrong_label_whatever_the_ru
     acted.loc[0, "evidence"] = '{"errors": []}'  # ranked by gradients alone
     write_parquet(run / "decisions.parquet", acted)
     assert list(scores().values()) == [None, 0.8, 0.8, 0.8, 0.8, 0.8]
+    # Where no label was trusted, no probability is: as of a detect.
+    noisy = {"command": "repair", "config": {"method": "mend.repair", "validation": "noisy"}, "status": "complete"}
+    write_json(run / "result.json", noisy)
+    assert set(scores().values()) == {None}
 
 
 def test_top_and_other_runs(run):
