@@ -298,7 +298,7 @@ class TestDecisions:
 
     def test_a_rank_that_gives_no_probabilities(self, run):
         said = repair_refused(run, frame(), "--preset", "gbair", "--fdr", "0.1")
-        assert "rank 'votes' gives none; choose rank 'consensus' or 'trusted'" in said
+        assert "rank 'votes' (as in the preset gbair) gives none; choose rank 'consensus' or 'trusted'" in said
 
     def test_answers_to_nothing(self, run):
         assert "answers.csv does not exist" in repair_refused(run, frame(), "--answers", "answers.csv")

@@ -217,8 +217,8 @@ def configured(preset: str = "default", *, seed: int = 0, checked: bool = True, 
     method = replace(method, tuning=tuning, tracin=tracin, **given)  # type: ignore[arg-type]
     if given.get("fold_epochs") and method.validation == "noisy":
         raise TuningError(
-            "fold_epochs is of models that are tuned beside validation labels known to be right; with noisy validation "
-            "none is tuned. Give such labels (valid, --valid), or leave fold_epochs out."
+            "fold_epochs (--fold-epochs) is of models that are tuned beside validation labels known to be right; with "
+            "noisy validation none is tuned. Give such labels (valid, --valid), or leave it out."
         )
     return method
 

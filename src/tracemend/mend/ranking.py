@@ -131,7 +131,8 @@ def check_posterior(rules: Decides) -> None:
     if rules.by_posterior and rules.rank not in PROBABLE:
         raise TuningError(
             f"fdr, ask and noisy validation decide by the probability that a label is wrong, and rank {rules.rank!r} "
-            "gives none; choose rank 'consensus' or 'trusted', or leave fdr and ask out and the validation clean."
+            f"{'(as in the preset gbair) ' * (rules.rank == 'votes')}gives none; choose rank 'consensus' or 'trusted' "
+            "(--rank), or leave fdr and ask out and the validation clean."
         )
 
 
