@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tracemend.concepts import Tcav, TcavResult
 from tracemend.concepts.run import classifier_of
 from tracemend.concepts.states import site_of, states
-from tracemend.concepts.tcav import tiny_concepts
+from tracemend.concepts.tcav import _scored, tiny_concepts
 from tracemend.concepts.tcav_result import as_far, corrected
 from tracemend.concepts.vectors import against, at_random, permutation_p, vector
 from tracemend.data import Concepts
@@ -95,6 +95,22 @@ def test_a_planted_concept_is_found_and_its_opposite_is_not(praised):
     # At the last layer of a pooled head the slope is the same for every text.
     assert set(found.draws["score"]) <= {0.0, 1.0}
     assert found.examples.groupby("concept")["alignment"].apply(lambda of: of.is_monotonic_decreasing).all()
+
+
+@pytest.mark.slow
+def test_a_concept_that_has_nothing_to_do_with_the_answer_is_seldom_shown():
+    """Random sets that lie no farther off than chance would let a third of such concepts pass."""
+    shown = 0
+    for seed in range(16):
+        rng = np.random.default_rng(seed)
+        answer, way = (one / np.linalg.norm(one) for one in rng.normal(size=(2, 32)))
+        hidden = np.concatenate([rng.normal(size=(40, 32)) + 4 * way, rng.normal(size=(200, 32))])
+        method = Tcav(relative=False, examples=40, seed=seed)
+        found = method._vectors(hidden, {"named": np.arange(40), "": np.arange(40, 240)}, 40)
+        slopes = answer + rng.normal(size=(60, 32)) / (2 * np.sqrt(32))
+        table = corrected(pd.DataFrame(method._rows(1, _scored(found, slopes))), 20)
+        shown += bool(table["shown"].item())
+    assert shown <= 2
 
 
 def test_a_concept_is_counted_with_the_random_ones():

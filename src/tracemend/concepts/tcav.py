@@ -23,7 +23,7 @@ from tracemend.concepts.tcav_result import (
     metrics_of,
     welch,
 )
-from tracemend.concepts.vectors import against, at_random, permutation_p, vectors
+from tracemend.concepts.vectors import against, at_random, moved, permutation_p, vectors
 from tracemend.data import Concepts
 from tracemend.data.concepts import plain
 from tracemend.errors import ConceptError, did_you_mean
@@ -54,9 +54,10 @@ class Tcav(Method[TcavResult]):
     over many vectors, each from examples and counterexamples drawn anew. Random vectors (random texts against random
     texts) are the control, and the test is a permutation of both sides' scores. All vectors of a concept share its
     examples, which those of random vectors do not, so the test alone would find random concepts too: fixed random sets
-    of the concept's size, put through the same, say how often (``significant`` of the control ``random_concepts``), and
-    pairs of such sets for relative vectors. ``random_weights`` are the same figures of an untrained network and head.
-    A vector may tell the concept from random texts without any effect on the answer: accuracy is not importance.
+    of the concept's size, moved as far from the other texts as a concept lies, in a random direction of their spread,
+    say how often (``significant`` of the control ``random_concepts``), and pairs of such sets for relative vectors.
+    ``random_weights`` are the same figures of an untrained network and head. A vector may tell the concept from random
+    texts without any effect on the answer: accuracy is not importance.
 
     Attributes:
         label: whose log-odds are asked; None takes a run's positive label, else the last.
@@ -254,16 +255,22 @@ class Tcav(Method[TcavResult]):
             draw = against(rows_of[name], random, size)
             found["concept", name, "random"] = vectors(hidden, draw, self.sets, (self.seed, 1, i))
         largest = max(len(rows_of[name]) for name in names)
+        centre = {name: hidden[rows].mean(0) for name, rows in rows_of.items()}
         for i in range(self.random_concepts):
-            fixed = np.random.default_rng((self.seed, 2, i)).choice(random, largest, replace=False)
-            draw = against(fixed, random, size)
-            found["random concept", f"random {i}", "random"] = vectors(hidden, draw, self.sets, (self.seed, 3, i))
+            name, other = names[i % len(names)], names[(i + 1) % len(names)]
+            rng = np.random.default_rng((self.seed, 2, i))
+            fixed = rng.choice(random, largest, replace=False)
+            rest = np.setdiff1d(random, fixed)
+            shifted, own = moved(hidden, fixed, random, centre[name] - centre[""], rng)
+            draw = against(own, rest, size)
+            found["random concept", f"random {i}", "random"] = vectors(shifted, draw, self.sets, (self.seed, 3, i))
             if self.relative and len(names) > 1:
                 # Two fixed sets share more than a fixed one and fresh draws do, so pairs are held against pairs.
-                rest = np.setdiff1d(random, fixed)
-                second = np.random.default_rng((self.seed, 5, i)).choice(rest, min(largest, len(rest)), replace=False)
-                draw = against(fixed, second, size)
-                found["random pair", f"random {i}", "random"] = vectors(hidden, draw, self.sets, (self.seed, 6, i))
+                rng = np.random.default_rng((self.seed, 5, i))
+                second = rng.choice(rest, min(largest, len(rest)), replace=False)
+                shifted, own = moved(hidden, fixed, random, centre[name] - centre[other], rng)
+                draw = against(own, second, size)
+                found["random pair", f"random {i}", "random"] = vectors(shifted, draw, self.sets, (self.seed, 6, i))
         for i, name in enumerate(names if self.relative else []):
             for j, other in enumerate(names):
                 if other != name:

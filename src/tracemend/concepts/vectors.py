@@ -86,3 +86,15 @@ def permutation_p(found: Floats, control: Floats, *, n: int = 9999, seed: int = 
     dealt = np.random.default_rng(seed).permuted(np.tile(whole, (n, 1)), axis=1)
     gaps = np.abs(dealt[:, :k].mean(1) - dealt[:, k:].mean(1))
     return float((1 + (gaps >= gap - 1e-12).sum()) / (n + 1))
+
+
+def moved(states: Floats, rows: Indices, pool: Indices, by: Floats, rng: np.random.Generator) -> tuple[Floats, Indices]:
+    """The states and behind them copies of some rows, moved as far as ``by`` in a random direction of the pool's spread.
+
+    A classifier can hardly tell a set that is not moved from the pool: its vectors differ from draw to draw, and their
+    mean score stays with that of random vectors, where a concept's would not.
+    """
+    way = rng.normal(size=len(pool)) @ (states[pool] - states[pool].mean(0))
+    step = way * np.linalg.norm(by) / max(float(np.linalg.norm(way)), 1e-12)
+    found = np.vstack([states, states[rows] + step])
+    return found, np.arange(len(states), len(found))
