@@ -89,7 +89,7 @@ def permutation_p(found: Floats, control: Floats, *, n: int = 9999, seed: int = 
 
 
 def moved(states: Floats, rows: Indices, pool: Indices, by: Floats, rng: np.random.Generator) -> tuple[Floats, Indices]:
-    """The states and copies of some rows behind them, moved as far as ``by`` in a random direction of the pool's spread.
+    """The states, and behind them copies of some rows moved as far as ``by`` in a random direction of the pool.
 
     A classifier can hardly tell a set that is not moved from the pool: its vectors differ from draw to draw, and their
     mean score stays with that of random vectors, where a concept's would not.
