@@ -42,6 +42,10 @@ _FEWEST_TEXTS = 10
 _LAYERS = 6
 
 
+# Kind of a vector, whose it is, and against what.
+Key = tuple[str, str, str]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Tcav(Method[TcavResult]):
     """Whether a classifier's answer follows a human concept, layer by layer (Kim et al. 2018, arXiv 1711.11279).
@@ -125,7 +129,7 @@ class Tcav(Method[TcavResult]):
             scored = _scored(found, gradients[k])
             draws += [
                 {"layer": layer, "kind": kind, "concept": of, "against": other, "score": s, "accuracy": a}
-                for (kind, of, other), (score, right) in scored.items()
+                for (kind, of, other), (score, right, _) in scored.items()
                 for s, a in zip(score.tolist(), right.tolist(), strict=True)
             ]
             rows += self._rows(layer, scored)
@@ -246,7 +250,7 @@ class Tcav(Method[TcavResult]):
 
     def _vectors(
         self, hidden: Floats, rows_of: dict[str, npt.NDArray[np.int64]], size: int
-    ) -> dict[tuple[str, str, str], tuple[Floats, Floats]]:
+    ) -> dict[Key, tuple[Floats, Floats]]:
         """Normals and accuracies of every kind of vector at one layer."""
         random = rows_of[""]
         names = [name for name in rows_of if name]
@@ -307,28 +311,31 @@ class Tcav(Method[TcavResult]):
         rows = alone._rows(at, _scored(found, _slopes(texts, np.arange(len(pairs)))[0]))
         return metrics_of(corrected(pd.DataFrame(rows), self.random_concepts), at)
 
-    def _rows(self, layer: int, scored: dict[tuple[str, str, str], tuple[Floats, Floats]]) -> list[dict[str, Any]]:
-        control, _ = scored["random", "random", "random"]
+    def _rows(self, layer: int, scored: dict[Key, tuple[Floats, Floats, Floats]]) -> list[dict[str, Any]]:
+        control, _, level = scored["random", "random", "random"]
+        # By slopes, since scores of steady vectors are 0 or 1 whatever they stand for.
         drift = {
-            alike: [abs(s.mean() - control.mean()) for (kind, _, _), (s, _) in scored.items() if kind == alike]
+            alike: [abs(slope.mean() - level.mean()) for (kind, _, _), (*_, slope) in scored.items() if kind == alike]
             for alike in ("random concept", "random pair")
         }
         rows = []
-        for (kind, name, other), (score, right) in scored.items():
+        for (kind, name, other), (score, right, slope) in scored.items():
             if kind not in ("concept", "relative"):
                 continue
             row: dict[str, Any] = {"layer": layer, "concept": name, "against": other, "accuracy": right.mean()}
             row |= {"score": np.nan, "sd": np.nan, "random": control.mean(), "random_sd": control.std(ddof=1)}
+            row |= {"slope": np.nan}
             row |= {"p": np.nan, "p_t": np.nan, "beyond": np.nan}
             if right.mean() >= ACCURATE:
                 row |= {
                     "score": score.mean(),
                     "sd": score.std(ddof=1),
+                    "slope": slope.mean(),
                     "p": permutation_p(score, control, seed=self.seed),
                 }
                 row["p_t"] = welch(score, control)
                 row["beyond"] = as_far(
-                    score.mean() - control.mean(), drift["random pair" if kind == "relative" else "random concept"]
+                    slope.mean() - level.mean(), drift["random pair" if kind == "relative" else "random concept"]
                 )
             rows.append(row)
         return rows
@@ -367,11 +374,10 @@ def _slopes(texts: States, chosen: npt.NDArray[np.int64]) -> Floats:
     return texts.gradient.numpy().astype(np.float64)[:, chosen]
 
 
-def _scored(
-    found: dict[tuple[str, str, str], tuple[Floats, Floats]], gradients: Floats
-) -> dict[tuple[str, str, str], tuple[Floats, Floats]]:
-    """TCAV scores of every vector in place of its normal."""
-    return {key: ((gradients @ normals.T > 0).mean(0), right) for key, (normals, right) in found.items()}
+def _scored(found: dict[Key, tuple[Floats, Floats]], gradients: Floats) -> dict[Key, tuple[Floats, Floats, Floats]]:
+    """TCAV scores, accuracies and mean slopes of every vector in place of its normal."""
+    slopes = {key: gradients @ normals.T for key, (normals, _) in found.items()}
+    return {key: ((s > 0).mean(0), found[key][1], s.mean(0)) for key, s in slopes.items()}
 
 
 def tiny_concepts() -> Concepts:
