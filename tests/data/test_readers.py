@@ -45,6 +45,11 @@ def refused(source, *words, **more):
             '\n\n{"comment": "fine", "toxic": 0}\n',
         ),
         (
+            "a.jsonl",
+            '{"comment": "you rock", "toxic": 0, "author": "ann"}\r{"comment": "go away", "toxic": 1, "author": "bob"}'
+            '\r{"comment": "fine", "toxic": 0}\r',
+        ),
+        (
             "a.json",
             json.dumps(
                 [

@@ -19,6 +19,7 @@ from tracemend.data import Splits
 from tracemend.data.examples import read_examples
 from tracemend.errors import DataError, RunError, TuningError
 from tracemend.mend import Repair, RepairResult, Verdict
+from tracemend.mend.acts import ERRORS
 from tracemend.mend.bench import Bench
 from tracemend.models import tiny
 from tracemend.progress import Progress
@@ -92,7 +93,9 @@ def test_every_decision_says_why(whole: tuple[RepairResult, Path, int], splits: 
     assert (table["new"] != table["old"]).all()
     assert table["reason"].str.startswith("Labelled ").all()
     evidence = [json.loads(e) for e in whole[0].rows["evidence"]]
-    assert all(set(e) == {"errors", "neighbour"} for e in evidence)
+    assert all(set(e) == {"errors", "pushed", "neighbour"} for e in evidence)
+    assert all(len(e["errors"]) == min(e["pushed"], ERRORS) for e in evidence) and any(e["pushed"] for e in evidence)
+    assert all(one["influence"] < 0 and one["label"] != one["predicted"] for e in evidence for one in e["errors"])
 
 
 def test_the_run_directory_holds_what_the_design_says(whole: tuple[RepairResult, Path, int]) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
-import io
 import json
 import re
 import shlex
@@ -13,13 +11,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from tracemend.data.writable import unwritable
+from tracemend.data.separated import LINE_END, Parsed, comma_separated, tab_separated
+from tracemend.data.writable import check_names
 from tracemend.errors import DataError
 
 _PICKLES = (".pkl", ".pickle", ".p", ".pt", ".pth", ".joblib", ".bin")
@@ -73,7 +71,7 @@ def table_from_frame(frame: pd.DataFrame, name: str) -> Table:
     Raises:
         DataError: two columns have one name, a name cannot be written, or there are no rows.
     """
-    _check_names([str(column) for column in frame.columns], name)
+    check_names([str(column) for column in frame.columns], name)
     frame = frame.reset_index(drop=True).rename(columns=str)
     if frame.empty:
         raise DataError(f"{name} has no rows; at least one is needed.")
@@ -133,17 +131,6 @@ _BY_ENDING = {
 }
 
 
-def _check_names(names: Sequence[str], source: object) -> None:
-    for name in names:
-        if what := unwritable(name):
-            raise DataError(f"the column name {name!a} of {source} holds {what}; give it another name.")
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise DataError(
-            f"{source} has more than one column named {', '.join(map(repr, twice))}; give each column its own name."
-        )
-
-
 def _decoded(path: Path, kind: str, packed: bool) -> str:
     try:
         raw = path.read_bytes()
@@ -199,135 +186,12 @@ def _is_json(text: str) -> bool:
         return start[1:].lstrip()[:1] == '"' and '":' in start[:200]
 
 
-_SEPARATORS = ",;|"  # of a .csv
-# Characters and rows by which it is told which of them it is.
-_SEEN, _SEEN_ROWS = 1_000_000, 20
-_LINE_END = re.compile(r"\r\n|\r|\n")
-# A first line that spreadsheets write and read.
-_SAID = re.compile(rf'([\r\n]*)"?sep=([,;|\t])"?[ \t]*(?:{_LINE_END.pattern})', re.IGNORECASE)
-_Parsed = tuple[pd.DataFrame, Sequence[int], str]
-
-
-def _csv(text: str, path: Path) -> _Parsed:
-    said = _SAID.match(text)
-    if said:
-        # An empty line in its place leaves the numbers of the others as they are.
-        return _delimited(f"{said[1]}\n{text[said.end() :]}", path, said[2])
-    header = _header(text)
-    if header.strip('" ').lower().startswith("sep="):
-        raise DataError(
-            f"{path} begins with {header.strip()!r}, which names no separator; write one of , ; | or a tab behind the "
-            "equals sign, or delete the line."
-        )
-    if not any(separator in header for separator in _SEPARATORS) and "\t" in header:
-        raise DataError(f"{path} is separated by tabs; name it .tsv.")
-    return _delimited(text, path, max(_SEPARATORS, key=lambda separator: _fit(text[:_SEEN], separator)))
-
-
-def _header(text: str) -> str:
-    """The first line that is not empty."""
-    return _LINE_END.split(text.lstrip("\r\n"), maxsplit=1)[0]
-
-
-def _fit(text: str, separator: str) -> int:
-    """How well a separator fits: how many rows have as many cells as the header before them; -1 where that has one.
-
-    So one that is quoted, or within a column's name, does not count. Where two fit alike, the first is meant.
-    """
-    rows = (row for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator) if row and row != [""])
-    width = alike = 0
-    try:
-        width = len(next(rows, []))
-        for row in islice(rows, _SEEN_ROWS):
-            if len(row) != width:
-                break
-            alike += 1
-    except csv.Error:  # a cell beyond csv's limit; what is wrong with it, is said where it is read
-        pass
-    return alike if width > 1 else -1
-
-
-def _tsv(text: str, path: Path) -> _Parsed:
-    if _SAID.match(text):
-        return _csv(text, path)
-    # A lone carriage return ends a line where nothing else does; else it is of a cell.
-    plain = text.replace("\r\n", "\n") if "\n" in text else text.replace("\r", "\n")
-    lines = plain.removesuffix("\n").split("\n")
-    header = _header(plain)
-    if "\t" not in header and "," in header:
-        raise DataError(f"{path} is separated by commas; name it .csv.")
-    tabs = header.count("\t")
-    if header.startswith('"') or any(line and line.count("\t") != tabs for line in lines):
-        return _delimited(text, path, "\t")  # quoted as in CSV, so cells may hold tabs and line breaks
-    # Where every line is a whole row, a lone quotation mark is text: many published TSV files never quote.
-    rows = [_tsv_row(line, tabs + 1) for line in lines]
-    return _rectangle(rows, list(range(1, len(rows) + 1)), path)
-
-
-def _tsv_row(line: str, width: int) -> list[str]:
-    if '"' in line:
-        try:
-            quoted = next(csv.reader([line], delimiter="\t", strict=True))
-        except csv.Error:
-            return line.split("\t")
-        if len(quoted) == width:
-            return quoted
-    return line.split("\t")
-
-
-def _delimited(text: str, path: Path, separator: str) -> _Parsed:
-    # The limit guards readers that stream; here the text is in memory already. It is global, so it is put back.
-    limit = csv.field_size_limit(max(len(text), 131_072))
-    rows: list[list[str]] = []
-    places: list[int] = []
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    begin = 1
-    try:
-        for row in reader:
-            rows.append(row)
-            places.append(begin)
-            begin = reader.line_num + 1
-    except csv.Error as error:
-        raise DataError(
-            f"{path}: the row that begins in line {begin} cannot be read ({error}). A quotation mark inside a quoted "
-            'cell must be doubled (""), and every quoted cell closed.'
-        ) from None
-    finally:
-        csv.field_size_limit(limit)
-    return _rectangle(rows, places, path)
-
-
-def _rectangle(rows: list[list[str]], places: list[int], path: Path) -> _Parsed:
-    filled = [(row, place) for row, place in zip(rows, places, strict=True) if row and row != [""]]
-    if not filled:
-        raise DataError(f"{path} holds no header and no row; at least these are needed.")
-    names = [name.strip() for name in filled[0][0]]
-    for row, place in filled:
-        if len(row) != len(names):
-            raise DataError(
-                f"{path}: line {place} has {len(row)} cells, the header has {len(names)}. A cell that holds the "
-                "separator or a line break must be in quotation marks."
-            )
-    # A spreadsheet writes columns at its right end that somebody once touched.
-    there = [at for at, name in enumerate(names) if name or any(row[at].strip() for row, _ in filled[1:])]
-    names = [names[at] for at in there]
-    if (unnamed := names.count("")) > 1:
-        raise DataError(
-            f"{path}: {unnamed} columns have no name in line {filled[0][1]}. If a title stands there, delete the lines "
-            "above the header; else give each column its own name."
-        )
-    _check_names(names, path)
-    cells: list[list[str | None]] = [[row[at] if row[at] else None for at in there] for row, _ in filled[1:]]
-    frame = pd.DataFrame(cells, columns=names, dtype=object)
-    return frame, [place for _, place in filled[1:]], "line"
-
-
 _TOO_DEEP = "holds lists or objects within one another too deep to be read; write them flat, or leave them out."
 
 
-def _jsonl(text: str, path: Path) -> _Parsed:
+def _jsonl(text: str, path: Path) -> Parsed:
     objects, places = [], []
-    for place, line in enumerate(text.split("\n"), start=1):
+    for place, line in enumerate(LINE_END.split(text), start=1):
         if not line.strip():
             continue
         try:
@@ -346,7 +210,7 @@ def _jsonl(text: str, path: Path) -> _Parsed:
     return _records(objects, path), places, "line"
 
 
-def _json(text: str, path: Path) -> _Parsed:
+def _json(text: str, path: Path) -> Parsed:
     try:
         value = json.loads(text, object_pairs_hook=_once)
     except json.JSONDecodeError as error:
@@ -371,7 +235,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _records(objects: list[dict[str, Any]], path: Path) -> pd.DataFrame:
     names = dict.fromkeys(name for item in objects for name in item)
-    _check_names(list(names), path)
+    check_names(list(names), path)
     # Column by column as objects, so that 1 beside null stays 1.
     return pd.DataFrame({name: pd.Series([item.get(name) for item in objects], dtype=object) for name in names})
 
@@ -384,7 +248,7 @@ def _parquet(path: Path) -> Table:
         table = pq.ParquetFile(path).read()
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} is not a whole Parquet file ({str(error).splitlines()[0]}). {_REMEDY}") from None
-    _check_names(table.column_names, path)
+    check_names(table.column_names, path)
     return table_from_frame(frame_from_arrow(table), str(path))
 
 
@@ -399,4 +263,9 @@ def frame_from_arrow(table: Any) -> pd.DataFrame:
     return frame.drop(columns=unnamed)
 
 
-_PARSERS: dict[str, Callable[[str, Path], _Parsed]] = {".csv": _csv, ".tsv": _tsv, ".jsonl": _jsonl, ".json": _json}
+_PARSERS: dict[str, Callable[[str, Path], Parsed]] = {
+    ".csv": comma_separated,
+    ".tsv": tab_separated,
+    ".jsonl": _jsonl,
+    ".json": _json,
+}

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
+
+from tracemend.errors import DataError
 
 
 def unwritable(cell: Any) -> str | None:
@@ -21,3 +25,19 @@ def unwritable(cell: Any) -> str | None:
     except UnicodeEncodeError:
         return "half a character (a lone surrogate)"
     return None
+
+
+def check_names(names: Sequence[str], source: object) -> None:
+    """Refuse columns that cannot be written or told apart.
+
+    Raises:
+        DataError: a name cannot be written, or two columns have one name.
+    """
+    for name in names:
+        if what := unwritable(name):
+            raise DataError(f"the column name {name!a} of {source} holds {what}; give it another name.")
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise DataError(
+            f"{source} has more than one column named {', '.join(map(repr, twice))}; give each column its own name."
+        )
