@@ -24,7 +24,6 @@ def main() -> None:
 
     from tracemend.data import corrupt, make_splits, reference
     from tracemend.evaluate import scores
-    from tracemend.mend.ranking import softmax
     from tracemend.models import load
     from tracemend.trace import embed
     from tracemend.tuning import KINDS, Tuning, tune
@@ -54,7 +53,7 @@ def main() -> None:
                         adapter=kind, epochs=given.epochs, patience=0, max_length=64, precision=precision, seed=seed
                     )
                     tuned = tune(model, train, parts.validation, tuning)
-                    p = softmax(tuned.classifier.predict(test.pairs))
+                    p = tuned.classifier.probabilities(test.pairs)
                 found = scores(test.y, p, test.positive_index)
                 rows.append((found["ap"], found["accuracy"], (time.monotonic() - began) / given.epochs))
         clean, flipped = np.array(rows[0::2]), np.array(rows[1::2])

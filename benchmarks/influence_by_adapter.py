@@ -61,7 +61,6 @@ def measured(name: str, kind: Any, project: int | None, seed: int) -> dict[str, 
     from tracemend.evaluate import detection, scores
     from tracemend.evaluate.grid import Unit
     from tracemend.mend.proof.sets import draw
-    from tracemend.mend.ranking import softmax
     from tracemend.models import load
     from tracemend.trace import TracIn
     from tracemend.trace.candidates import candidates, driver_weights
@@ -71,7 +70,7 @@ def measured(name: str, kind: Any, project: int | None, seed: int) -> dict[str, 
     train, validation, test = splits.train, splits.validation, splits.verdict
     tuning = Tuning(adapter=kind, epochs=8, patience=0, max_length=64, seed=seed)
     tuned = tune(load("minilm"), train, validation, tuning)
-    p = softmax(tuned.classifier.predict(test.pairs))
+    p = tuned.classifier.probabilities(test.pairs)
     found = {"test": scores(test.y, p, test.positive_index)["ap"], "chance": float(train.wrong.mean())}
 
     def influence(parts: tuple[str, ...]) -> Any:

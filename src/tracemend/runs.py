@@ -370,7 +370,6 @@ class RunDirectory:
         metrics: Mapping[str, Any],
         controls: Mapping[str, Any],
         seconds: float,
-        status: str = "complete",
         **more: Any,
     ) -> dict[str, Any]:
         """Write result.json (see docs/design.md) and return it."""
@@ -383,7 +382,7 @@ class RunDirectory:
             "versions": versions(),
             "fingerprints": self.fingerprints,
             "seconds": round(seconds, 3),
-            "status": status,
+            "status": "complete",
             **more,
         }
         write_json(self.path / "result.json", result)

@@ -42,6 +42,12 @@ def test_a_detect_run_goes_out_and_comes_back(run, here, suspected):
     assert run("undo", "suspects", records[0]["id"]).exit_code == 0
     repaired = pd.read_csv(suspected / "repaired.csv").set_index("uid")
     assert repaired.loc[records[0]["id"], "toxic"] == records[0]["metadata"]["given"]
+    # The whole file has the rows that took no part as well.
+    assert run("export", "suspects", "--to", "file", "--out", "whole.jsonl").exit_code == 0
+    whole, given = pd.read_json("whole.jsonl", lines=True, dtype=False), pd.read_csv("mine.csv", dtype=str)
+    assert list(whole["comment"]) == list(given["comment"])
+    assert (whole["toxic"] != given["toxic"]).sum() == 4
+    assert set(whole["split"]) == {"train", "validation", "verdict", "test"}
 
 
 def test_a_repair_takes_a_review_and_writes_its_report_again(run, here, repaired, tmp_path):
@@ -84,6 +90,9 @@ def test_a_file_beside_the_tasks_is_not_overwritten(run, here, suspected):
         (("export", "suspects", "--to", "csv", "--out", "noisy.csv"), "is there already"),
         (("export", "nowhere", "--to", "csv", "--out", "x.csv"), "there is no folder nowhere"),
         (("export", "suspects", "--to", "argilla", "--out", "x.csv"), "ends in .json"),
+        (("export", "suspects", "--to", "file", "--out", "noisy.csv"), "is there already"),
+        (("export", "suspects", "--to", "file", "--out", "whole.txt"), "known are .csv"),
+        (("export", "suspects", "--to", "file", "--out", "whole.csv", "--top", "3"), "leave it out"),
         (("review", "suspects", "nothing.json"), "does not exist"),
         (("review", "suspects", "noisy.csv"), "lacks the columns uid, answer"),
     ],
@@ -101,6 +110,6 @@ def test_the_values_of_the_options_are_those_of_the_library():
     from tracemend.data.exchange import Target as Known
     from tracemend.mend.proof import PARTS
 
-    assert get_args(export.Target) == get_args(Known)
+    assert get_args(export.Target) == (*get_args(Known), "file")
     assert get_args(review.Rule) == get_args(Rule)
     assert get_args(bench.Part) == PARTS

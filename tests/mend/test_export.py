@@ -10,10 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tracemend.data import make_splits, read
+from tracemend.data.examples import write_examples
 from tracemend.data.ledger import Decision, Ledger
-from tracemend.data.schema import Labelled
+from tracemend.data.schema import ROW, Labelled
 from tracemend.errors import DataError, RunError
-from tracemend.mend.repaired import apply, export, undo
+from tracemend.mend.repaired import apply, export, remember_names, undo
+from tracemend.mend.whole import export_file
+from tracemend.runs import write_json
 
 
 def dialogue() -> Labelled:
@@ -72,8 +76,8 @@ def test_every_format_holds_the_repaired_set_under_the_users_names(tmp_path: Pat
         "repaired.jsonl": lambda path: pd.read_json(path, lines=True),
         "repaired.parquet": pd.read_parquet,
     }
-    for name, read in readers.items():
-        frame = read(paths[name])
+    for name, reader in readers.items():
+        frame = reader(paths[name])
         assert list(frame["comment"]) == [data.frame["text"][i] for i in (0, 1, 3)], name
         assert list(frame["toxicity"]) == ["safe", "unsafe", "unsafe"]
         assert list(frame["group"]) == ["g1", "g1", "g2"] and list(frame["votes"]) == [1, 2, 4]
@@ -223,3 +227,50 @@ def test_a_reason_is_told_whole(tmp_path: Path) -> None:
         ledger.add([Decision(uid=data.uid[0], kind="remove", old="safe", evidence={"reason": reason})])
         paths = export(data, ledger, tmp_path, formats=["csv"])
     assert reason in paths["changes.md"].read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("given", ["one file", "validation", "test"])
+def test_the_whole_file_comes_back_in_its_order(tmp_path: Path, given: str) -> None:
+    def table(n: int, of: str) -> pd.DataFrame:
+        words = [f"{of} {i} {hash((of, i))}" for i in range(n)]
+        return pd.DataFrame({"note": words, "comment": words, "toxic": ["yes", "no"] * (n // 2)})
+
+    def labelled(frame: pd.DataFrame) -> Labelled:
+        return read(frame, text="comment", label="toxic")
+
+    frame = table(60, "file")
+    beside = {given: labelled(table(20, given))} if given != "one file" else {}
+    splits = make_splits(labelled(frame), **beside)
+    write_examples(splits, tmp_path)
+    write_json(tmp_path / "result.json", {"schema": 1, "command": "repair", "status": "complete"})
+    remember_names(tmp_path, {"text": "comment", "label": "toxic"})
+    gone, turned = splits.train.uid[0], splits.train.uid[1]
+    rows = dict(zip(splits.train.uid, splits.train.frame[ROW], strict=True))
+    old = splits.train.labels[splits.train.y[1]]
+    new = {"yes": "no", "no": "yes"}[old]
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        ledger.add(
+            [
+                Decision(uid=gone, kind="remove", old=splits.train.labels[splits.train.y[0]]),
+                Decision(uid=turned, kind="label", old=old, new=new),
+            ]
+        )
+    made = pd.read_csv(export_file(tmp_path, tmp_path / "whole.csv"))
+    parts = {uid: name for name, part in splits.parts.items() for uid in part.uid}
+    assert list(made["split"]) == [parts[uid] for uid in made["uid"]]
+    if given != "one file":  # what came in another file follows
+        behind = made.iloc[59:]
+        assert set(behind["note"]) == set(beside[given].frame["note"])
+        assert set(behind["split"]) == ({"test"} if given == "test" else {"validation", "verdict"})
+        made = made.iloc[:59]
+    expected = frame.copy()
+    expected.loc[rows[turned], "toxic"] = new
+    expected = expected.drop(index=rows[gone])
+    assert list(made["note"]) == list(expected["note"])
+    assert list(made["toxic"]) == list(expected["toxic"])
+    assert set(made.columns) == {"uid", "comment", "toxic", "note", "split"}
+
+
+def test_the_file_of_a_run_that_is_not_finished_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError):
+        export_file(tmp_path, tmp_path / "whole.csv")

@@ -9,7 +9,7 @@ import pytest
 
 from tests.mend.conftest import planted, quick
 from tracemend.data import Labelled, Splits
-from tracemend.mend.ranking import Ranking, by_chance, by_influence, by_similarity, softmax
+from tracemend.mend.ranking import Ranking, by_chance, by_influence, by_similarity
 from tracemend.models import tiny
 from tracemend.trace import embed
 from tracemend.tuning import Tuned, tune
@@ -44,7 +44,7 @@ def test_influence_points_to_wrong_labels(rank: Any, case: tuple[Tuned, Splits, 
     found, p = by_influence(quick(rank=rank, drivers="all"), tuned, splits.train, splits.validation, embedded)
     checked(found, splits.train, splits.validation)
     assert lift(found, splits.train) > 0.15
-    expected = softmax(tuned.classifier.predict(splits.train.pairs))
+    expected = tuned.classifier.probabilities(splits.train.pairs)
     np.testing.assert_allclose(p, expected, rtol=1e-3, atol=1e-4)
 
 
@@ -87,7 +87,7 @@ def test_without_validation_errors_the_vote_acts_on_nobody(
 @pytest.mark.parametrize("rank", ["trusted", "votes"])
 def test_similarity_keeps_the_same_rule(rank: Any, case: tuple[Tuned, Splits, tuple[Floats, Floats]]) -> None:
     tuned, splits, embedded = case
-    p = softmax(tuned.classifier.predict(splits.train.pairs))
+    p = tuned.classifier.probabilities(splits.train.pairs)
     logits = tuned.classifier.predict(splits.validation.pairs)
     found = by_similarity(quick(rank=rank), embedded, splits.train, splits.validation, p, logits)
     checked(found, splits.train, splits.validation)
@@ -116,7 +116,3 @@ def test_with_three_labels_the_suggestion_is_sure_only_so_far() -> None:
     checked(found, splits.train, splits.validation)
     assert (found.certainty < 1).any()
     assert lift(found, splits.train) > 0.1
-
-
-def test_softmax_of_large_logits() -> None:
-    np.testing.assert_allclose(softmax(np.array([[1000.0, 1000.0], [0.0, -1000.0]])), [[0.5, 0.5], [1, 0]])

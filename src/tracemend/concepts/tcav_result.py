@@ -31,9 +31,10 @@ class TcavResult(ConceptsResult):
     Columns: ``layer``, ``concept``, ``against`` (``random``, or another concept: relative vectors), ``accuracy``
     (of the vectors on held-out examples), ``score`` (mean of the vectors' TCAV scores), ``sd``, ``random`` and
     ``random_sd`` (the same of random vectors), ``p`` (permutation), ``p_t`` (Welch's t-test), ``p_holm`` (``p``,
-    corrected over the rows against random texts, and apart from them over the others), ``beyond`` (share of random
-    concepts, for relative vectors pairs, whose score lies as far from that of random vectors, itself counted),
-    ``significant`` (``p_holm`` under 0.05), ``shown`` (and ``beyond`` at most 0.05 of at least 20 random concepts).
+    corrected over the rows against random texts, and apart from them over the others), ``slope`` (what the log-odds
+    gain along the vectors, the mean over vectors and texts), ``beyond`` (share of random concepts, for relative vectors
+    pairs, whose slope lies as far from that of random vectors, itself counted), ``significant`` (``p_holm`` under
+    0.05), ``shown`` (and ``beyond`` at most 0.05 of at least 20 random concepts).
 
     Attributes:
         draws: a row a vector: ``layer``, ``kind`` (``concept``, ``relative``, ``random``, ``random concept``,
@@ -149,7 +150,7 @@ def findings(table: pd.DataFrame, at: int, false: float, random_concepts: int, u
         if np.isnan(here["score"]):
             continue
         figures = f"score {here['score']:.2f}, random vectors {here['random']:.2f}, corrected p {here['p_holm']:.2g}, "
-        figures += f"{here['beyond']:.1%} of random concepts and itself as far"
+        figures += f"{here['beyond']:.1%} of random concepts and itself as steep"
         if here["shown"]:
             way = "towards" if here["score"] > here["random"] else "away from"
             said.append(f"{name}, layer {at}: the answer moves {way} the label with it ({figures}).")
@@ -157,8 +158,8 @@ def findings(table: pd.DataFrame, at: int, false: float, random_concepts: int, u
             said.append(f"{name}, layer {at}: no effect shown ({figures}), at an accuracy of {here['accuracy']:.2f}.")
     said.append(
         f"The permutation test alone calls {false:.0%} of random concepts significant at {ALPHA} (layer {at}, "
-        "uncorrected); an effect counts as shown only where at most 5% of them and itself lie as far from random "
-        "vectors."
+        "uncorrected); an effect counts as shown only where the slopes of at most 5% of them and itself lie as far "
+        "from that of random vectors."
     )
     if untrained > 0:
         said.append(

@@ -29,7 +29,7 @@ def write_examples(splits: Splits, folder: Path | str) -> Path:
         RunError: the disk is full or not writable.
     """
     path = Path(folder) / NAME
-    write_parts(splits.parts, path, notes=list(splits.notes))
+    write_parts(splits.parts, path, notes=list(splits.notes), given=list(splits.given))
     return path
 
 
@@ -105,8 +105,9 @@ def read_examples(folder: Path | str) -> Splits:
     parts, facts = read_parts(path)
     try:
         return Splits(
-            parts["train"], parts["validation"], parts["verdict"], parts.get("test"), notes=tuple(facts["notes"])
-        )
+            parts["train"], parts["validation"], parts["verdict"], parts.get("test"),
+            notes=tuple(facts["notes"]), given=tuple(facts.get("given", ())),
+        )  # fmt: skip
     except KeyError as error:
         raise _damaged(path, error) from error
 

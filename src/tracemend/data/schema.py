@@ -318,6 +318,7 @@ class Splits:
         verdict: comparison only; never ranks, fits or stops anything.
         test: published figures; may be None.
         notes: sentences for the report (rows dropped, duplicates, how the split was made).
+        given: names of the parts that were not taken out of the same data as ``train``.
     """
 
     train: Labelled
@@ -325,6 +326,7 @@ class Splits:
     verdict: Labelled
     test: Labelled | None = None
     notes: tuple[str, ...] = ()
+    given: tuple[str, ...] = ()
 
     @property
     def labels(self) -> tuple[str, ...]:

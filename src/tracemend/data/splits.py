@@ -94,7 +94,8 @@ def make_splits(
     if test is not None:
         made["test"] = parts["test"]
     _check_enough(made, smallest)
-    return Splits(made["train"], made["validation"], made["verdict"], made.get("test"), tuple(notes))
+    elsewhere = (() if validation is None else ("validation", "verdict")) + (() if test is None else ("test",))
+    return Splits(made["train"], made["validation"], made["verdict"], made.get("test"), tuple(notes), elsewhere)
 
 
 def sample(data: Labelled, size: int, *, seed: int = 0) -> Labelled:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tracemend.mend.reviewed import Reviewed, export_suspects, review
     from tracemend.mend.robustness import Robustness
     from tracemend.mend.shortcuts import Shortcuts
+    from tracemend.mend.whole import export_file
 
 __all__ = [
     "Amplify",
@@ -37,6 +38,7 @@ __all__ = [
     "apply",
     "by_gain",
     "export",
+    "export_file",
     "export_suspects",
     "fdr_prefix",
     "load_result",
@@ -64,6 +66,7 @@ _FILES = {
     "apply": "repaired",
     "by_gain": "gain",
     "export": "repaired",
+    "export_file": "whole",
     "export_suspects": "reviewed",
     "fdr_prefix": "bounds",
     "load_result": "result",

@@ -25,7 +25,6 @@ from tracemend.mend.ranking import (
     by_consensus,
     by_influence,
     by_similarity,
-    softmax,
     with_posterior,
 )
 from tracemend.mend.rounds import ArmResult, measure, repair_arm
@@ -235,7 +234,7 @@ class Bench:
             if self.rules.action == "remove":  # a removal asks for no other label: spare the pass
                 p_train = np.full((len(train), len(train.labels)), 1.0 / len(train.labels))
             else:
-                p_train = softmax(tuned.classifier.predict(train.pairs, precision=self.precision))
+                p_train = tuned.classifier.probabilities(train.pairs, precision=self.precision)
             if arm == "random":
                 return by_chance(self.rules, number, train, validation, p_train), p_train
             logits = tuned.classifier.predict(validation.pairs, precision=self.precision)
@@ -275,7 +274,7 @@ class Bench:
 
     def _predict(self, state: Mapping[str, Any], data: Labelled) -> Floats:
         self.start.classifier.restore(state)
-        return softmax(self.start.classifier.predict(data.pairs, precision=self.precision))
+        return self.start.classifier.probabilities(data.pairs, precision=self.precision)
 
     def judge(self, arm: ArmResult, unchanged: ArmResult | None) -> Verdict:
         """Before against after, on the verdict set.

@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import softmax
 
 from tracemend.data import Labelled
 from tracemend.errors import TraceError, TuningError, did_you_mean
@@ -189,7 +190,7 @@ def by_influence(
     used = tuned.until_best() if rules.checkpoints == "all" else [tuned.best]
     trusted = rules.rank == "trusted"
     found = rules.tracin.influence(tuned.classifier, train, validation, checkpoints=used, progress=progress)
-    p_train = softmax(found.logits)
+    p_train: Floats = softmax(found.logits, axis=1)
     kernels: tuple[Floats, Floats] | None = None
     weight = _weight(used)
     if trusted and len(train.labels) == 2:
@@ -237,7 +238,7 @@ def by_consensus(
     suspects = np.flatnonzero(posterior[np.arange(len(train)), train.y] < 0.5)
     # What influence others have, to tell that of a suspect from.
     drawn = np.random.default_rng([rules.seed, 11]).permutation(len(train))[:_OTHERS]
-    p_train = softmax(tuned.classifier.predict(train.pairs, precision=precision, progress=progress))
+    p_train = tuned.classifier.probabilities(train.pairs, precision=precision, progress=progress)
     signed = np.zeros((len(train), len(validation)), dtype=np.float32)
     drivers, usual = np.zeros(len(validation)), None
     if len(suspects):
@@ -291,13 +292,6 @@ def by_chance(rules: Rules, round_: int, train: Labelled, validation: Labelled, 
         drivers=np.zeros(len(validation)),
         eligible=np.ones(n, dtype=bool),
     )
-
-
-def softmax(logits: Floats) -> Floats:
-    """Softmax over the last axis."""
-    e = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    found: Floats = e / e.sum(axis=-1, keepdims=True)
-    return found
 
 
 def _rank(

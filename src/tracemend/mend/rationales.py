@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.special import softmax
 
 from tracemend.errors import DataError
 from tracemend.models import LanguageModel
@@ -228,8 +229,7 @@ class Asked:
                     for y, own in enumerate(self.tokens):
                         if own[:-1] == head:
                             found[i, y] = float(sum(scores[k, token] for k, token in enumerate(own)))
-        shifted = np.exp(found - found.max(axis=1, keepdims=True))
-        probabilities: Floats = shifted / shifted.sum(axis=1, keepdims=True)
+        probabilities: Floats = softmax(found, axis=1)
         return probabilities
 
 

@@ -177,8 +177,13 @@ def export_again(directory: Path, data: Labelled, ledger: Ledger) -> dict[str, P
     Raises:
         DataError: see :func:`export`.
     """
-    settings = read_json(directory / _SETTINGS) if (directory / _SETTINGS).exists() else {}
+    settings = settings_of(directory)
     return export(data, ledger, directory, formats=settings.get("formats", FORMATS), names=settings.get("names"))
+
+
+def settings_of(directory: Path) -> dict[str, Any]:
+    """Formats and column names of the exports in a run directory; empty where there is none yet."""
+    return read_json(directory / _SETTINGS) if (directory / _SETTINGS).exists() else {}
 
 
 def remember_names(directory: Path | str, names: Mapping[str, str]) -> None:

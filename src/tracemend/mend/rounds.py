@@ -18,7 +18,7 @@ from tracemend.evaluate import scores
 from tracemend.mend.acts import ActRules, Kinds, act, ask, choose, spare
 from tracemend.mend.bounds import refuse_one_label
 from tracemend.mend.questions import answered
-from tracemend.mend.ranking import Ranking, softmax
+from tracemend.mend.ranking import Ranking
 from tracemend.models import LanguageModel
 from tracemend.progress import Progress
 from tracemend.runs import atomic, read_json, write_json
@@ -85,7 +85,7 @@ def measure(tuned: Tuned, splits: Splits) -> dict[str, dict[str, float]]:
     found = {}
     for name, part in (("validation", splits.validation), ("verdict", splits.verdict), ("test", splits.test)):
         if part is not None:
-            p = softmax(tuned.classifier.predict(part.pairs, precision=precision))
+            p = tuned.classifier.probabilities(part.pairs, precision=precision)
             found[name] = scores(part.y, p, part.positive_index)
     return found
 

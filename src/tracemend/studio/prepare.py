@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from safetensors.torch import load_file
+from scipy.special import softmax
 
 from tracemend.data import Labelled, Splits
 from tracemend.data.duplicates import contents, near_duplicates
@@ -22,7 +23,7 @@ from tracemend.data.examples import read_examples
 from tracemend.data.ledger import Ledger
 from tracemend.errors import RunError, TraceError
 from tracemend.evaluate import scores
-from tracemend.mend.ranking import Ranking, by_influence, softmax
+from tracemend.mend.ranking import Ranking, by_influence
 from tracemend.models import LanguageModel, load
 from tracemend.progress import Progress
 from tracemend.runs import atomic, read_json, write_json, write_parquet
@@ -111,7 +112,7 @@ def predict(
     # The small parts first: they are what is waited for.
     for name, part in sorted(loaded.splits.parts.items(), key=lambda item: len(item[1])):
         logits = classifier.predict(part.pairs, precision=precision, progress=progress, task=f"predict {name}")
-        found[name] = np.asarray(softmax(logits.astype(np.float64)), dtype=np.float64)
+        found[name] = np.asarray(softmax(logits.astype(np.float64), axis=1))
         columns = {f"p_{i}": found[name][:, i] for i in range(len(part.labels))}
         tables.append(pd.DataFrame({"split": name, "uid": part.uid, **columns}))
         if name != "train":

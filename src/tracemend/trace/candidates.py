@@ -8,6 +8,7 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy.special import softmax
 
 from tracemend.errors import TraceError, did_you_mean
 
@@ -33,8 +34,7 @@ def driver_weights(logits: Floats, y: npt.NDArray[np.int64], how: Drivers) -> np
     if how == "all":
         return np.ones(len(y))
     if how == "residual":
-        shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-        return np.asarray(1.0 - shifted[np.arange(len(y)), y] / shifted.sum(axis=1))
+        return np.asarray(1.0 - softmax(logits.astype(np.float64), axis=1)[np.arange(len(y)), y])
     raise TraceError(f"the drivers {how!r} are {did_you_mean(how, get_args(Drivers))}")
 
 

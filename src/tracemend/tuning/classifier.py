@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.special import softmax
 from torch import Tensor
 
 from tracemend.errors import TuningError
@@ -189,7 +190,5 @@ class TextClassifier(Adapted):
 
     def probabilities(self, pairs: Sequence[Pair], **options: Any) -> npt.NDArray[np.float32]:
         """Softmax of :meth:`predict` [n, C]."""
-        logits = self.predict(pairs, **options)
-        e = np.exp(logits - logits.max(axis=1, keepdims=True))
-        found: npt.NDArray[np.float32] = e / e.sum(axis=1, keepdims=True)
+        found: npt.NDArray[np.float32] = softmax(self.predict(pairs, **options), axis=1)
         return found

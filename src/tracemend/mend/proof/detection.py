@@ -12,7 +12,6 @@ from sklearn.model_selection import StratifiedKFold
 from tracemend.evaluate import detection
 from tracemend.mend.proof.plan import CEILING
 from tracemend.mend.proof.unit import Shared
-from tracemend.mend.ranking import softmax
 from tracemend.trace.run import detector
 from tracemend.tuning import tune
 
@@ -62,7 +61,7 @@ def _ceiling(shared: Shared) -> np.ndarray[Any, Any]:
         for inside, outside in folds.split(np.zeros(len(train)), truth.y):
             lesson, held = truth.take(inside), shared.splits.validation
             tuned = tune(shared.model, lesson, held, shared.ceiling, progress=shared.progress)
-            p[outside] = softmax(tuned.classifier.predict(train.take(outside).pairs))
+            p[outside] = tuned.classifier.probabilities(train.take(outside).pairs)
         found: list[list[float]] = p.tolist()
         return found
 

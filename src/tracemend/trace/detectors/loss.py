@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import softmax
 
 from tracemend.progress import Progress
 from tracemend.trace.detectors.detector import Detector, Subject, Suspicion
@@ -24,8 +25,7 @@ class Loss(Detector):
     def suspicion(self, subject: Subject, progress: Progress) -> Suspicion:
         """Cross-entropy of each example under its own label."""
         train = subject.splits.train
-        logits = subject.logits(progress).astype(np.float64)
-        p = np.exp(logits - logits.max(axis=1, keepdims=True))
-        own = p[np.arange(len(train)), train.y] / p.sum(axis=1)
+        p = softmax(subject.logits(progress).astype(np.float64), axis=1)
+        own = p[np.arange(len(train)), train.y]
         evidence = [f"the tuned model gives the label a probability of {value:.2f}" for value in own]
         return Suspicion(-np.log(np.maximum(own, 1e-12)), evidence)
