@@ -21,6 +21,8 @@ from tracemend.trace.confident import checked
 from tracemend.tuning import Tuned
 from tracemend.tuning.tune import resolve_precision
 
+# The nearest examples labelled otherwise of training rows, for the evidence.
+Neighbours = Callable[[Labelled, Sequence[int]], Sequence[Mapping[str, Any]]]
 # Errors named in the evidence of one decision.
 ERRORS = 5
 # Less similar than this, a neighbour's label says nothing of an example's.
@@ -190,7 +192,7 @@ def act(
     chosen: Chosen,
     number: int,
     tuned: Tuned,
-    neighbours: Callable[[Labelled, Sequence[int]], Sequence[Mapping[str, Any]]] | None,
+    neighbours: Neighbours | None,
 ) -> list[dict[str, Any]]:
     """The decisions of a round, each with its evidence."""
     rows = chosen.rows

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tracemend.data import Labelled, Splits
 from tracemend.evaluate import scores
-from tracemend.mend.acts import ActRules, Kinds, act, ask, choose, spare
+from tracemend.mend.acts import ActRules, Kinds, Neighbours, act, ask, choose, spare
 from tracemend.mend.bounds import refuse_one_label
 from tracemend.mend.questions import answered
 from tracemend.mend.ranking import Ranking
@@ -104,7 +104,7 @@ def repair_arm(
     at: int | None = None,
     cap: int | None = None,
     answers: Mapping[str, str] | None = None,
-    neighbours: Callable[[Labelled, Sequence[int]], Sequence[Mapping[str, Any]]] | None = None,
+    neighbours: Neighbours | None = None,
     measured: Mapping[str, Mapping[str, float]] | None = None,
     progress: Progress = Progress(),
 ) -> ArmResult:
@@ -141,26 +141,12 @@ def repair_arm(
         if not (folder / "round.json").exists():
             chosen_now = folder / "decisions.json"
             if not chosen_now.exists():
-                said = answered(train, answers) if answers and number == 1 else []
-                now, taken = _told(train, said), set(acted) | {d["uid"] for d in said}
-                made, questions, suspected = [], [], [0.0] * len(train)
-                saved: list[dict[str, Any]] = []
-                if ranker is not None:
-                    ranking, p_train = ranker(tuned, now, number)
-                    left = most
-                    if cap is not None and not isinstance(most, Kinds):
-                        left = min(most, cap - sum(d["actor"] != "person" for d in history))
-                    earlier = [d["evidence"]["p_wrong"] for d in history if "p_wrong" in d.get("evidence", {})]
-                    picked = choose(rules, ranking, now, taken, left, earlier)
-                    made = act(rules, ranking, p_train, now, splits.validation, picked, number, tuned, neighbours)
-                    (made, saved), questions = spare(made, now), ask(ranking, now, picked, number)
-                    found = dict(zip(now.uid, ranking.suspicion.tolist(), strict=True))
-                    suspected = [found.get(uid, 0.0) for uid in train.uid]
-                write_json(
-                    chosen_now,
-                    {"decisions": [*said, *made], "asked": questions, "spared": saved, "suspicion": suspected},
-                )
-                progress.note("decided", arm=arm, round=number, acted=len(said) + len(made))
+                facts = _decided(
+                    rules, ranker, splits, train, tuned, most, number,
+                    answers=answers, taken=set(acted), history=history, cap=cap, neighbours=neighbours,
+                )  # fmt: skip
+                write_json(chosen_now, facts)
+                progress.note("decided", arm=arm, round=number, acted=len(facts["decisions"]))
             facts = read_json(chosen_now)
             if facts["decisions"] or idle:
                 tuned = tune(
@@ -210,6 +196,41 @@ def repair_arm(
         asked=asked,
         spared=list(reversed(kept_back.values())),
     )
+
+
+def _decided(
+    rules: LoopRules,
+    ranker: Ranker | None,
+    splits: Splits,
+    train: Labelled,
+    tuned: Tuned,
+    most: int | Kinds,
+    number: int,
+    *,
+    answers: Mapping[str, str] | None,
+    taken: set[str],
+    history: Sequence[Mapping[str, Any]],
+    cap: int | None,
+    neighbours: Neighbours | None,
+) -> dict[str, Any]:
+    """What a round does and asks: what people said first, then what the ranking of the rest comes to."""
+    said = answered(train, answers) if answers and number == 1 else []
+    if ranker is None:
+        return {"decisions": said, "asked": [], "spared": [], "suspicion": [0.0] * len(train)}
+    now = _told(train, said)
+    ranking, p_train = ranker(tuned, now, number)
+    if cap is not None and not isinstance(most, Kinds):
+        most = min(most, cap - sum(d["actor"] != "person" for d in history))
+    earlier = [d["evidence"]["p_wrong"] for d in history if "p_wrong" in d.get("evidence", {})]
+    picked = choose(rules, ranking, now, taken | {d["uid"] for d in said}, most, earlier)
+    made, spared = spare(act(rules, ranking, p_train, now, splits.validation, picked, number, tuned, neighbours), now)
+    suspicion = dict(zip(now.uid, ranking.suspicion.tolist(), strict=True))
+    return {
+        "decisions": [*said, *made],
+        "asked": ask(ranking, now, picked, number),
+        "spared": spared,
+        "suspicion": [suspicion.get(uid, 0.0) for uid in train.uid],
+    }
 
 
 def _told(train: Labelled, said: list[dict[str, Any]]) -> Labelled:
