@@ -257,9 +257,16 @@ def tcav(at: Setting) -> list[Line]:
         lines.append(Line(name=f"TCAV, {concept}, layer {layer}", expected=expected, found=score,
                           controls={"random vectors": float(row["random"]), "p": float(row["p_holm"]),
                                     "random ones and itself as far": float(row["beyond"])}, holds=holds))  # fmt: skip
-    untrained = float(found.controls["random_weights"]["shown"])
-    lines.append(Line(name="TCAV, shown in an untrained network, layer 4", expected="0", found=untrained,
-                      holds=untrained == 0))  # fmt: skip
+    relative = found.table().query("concept == 'positive adjectives' and against == 'negative adjectives'")
+    lines += [
+        Line(name=f"TCAV, positive against negative, layer {layers[row['layer']]}, slope", expected="",
+             found=float(row["slope"]), controls={"random pairs and itself as far": float(row["beyond"])})
+        for row in relative.to_dict("records")
+    ]  # fmt: skip
+    for figure, of in (("shown", "shown"), ("shown_relative", "relative vectors shown")):
+        untrained = float(found.controls["random_weights"][figure])
+        lines.append(Line(name=f"TCAV, {of} in an untrained network, layer 4", expected="0", found=untrained,
+                          holds=untrained == 0))  # fmt: skip
     random = float(rows["positive adjectives", 4]["random"])
     lines.append(Line(name="TCAV, random vectors, layer 4", expected=".60; .3 to .8", found=random,
                       holds=0.3 <= random <= 0.8))  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from tracemend.concepts import Tcav, TcavResult
 from tracemend.concepts.run import classifier_of
 from tracemend.concepts.states import site_of, states
 from tracemend.concepts.tcav import _scored, tiny_concepts
-from tracemend.concepts.tcav_result import as_far, corrected
+from tracemend.concepts.tcav_result import _of_pairs, as_far, corrected
 from tracemend.concepts.vectors import against, at_random, permutation_p, vector
 from tracemend.data import Concepts
 from tracemend.errors import ConceptError
@@ -128,6 +129,20 @@ def test_an_untrained_network_shows_nothing():
     untrained = found.controls["random_weights"]
     assert set(untrained) == set(found.metrics) and untrained["shown"] == 0.0
     assert untrained["score praise"] != found.metrics["score praise"]
+
+
+def test_what_parts_two_concepts_is_said_once_a_pair():
+    def row(concept: str, against: str, slope: float, shown: bool) -> dict[str, Any]:
+        return {"concept": concept, "against": against, "layer": 2, "score": 0.9, "slope": slope, "beyond": 0.05,
+                "shown": shown}  # fmt: skip
+
+    relative = [row("bad", "good", -0.5, True), row("good", "bad", 0.4, True), row("good", "red", 0.1, False)]
+    said = _of_pairs(pd.DataFrame([*relative, row("red", "good", float("nan"), False) | {"score": float("nan")}]))
+    assert len(said) == 2 and said[0].startswith("From bad to good, layer 2: the answer moves") and "0.4" in said[0]
+    assert said[1].startswith("From red to good, layer 2: no effect shown")
+    many = [row(f"a{i}", f"b{i}", 0.1, i < 3) for i in range(12)]
+    assert _of_pairs(pd.DataFrame(many)) == ["Of 12 pairs of concepts 3 are shown to move the answer."]
+    assert _of_pairs(pd.DataFrame(many).head(0)) == []
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
+from tracemend.arrays import Floats
 from tracemend.circuits.activation_store import site_activations
 from tracemend.circuits.circuit import Circuit
 from tracemend.circuits.tokens import ids_of
@@ -21,7 +22,6 @@ from tracemend.methods import MethodResult
 from tracemend.models import LanguageModel, random_weights, site, tiny
 from tracemend.progress import Progress
 
-Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.integer]
 # Pairs without which half of them says nothing of a correlation.
 _FEWEST = 20

@@ -12,11 +12,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from tracemend.arrays import Floats
 from tracemend.circuits.circuit import Circuit, generator
 from tracemend.circuits.planted import planted, planted_features
 from tracemend.circuits.sae import SparseAutoencoder
 from tracemend.circuits.tokens import ids_of
-from tracemend.circuits.units import KINDS, Floats, UnitsResult, change_of, is_constant, judged
+from tracemend.circuits.units import KINDS, UnitsResult, change_of, is_constant, judged
 from tracemend.data.prompts import Texts
 from tracemend.errors import CircuitError
 from tracemend.models import LanguageModel, capture, edit, site, sites

@@ -6,16 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
+from tracemend.arrays import Floats
 from tracemend.circuits.circuit import layers_of
 from tracemend.circuits.tokens import ids_of, token_of
 from tracemend.errors import CircuitError
 from tracemend.evaluate.resampling import few, jackknife
 from tracemend.models import LanguageModel, Replay, capture
-
-Floats = npt.NDArray[np.floating]
 
 # What a block writes: site below ``blocks.{i}.`` by the name that tables use.
 WRITES = {"attention": "hook_attn_out", "mlp": "hook_mlp_out", "heads": "attn.hook_z"}

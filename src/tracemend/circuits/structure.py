@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import torch
 
+from tracemend.arrays import Floats
 from tracemend.circuits.circuit import Circuit, heads_of, layers_of
 from tracemend.circuits.induction import SCORES, head_scores
 from tracemend.circuits.repeats import Repeats
@@ -19,7 +19,6 @@ from tracemend.methods import MethodResult
 from tracemend.models import LanguageModel, tiny
 from tracemend.progress import Progress
 
-Floats = npt.NDArray[np.floating]
 # How much wider positions are spread for the control of the shifts.
 _STRETCH = 2
 

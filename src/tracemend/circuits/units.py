@@ -8,11 +8,11 @@ from itertools import combinations
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import torch
 from torch import Tensor
 
+from tracemend.arrays import Floats
 from tracemend.circuits.circuit import Circuit, generator, layers_of
 from tracemend.circuits.planted import planted
 from tracemend.circuits.tokens import ids_of
@@ -26,7 +26,6 @@ from tracemend.models.sites import sites
 from tracemend.progress import Progress
 
 Unit = tuple[int, int]
-Floats = npt.NDArray[np.floating]
 KINDS = ("linear", "and", "or")
 # Positions without which nothing can be said.
 _FEWEST = 20

@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from tracemend.arrays import Doubles
 from tracemend.errors import ConceptError, did_you_mean
 from tracemend.models import LanguageModel, capture, represent, site
 from tracemend.models.representations import layer_count, padded
 from tracemend.tuning import TextClassifier
 
-Floats = npt.NDArray[np.float64]
 _BATCH = 64
 
 
@@ -24,7 +23,7 @@ _BATCH = 64
 class Module(Protocol):
     """What can be explained: it gives numbers for many texts at once."""
 
-    def values(self, texts: Sequence[str]) -> Floats:
+    def values(self, texts: Sequence[str]) -> Doubles:
         """One number a text [n]."""
 
 
@@ -38,7 +37,7 @@ class OwnFunction:
 
     function: Callable[[str], Any]
 
-    def values(self, texts: Sequence[str]) -> Floats:
+    def values(self, texts: Sequence[str]) -> Doubles:
         """One call a text.
 
         Raises:
@@ -77,7 +76,7 @@ class UnitOfSite:
     pooling: Literal["max", "mean"] = "max"
 
     @torch.no_grad()
-    def values(self, texts: Sequence[str]) -> Floats:
+    def values(self, texts: Sequence[str]) -> Doubles:
         """One number a text [n].
 
         Raises:
@@ -123,7 +122,7 @@ class LabelOdds:
     classifier: TextClassifier
     label: str
 
-    def values(self, texts: Sequence[str]) -> Floats:
+    def values(self, texts: Sequence[str]) -> Doubles:
         """One number a text [n].
 
         Raises:
@@ -136,7 +135,7 @@ class LabelOdds:
         others = np.delete(logits, own, axis=1)
         largest = others.max(axis=1)
         rest = largest + np.log(np.exp(others - largest[:, None]).sum(axis=1))
-        odds: Floats = logits[:, own] - rest
+        odds: Doubles = logits[:, own] - rest
         return odds
 
 
@@ -150,7 +149,7 @@ class Along:
     """
 
     model: LanguageModel
-    direction: Floats
+    direction: Doubles
 
     @classmethod
     def towards(cls, model: LanguageModel, text: str) -> Along:
@@ -163,20 +162,20 @@ class Along:
         drawn = np.random.default_rng(seed).normal(size=model.hidden_size)
         return cls(model, drawn / np.linalg.norm(drawn))
 
-    def values(self, texts: Sequence[str]) -> Floats:
+    def values(self, texts: Sequence[str]) -> Doubles:
         """One number a text [n]."""
-        found: Floats = embedded(self.model, texts) @ self.direction
+        found: Doubles = embedded(self.model, texts) @ self.direction
         return found
 
 
-def embedded(model: LanguageModel, texts: Sequence[str]) -> Floats:
+def embedded(model: LanguageModel, texts: Sequence[str]) -> Doubles:
     """Means of an encoder's last states, of length one [n, d]."""
     last = represent(
         model, [[text] for text in texts], unit="sentence", layers=(layer_count(model) - 1,), batch_size=_BATCH
     )
     found = last.hidden[0].numpy().astype(np.float64)
     lengths = np.linalg.norm(found, axis=1, keepdims=True)
-    scaled: Floats = found / np.maximum(lengths, 1e-12)
+    scaled: Doubles = found / np.maximum(lengths, 1e-12)
     return scaled
 
 
@@ -197,7 +196,7 @@ def module_of(given: Any) -> Module:
     )
 
 
-def checked(module: Module, texts: Sequence[str]) -> Floats:
+def checked(module: Module, texts: Sequence[str]) -> Doubles:
     """The module's numbers for texts.
 
     Raises:

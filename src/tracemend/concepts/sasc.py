@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from tracemend.arrays import Doubles
 from tracemend.concepts.modules import Along, Module, OwnFunction, checked, embedded, module_of
 from tracemend.concepts.result import ConceptsResult
 from tracemend.concepts.themes import Grams, drivers, grams, held_out, sentences, themes
@@ -19,8 +20,6 @@ from tracemend.evaluate import mean_interval
 from tracemend.methods import Method
 from tracemend.models import load
 from tracemend.progress import Progress
-
-Floats = npt.NDArray[np.float64]
 
 FEWEST_GRAMS = 200
 # Of the words, for the test.
@@ -185,7 +184,7 @@ class Sasc(Method[SascResult]):
         return made
 
     def _explained(
-        self, module: Module, made: Grams, z: Floats, hidden: npt.NDArray[np.bool_], space: Floats, spread: float
+        self, module: Module, made: Grams, z: Doubles, hidden: npt.NDArray[np.bool_], space: Doubles, spread: float
     ) -> pd.DataFrame:
         """Explanations from these standardised answers, tested on the function itself."""
         found, lift = drivers(made, z, hidden, self.top)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from tracemend.arrays import Doubles
 from tracemend.concepts.states import States, states
 from tracemend.concepts.tcav_result import (
     ACCURATE,
@@ -33,8 +34,6 @@ from tracemend.models.representations import layer_count
 from tracemend.progress import Progress
 from tracemend.tuning import TextClassifier
 from tracemend.tuning.predictor import Predictor
-
-Floats = npt.NDArray[np.float64]
 
 # Fewer examples make a direction of their accidents.
 FEWEST_EXAMPLES = 20
@@ -121,7 +120,7 @@ class Tcav(Method[TcavResult]):
         gradients = _slopes(texts, chosen)
         rows: list[dict[str, Any]] = []
         draws: list[dict[str, Any]] = []
-        made: dict[str, Floats] = {}
+        made: dict[str, Doubles] = {}
         centre = np.zeros(classifier.language_model.hidden_size)
         for k, layer in enumerate(progress.track(layers, task="test concepts", total=len(layers))):
             hidden = read.mean[k].numpy().astype(np.float64)
@@ -158,7 +157,7 @@ class Tcav(Method[TcavResult]):
             rows=table,
             draws=drawn,
             examples=aligned(shown, made, centre, own_states, gradients[place]),
-            findings=findings(table, at, false, self.random_concepts, controls["random_weights"]["shown"]),
+            findings=findings(table, at, false, self.random_concepts, controls["random_weights"]),
             facts={
                 "model": classifier.language_model.name,
                 "model_fingerprint": classifier.language_model.fingerprint,
@@ -249,8 +248,8 @@ class Tcav(Method[TcavResult]):
         return chosen
 
     def _vectors(
-        self, hidden: Floats, rows_of: dict[str, npt.NDArray[np.int64]], size: int
-    ) -> dict[Key, tuple[Floats, Floats]]:
+        self, hidden: Doubles, rows_of: dict[str, npt.NDArray[np.int64]], size: int
+    ) -> dict[Key, tuple[Doubles, Doubles]]:
         """Normals and accuracies of every kind of vector at one layer."""
         random = rows_of[""]
         names = [name for name in rows_of if name]
@@ -306,12 +305,11 @@ class Tcav(Method[TcavResult]):
         pairs = [data.texts[i] for i in chosen]
         texts = states(fresh, pairs, [at], target=label, batch_size=self.batch_size, progress=progress)
         read, rows_of = self._examples(fresh, data, [at], progress)
-        alone = replace(self, relative=False)
-        found = alone._vectors(read.mean[0].numpy().astype(np.float64), rows_of, size)
-        rows = alone._rows(at, _scored(found, _slopes(texts, np.arange(len(pairs)))[0]))
+        found = self._vectors(read.mean[0].numpy().astype(np.float64), rows_of, size)
+        rows = self._rows(at, _scored(found, _slopes(texts, np.arange(len(pairs)))[0]))
         return metrics_of(corrected(pd.DataFrame(rows), self.random_concepts), at)
 
-    def _rows(self, layer: int, scored: dict[Key, tuple[Floats, Floats, Floats]]) -> list[dict[str, Any]]:
+    def _rows(self, layer: int, scored: dict[Key, tuple[Doubles, Doubles, Doubles]]) -> list[dict[str, Any]]:
         control, _, level = scored["random", "random", "random"]
         # By slopes, since scores of steady vectors are 0 or 1 whatever they stand for.
         drift = {
@@ -367,14 +365,16 @@ class Tcav(Method[TcavResult]):
         return cls(layers=(1,), at=1, examples=20, random_concepts=2), classifier, tiny_concepts()
 
 
-def _slopes(texts: States, chosen: npt.NDArray[np.int64]) -> Floats:
+def _slopes(texts: States, chosen: npt.NDArray[np.int64]) -> Doubles:
     """Gradients of the chosen texts by layer [layers, n, d]."""
     if texts.gradient is None:
         raise ConceptError("no gradients were taken.")
     return texts.gradient.numpy().astype(np.float64)[:, chosen]
 
 
-def _scored(found: dict[Key, tuple[Floats, Floats]], gradients: Floats) -> dict[Key, tuple[Floats, Floats, Floats]]:
+def _scored(
+    found: dict[Key, tuple[Doubles, Doubles]], gradients: Doubles
+) -> dict[Key, tuple[Doubles, Doubles, Doubles]]:
     """TCAV scores, accuracies and mean slopes of every vector in place of its normal."""
     slopes = {key: gradients @ normals.T for key, (normals, _) in found.items()}
     return {key: ((s > 0).mean(0), found[key][1], s.mean(0)) for key, s in slopes.items()}

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from scipy.stats import ttest_ind
 
+from tracemend.arrays import Doubles
 from tracemend.concepts.result import ConceptsResult
 from tracemend.evaluate import holm
-
-Floats = npt.NDArray[np.float64]
 
 # A vector that does not tell the concept from random texts points nowhere.
 ACCURATE = 0.7
@@ -72,7 +70,7 @@ class TcavResult(ConceptsResult):
         return figure
 
 
-def welch(one: Floats, other: Floats) -> float:
+def welch(one: Doubles, other: Doubles) -> float:
     """Welch's two-sided t-test; NaN where neither side varies."""
     if np.ptp(one) == 0 and np.ptp(other) == 0:
         return float("nan")
@@ -102,14 +100,16 @@ def corrected(table: pd.DataFrame, random_concepts: int) -> pd.DataFrame:
 
 def metrics_of(table: pd.DataFrame, at: int) -> dict[str, float]:
     """Scores and accuracies of the concepts at one layer, and shares of them that the tests find."""
-    own = table[(table["against"] == "random") & (table["layer"] == at)]
+    here = table[table["layer"] == at]
+    own, relative = here[here["against"] == "random"], here[here["against"] != "random"]
     found = {f"{figure} {row['concept']}": float(row[figure]) for row in own.to_dict("records")
              for figure in ("score", "accuracy")}  # fmt: skip
-    return {**found, **{name: float(own[name].mean()) for name in ("significant", "shown")}}
+    found |= {name: float(own[name].mean()) for name in ("significant", "shown")}
+    return found | ({"shown_relative": float(relative["shown"].mean())} if len(relative) else {})
 
 
 def aligned(
-    texts: Sequence[str], made: dict[str, Floats], centre: Floats, hidden: Floats, gradients: Floats
+    texts: Sequence[str], made: dict[str, Doubles], centre: Doubles, hidden: Doubles, gradients: Doubles
 ) -> pd.DataFrame:
     """The texts that lie furthest along each concept's mean vector, and those that lie least so."""
     rows = []
@@ -128,7 +128,9 @@ def aligned(
     return pd.DataFrame(rows)
 
 
-def findings(table: pd.DataFrame, at: int, false: float, random_concepts: int, untrained: float) -> list[str]:
+def findings(
+    table: pd.DataFrame, at: int, false: float, random_concepts: int, untrained: Mapping[str, float]
+) -> list[str]:
     """What a person is told.
 
     Args:
@@ -136,7 +138,7 @@ def findings(table: pd.DataFrame, at: int, false: float, random_concepts: int, u
         at: the layer of metrics.
         false: share of random concepts that the test calls significant.
         random_concepts: how many there are.
-        untrained: share of the concepts that are shown in an untrained network.
+        untrained: figures of an untrained network, as :func:`metrics_of` gives them.
     """
     said = []
     own = table[table["against"] == "random"]
@@ -156,15 +158,21 @@ def findings(table: pd.DataFrame, at: int, false: float, random_concepts: int, u
             said.append(f"{name}, layer {at}: the answer moves {way} the label with it ({figures}).")
         else:
             said.append(f"{name}, layer {at}: no effect shown ({figures}), at an accuracy of {here['accuracy']:.2f}.")
+    said += _of_pairs(table[(table["against"] != "random") & (table["layer"] == at)])
     said.append(
         f"The permutation test alone calls {false:.0%} of random concepts significant at {ALPHA} (layer {at}, "
         "uncorrected); an effect counts as shown only where the slopes of at most 5% of them and itself lie as far "
         "from that of random vectors."
     )
-    if untrained > 0:
+    if untrained["shown"] > 0:
         said.append(
-            f"In an untrained network {untrained:.0%} of the concepts are shown too, where the answer can follow none: "
-            "give more random texts, and ones that differ from the examples in nothing but the concept."
+            f"In an untrained network {untrained['shown']:.0%} of the concepts are shown too, where the answer can "
+            "follow none: give more random texts, and ones that differ from the examples in nothing but the concept."
+        )
+    if untrained.get("shown_relative", 0) > 0:
+        said.append(
+            f"In an untrained network {untrained['shown_relative']:.0%} of the relative vectors are shown too: the "
+            "examples of the concepts differ in more than the concepts."
         )
     if random_concepts < FEWEST_SETS:
         said.append(
@@ -172,3 +180,19 @@ def findings(table: pd.DataFrame, at: int, false: float, random_concepts: int, u
             "(random_concepts)."
         )
     return said
+
+
+def _of_pairs(relative: pd.DataFrame) -> list[str]:
+    """What parts two concepts: one sentence a pair, or how many are shown where there are many."""
+    found = relative[relative["score"].notna()]
+    pair = pd.Series(map(frozenset, zip(found["concept"], found["against"], strict=True)), index=found.index)
+    # Of a vector and its mirror the one along which the log-odds rise.
+    rising = found.assign(pair=pair).sort_values("slope", ascending=False, kind="stable").drop_duplicates("pair")
+    if len(rising) > _SHOWN:
+        return [f"Of {len(rising)} pairs of concepts {int(rising['shown'].sum())} are shown to move the answer."]
+    return [
+        f"From {row['against']} to {row['concept']}, layer {row['layer']}: "
+        + ("the answer moves towards the label" if row["shown"] else "no effect shown")
+        + f" (slope {row['slope']:.2g}, {row['beyond']:.1%} of random pairs and itself as steep)."
+        for row in rising.sort_index().to_dict("records")
+    ]

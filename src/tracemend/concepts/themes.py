@@ -11,10 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.cluster import KMeans
 
+from tracemend.arrays import Doubles, Indices
 from tracemend.errors import ConceptError
-
-Floats = npt.NDArray[np.float64]
-Indices = npt.NDArray[np.int64]
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 # Words of a theme that name it; words that texts about it are made of, and fewest of them.
@@ -118,7 +116,7 @@ class Theme:
     others: tuple[str, ...]
 
 
-def drivers(made: Grams, z: Floats, hidden: npt.NDArray[np.bool_], top: int) -> tuple[Indices, Floats]:
+def drivers(made: Grams, z: Doubles, hidden: npt.NDArray[np.bool_], top: int) -> tuple[Indices, Doubles]:
     """The words that raise a function most, strongest first, from n-grams without a hidden word.
 
     The lift of a word is the mean of z over the n-grams that hold it, shrunk as if one more had been at the mean.
@@ -139,7 +137,7 @@ def drivers(made: Grams, z: Floats, hidden: npt.NDArray[np.bool_], top: int) -> 
 
 
 def themes(
-    made: Grams, found: Indices, lift: Floats, space: Floats, hidden: npt.NDArray[np.bool_], n: int, seed: int
+    made: Grams, found: Indices, lift: Doubles, space: Doubles, hidden: npt.NDArray[np.bool_], n: int, seed: int
 ) -> list[Theme]:
     """Themes of the driving words: all of them, and what they fall into.
 

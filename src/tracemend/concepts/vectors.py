@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
 
+from tracemend.arrays import Doubles, Indices
 from tracemend.threads import one_thread
 
-Floats = npt.NDArray[np.float64]
-Indices = npt.NDArray[np.int64]
 # Draws the rows of examples and those of counterexamples.
 Draw = Callable[[np.random.Generator], tuple[Indices, Indices]]
 
 _HELD_OUT = 0.33
 
 
-def vector(examples: Floats, counter: Floats, rng: np.random.Generator) -> tuple[Floats, float]:
+def vector(examples: Doubles, counter: Doubles, rng: np.random.Generator) -> tuple[Doubles, float]:
     """The unit normal of a logistic regression, which points to the examples, and its accuracy on those held out.
 
     A third of either side is held out. Only the scale of the whole is taken away before, so that the normal is the
@@ -48,7 +46,7 @@ def vector(examples: Floats, counter: Floats, rng: np.random.Generator) -> tuple
     return normal / length if length > 0 else normal, accuracy
 
 
-def vectors(states: Floats, draw: Draw, n: int, seed: tuple[int, ...]) -> tuple[Floats, Floats]:
+def vectors(states: Doubles, draw: Draw, n: int, seed: tuple[int, ...]) -> tuple[Doubles, Doubles]:
     """Unit normals [n, d] and accuracies [n] of n draws from states [texts, d]."""
     found = []
     for i in range(n):
@@ -78,7 +76,7 @@ def at_random(pool: Indices, size: int) -> Draw:
     return draw
 
 
-def permutation_p(found: Floats, control: Floats, *, n: int = 9999, seed: int = 0) -> float:
+def permutation_p(found: Doubles, control: Doubles, *, n: int = 9999, seed: int = 0) -> float:
     """Two-sided p of the difference of two means when the values are dealt anew to both sides."""
     whole = np.concatenate([found, control])
     k = len(found)
@@ -88,7 +86,9 @@ def permutation_p(found: Floats, control: Floats, *, n: int = 9999, seed: int = 
     return float((1 + (gaps >= gap - 1e-12).sum()) / (n + 1))
 
 
-def moved(states: Floats, rows: Indices, pool: Indices, by: Floats, rng: np.random.Generator) -> tuple[Floats, Indices]:
+def moved(
+    states: Doubles, rows: Indices, pool: Indices, by: Doubles, rng: np.random.Generator
+) -> tuple[Doubles, Indices]:
     """The states, and behind them copies of some rows moved as far as ``by`` in a random direction of the pool.
 
     A classifier can hardly tell a set that is not moved from the pool: its vectors differ from draw to draw, and their

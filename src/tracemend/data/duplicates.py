@@ -8,16 +8,14 @@ from typing import Any
 from unicodedata import normalize
 
 import numpy as np
-import numpy.typing as npt
 
+from tracemend.arrays import Indices
 from tracemend.data.schema import Labelled
 
 NEAR = 0.8
 _GRAM = 5
 # Rows compared at a time: bounds the memory of the product of sparse matrices.
 _BLOCK = 2_000
-
-Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from tracemend.arrays import Indices
 from tracemend.errors import TracemendError, did_you_mean
-from tracemend.evaluate.metrics import METRICS, Floats, Indices, checked, predictions
+from tracemend.evaluate.metrics import METRICS, Floats, checked, predictions
 from tracemend.evaluate.resampling import clusters as numbered
 from tracemend.evaluate.resampling import interval
 

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import stdtr, stdtrit
 
+from tracemend.arrays import Doubles
 from tracemend.errors import TracemendError, did_you_mean
 
 Spread = Literal["clusters", "within"]
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +110,7 @@ def paired_difference(
     return Difference(difference=mean, low=low, high=high, p=p, runs=len(gaps), clusters=len(groups))
 
 
-def holm(p: npt.ArrayLike) -> Floats:
+def holm(p: npt.ArrayLike) -> Doubles:
     """Holm's adjusted p-values: with these under 0.05 the chance of any false claim in the family is at most 0.05.
 
     Holm 1979, "A simple sequentially rejective multiple test procedure": in ascending order the k-th of m is
@@ -140,7 +140,7 @@ def holm(p: npt.ArrayLike) -> Floats:
     return adjusted
 
 
-def _student(gaps: Floats, mean: float, near: float, level: float) -> tuple[float, float, float]:
+def _student(gaps: Doubles, mean: float, near: float, level: float) -> tuple[float, float, float]:
     """Ends of the t interval of the mean of two or more differences, and p; without spread, by flips of their signs."""
     runs = len(gaps)
     if float(np.ptp(gaps)) <= near:
@@ -151,7 +151,7 @@ def _student(gaps: Floats, mean: float, near: float, level: float) -> tuple[floa
     return _t(mean, float(gaps.std(ddof=1)) / float(np.sqrt(runs)), runs - 1, level)
 
 
-def _grouped(gaps: Floats, clusters: Sequence[Hashable] | None) -> list[Floats]:
+def _grouped(gaps: Doubles, clusters: Sequence[Hashable] | None) -> list[Doubles]:
     """The differences of each cluster, in an order that does not depend on that of the runs."""
     if clusters is None:
         return [np.sort(gaps)]
@@ -163,7 +163,7 @@ def _grouped(gaps: Floats, clusters: Sequence[Hashable] | None) -> list[Floats]:
     return [np.sort(np.array(names[name])) for name in sorted(names, key=str)]
 
 
-def _within(groups: list[Floats], mean: float, near: float, level: float) -> tuple[float, float, float]:
+def _within(groups: list[Doubles], mean: float, near: float, level: float) -> tuple[float, float, float]:
     """Ends and p by the variance within clusters; NaN where nothing tells it."""
     if all(float(np.ptp(group)) <= near for group in groups) and abs(mean) <= near:
         return mean, mean, 1.0

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from tracemend.arrays import Doubles, Indices
 from tracemend.data.functional import ContrastSet, FunctionalTest
 from tracemend.data.schema import Labelled
 from tracemend.errors import TracemendError
@@ -22,8 +23,6 @@ from tracemend.evaluate.intervals import mean_interval
 from tracemend.progress import Progress
 from tracemend.runs import fingerprint, write_parquet
 
-Floats = npt.NDArray[np.float64]
-Indices = npt.NDArray[np.int64]
 Pair = tuple[str, str | None]
 # Probabilities [n, C] of texts.
 Classify = Callable[[Sequence[Pair]], npt.NDArray[np.floating]]
@@ -276,7 +275,7 @@ def _row(
     }
 
 
-def _answers(classify: Classify, classes: int, texts: Sequence[Pair]) -> Floats:
+def _answers(classify: Classify, classes: int, texts: Sequence[Pair]) -> Doubles:
     found = np.asarray(classify(texts), dtype=np.float64)
     if found.shape != (len(texts), classes):
         raise TracemendError(

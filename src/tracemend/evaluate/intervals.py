@@ -7,10 +7,9 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from tracemend.arrays import Floats
 from tracemend.errors import TracemendError
 from tracemend.evaluate.resampling import clusters, few, jackknife
-
-Floats = npt.NDArray[np.floating]
 
 
 def mean_interval(

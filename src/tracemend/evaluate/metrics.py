@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score, log_loss, roc_auc_score
 
+from tracemend.arrays import Indices
 from tracemend.errors import TracemendError
 
 Floats = npt.NDArray[np.floating[Any]]
-Indices = npt.NDArray[np.int64]
 
 # What a verdict compares, in the order it is shown.
 METRICS = ("ap", "accuracy", "macro_f1")

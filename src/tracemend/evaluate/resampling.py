@@ -13,9 +13,10 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 import numpy as np
 from scipy import stats
 
+from tracemend.arrays import Indices
 from tracemend.data.schema import members
 from tracemend.errors import TracemendError
-from tracemend.evaluate.metrics import Floats, Indices
+from tracemend.evaluate.metrics import Floats
 
 # Fewer groups of equal size than this are few: at 30 the percentile bootstrap errs in 6 to 7 %.
 FEW = 30

@@ -7,16 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from tracemend.arrays import Doubles
 from tracemend.errors import TraceError
 from tracemend.mend.synonyms import places_of
 from tracemend.saliency import Example
 
-Floats = npt.NDArray[np.float64]
 # A rank correlation of two words is 1 or -1 whatever they are.
 FEWEST = 3
 
 
-def by_place(example: Example, weights: Floats) -> Floats:
+def by_place(example: Example, weights: Doubles) -> Doubles:
     """Each word's weight, by its place in :func:`tracemend.mend.synonyms.places_of`; NaN where the model reads none.
 
     Words that share a token are one to the model, and get the same weight.
@@ -34,7 +34,7 @@ def word_at(example: Example) -> npt.NDArray[np.int64]:
     return np.array(rows, dtype=np.int64)
 
 
-def kendall(one: Floats, other: Floats) -> float:
+def kendall(one: Doubles, other: Doubles) -> float:
     r"""Kendall's :math:`\tau_b` of two rows of weights, over the words that both hold.
 
     Returns:
@@ -56,7 +56,7 @@ def kendall(one: Floats, other: Floats) -> float:
     return round(float(kendalltau(a, b).statistic), 12)
 
 
-def overlap(one: Floats, other: Floats, k: int) -> float:
+def overlap(one: Doubles, other: Doubles, k: int) -> float:
     """Share of the k words with the highest weights that two rows have in common.
 
     Returns:
@@ -74,7 +74,7 @@ def overlap(one: Floats, other: Floats, k: int) -> float:
     return len(first[0] & first[1]) / k
 
 
-def of_other_texts(rows: Sequence[Floats], k: int) -> tuple[Floats, Floats]:
+def of_other_texts(rows: Sequence[Doubles], k: int) -> tuple[Doubles, Doubles]:
     """The control: :func:`kendall` and :func:`overlap` of each row with the next one, both cut to the shorter."""
     tau, top = [], []
     for one, other in zip(rows, [*rows[1:], *rows[:1]], strict=True):
@@ -85,7 +85,7 @@ def of_other_texts(rows: Sequence[Floats], k: int) -> tuple[Floats, Floats]:
     return np.array(tau), np.array(top)
 
 
-def _both(one: Floats, other: Floats) -> tuple[Floats, Floats]:
+def _both(one: Doubles, other: Doubles) -> tuple[Doubles, Doubles]:
     if len(one) != len(other):
         raise TraceError(
             f"the explanations are of {len(one)} and {len(other)} words; give those of a text and of a copy with as "

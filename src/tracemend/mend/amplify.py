@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
+from tracemend.arrays import Doubles
 from tracemend.data import Labelled, Splits
 from tracemend.errors import DataError, ModelError, TuningError
 from tracemend.evaluate import mean_interval
@@ -24,7 +25,6 @@ from tracemend.progress import Progress
 from tracemend.saliency import Gradient, InputXGradient, IntegratedGradients, Saliency
 from tracemend.tuning import TextClassifier, Tuning, tune
 
-Floats = npt.NDArray[np.float64]
 Attribution = Literal["gradient", "input-x-gradient", "integrated-gradients"]
 _METHODS: Mapping[str, type[Saliency]] = {
     "gradient": Gradient, "input-x-gradient": InputXGradient, "integrated-gradients": IntegratedGradients,
@@ -164,7 +164,7 @@ class Amplify(Method[AmplifyResult]):
         classifier = self._proxy(proxy or own_proxy, data, progress)
         p = classifier.probabilities(pool.pairs, progress=progress)
         rows = np.arange(len(pool))
-        score: Floats = np.where(answers >= 0, p[rows, answers], 0.0) - p[rows, pool.y].astype(np.float64)
+        score: Doubles = np.where(answers >= 0, p[rows, answers], 0.0) - p[rows, pool.y].astype(np.float64)
         chosen = self.choose(score, answers, pool.y)
         samples = self._explained(classifier, pool, chosen, progress)
         said_of = [asked.words[answers[i]] if answers[i] >= 0 else "" for i in chosen]
@@ -203,7 +203,7 @@ class Amplify(Method[AmplifyResult]):
             facts=facts,
         )
 
-    def choose(self, score: Floats, answers: npt.NDArray[np.int64], y: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def choose(self, score: Doubles, answers: npt.NDArray[np.int64], y: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Places of the samples to show, of the wrong answers only, the most confidently wrong first.
 
         Args:
@@ -247,7 +247,7 @@ class Amplify(Method[AmplifyResult]):
             )
         return proxy
 
-    def _ask(self, asked: Asks, shots: Sequence[Shot], data: Labelled, progress: Progress) -> Floats:
+    def _ask(self, asked: Asks, shots: Sequence[Shot], data: Labelled, progress: Progress) -> Doubles:
         return asked.probabilities(shots, data.pairs, batch_size=self.batch_size, progress=progress)
 
     def _explained(
@@ -297,7 +297,7 @@ class Amplify(Method[AmplifyResult]):
             notes.append(f"{same} samples are so short that their random words hold some of their key words.")
         return notes
 
-    def _compared(self, of: Mapping[str, Mapping[str, Floats]], groups: npt.NDArray[np.int64]) -> list[str]:
+    def _compared(self, of: Mapping[str, Mapping[str, Doubles]], groups: npt.NDArray[np.int64]) -> list[str]:
         arms = (LABELS, RANDOM, OTHERS, ZERO_SHOT)
         m = len(arms) * len(of[KEY])
         notes = [
@@ -364,7 +364,7 @@ def _drawn(data: Labelled, most: int, rng: np.random.Generator) -> Labelled:
     return data.take(np.sort(rng.permutation(len(data))[:most]))
 
 
-def _figures(q: Floats, y: npt.NDArray[np.int64], graded: bool) -> dict[str, Floats]:
+def _figures(q: Doubles, y: npt.NDArray[np.int64], graded: bool) -> dict[str, Doubles]:
     """Each figure by text [n]: whether the answer is right, and the probability of the true label where it is told."""
     right = {"accuracy": (decided(q) == y).astype(np.float64)}
     return {**right, "probability": q[np.arange(len(y)), y]} if graded else right
@@ -375,7 +375,7 @@ def _shots(pool: Labelled, chosen: Sequence[int] | npt.NDArray[np.int64], asked:
     return [Shot(pool.pairs[i], asked.words[pool.y[i]], tuple(w)) for i, w in zip(chosen, of, strict=True)]
 
 
-def _table(said: Mapping[str, Floats], texts: Labelled) -> pd.DataFrame:
+def _table(said: Mapping[str, Doubles], texts: Labelled) -> pd.DataFrame:
     own = np.arange(len(texts))
     frames = [
         pd.DataFrame(

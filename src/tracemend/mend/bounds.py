@@ -8,12 +8,10 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import numpy.typing as npt
 
+from tracemend.arrays import Indices
 from tracemend.data.schema import members
 from tracemend.errors import NoSignalError, TraceError
 from tracemend.trace.confident import confident_joint
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 # Over this share of wrong labels the right ones are the exception.
 MOST_NOISE = 0.5
@@ -91,7 +89,7 @@ class NoiseRate:
         )
 
 
-def fdr_prefix(wrong: npt.ArrayLike, fdr: float | None, earlier: Sequence[float] = ()) -> Ints:
+def fdr_prefix(wrong: npt.ArrayLike, fdr: float | None, earlier: Sequence[float] = ()) -> Indices:
     """The longest prefix of the suspects, most suspicious first, that keeps to a false discovery rate.
 
     Of the k likeliest to be wrong an expected share ``mean(1 - P(wrong))`` is right. That share rises with k, so the

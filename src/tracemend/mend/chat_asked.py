@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tracemend.arrays import Doubles
 from tracemend.errors import DataError
-from tracemend.mend.rationales import Floats, Shot, Wording, words_of
+from tracemend.mend.rationales import Shot, Wording, words_of
 from tracemend.models.endpoint import KeptAnswers, Messages
 from tracemend.progress import Progress
 from tracemend.tuning.adapted import Pair
@@ -58,7 +59,7 @@ class ChatAsked:
 
     def probabilities(
         self, shots: Sequence[Shot], pairs: Sequence[Pair], *, batch_size: int = 16, progress: Progress = Progress()
-    ) -> Floats:
+    ) -> Doubles:
         """One row a question [n, labels]: a one for the label that the answer names.
 
         Raises:

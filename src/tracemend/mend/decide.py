@@ -8,13 +8,12 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from tracemend.arrays import Doubles, Indices
 from tracemend.errors import TraceError, did_you_mean
 from tracemend.trace.confident import checked
 
 Policy = Literal["remove", "relabel", "auto"]
 Similarity = Literal["dot", "cosine"]
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 # A residual below this is a probability of 1 in float32: the gradient, and the influence with it, is zero there.
 _SMALLEST_RESIDUAL = 1e-6
@@ -33,13 +32,13 @@ class Actions:
     """
 
     kind: list[Literal["remove", "label", "keep"]]
-    label: Ints
-    suggested: Ints
-    gain_remove: Floats
-    gain_relabel: Floats
+    label: Indices
+    suggested: Indices
+    gain_remove: Doubles
+    gain_relabel: Doubles
 
 
-def suggest(probabilities: npt.ArrayLike, y: npt.ArrayLike) -> Ints:
+def suggest(probabilities: npt.ArrayLike, y: npt.ArrayLike) -> Indices:
     """The most probable label other than the given one [n].
 
     Args:
@@ -54,7 +53,7 @@ def suggest(probabilities: npt.ArrayLike, y: npt.ArrayLike) -> Ints:
     p, given = checked(probabilities, y)
     others = p.copy()
     others[np.arange(len(given)), given] = -np.inf
-    found: Ints = others.argmax(axis=1).astype(np.int64)
+    found: Indices = others.argmax(axis=1).astype(np.int64)
     return found
 
 
@@ -66,7 +65,7 @@ def gains(
     similarity: Similarity = "cosine",
     suggested: npt.ArrayLike | None = None,
     certainty: npt.ArrayLike | None = None,
-) -> tuple[Floats, Floats]:
+) -> tuple[Doubles, Doubles]:
     r"""First-order gain of removing and of relabelling each candidate.
 
     Signs. The influence of training example i on the validation examples is ``I = <g_v, g_i>``, both gradients of the
@@ -179,14 +178,14 @@ def candidates_per_round(noise: float, n: int, rounds: int) -> int:
     return max(1, round(noise * n / rounds))
 
 
-def _vector(name: str, values: npt.ArrayLike, n: int) -> Floats:
+def _vector(name: str, values: npt.ArrayLike, n: int) -> Doubles:
     found = np.asarray(values, dtype=np.float64)
     if found.shape != (n,) or not np.isfinite(found).all():
         raise TraceError(f"{name} has shape {found.shape}; expected {n} finite numbers, one a candidate.")
     return found
 
 
-def _labels(name: str, labels: npt.ArrayLike, given: Ints, p: Floats) -> Ints:
+def _labels(name: str, labels: npt.ArrayLike, given: Indices, p: Doubles) -> Indices:
     found = checked(p, labels)[1]
     if (found == given).any():
         raise TraceError(f"{name} holds the label that candidate {int((found == given).argmax())} already has.")

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from tracemend.arrays import Doubles
 from tracemend.data import Labelled
 from tracemend.errors import TuningError
 from tracemend.models import LanguageModel
@@ -18,10 +19,8 @@ from tracemend.tuning import Tuning
 from tracemend.tuning.own_loss import tune_on
 from tracemend.tuning.tune import Tuned, class_weights
 
-Floats = npt.NDArray[np.float64]
 
-
-def softened(p: npt.ArrayLike, degree: npt.ArrayLike) -> Floats:
+def softened(p: npt.ArrayLike, degree: npt.ArrayLike) -> Doubles:
     r"""Probabilities made the flatter the higher an example's shortcut degree (Du et al. 2021).
 
     .. math:: s_{ij} = p_{ij}^{1 - b_i} / \textstyle\sum_k p_{ik}^{1 - b_i}
@@ -41,7 +40,7 @@ def softened(p: npt.ArrayLike, degree: npt.ArrayLike) -> Floats:
     if b.shape != of.shape[:1] or not ((b >= 0) & (b <= 1)).all():
         raise TuningError(f"{b.size} degrees for {len(of)} rows; give one a row, from 0 to 1.")
     raised = np.clip(of, 1e-12, None) ** (1 - b)[:, None]
-    found: Floats = raised / raised.sum(axis=1, keepdims=True)
+    found: Doubles = raised / raised.sum(axis=1, keepdims=True)
     return found
 
 
@@ -49,7 +48,7 @@ def distil(
     model: LanguageModel,
     train: Labelled,
     validation: Labelled,
-    targets: Floats,
+    targets: Doubles,
     tuning: Tuning,
     *,
     alpha: float = 0.8,

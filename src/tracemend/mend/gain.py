@@ -34,13 +34,12 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from tracemend.arrays import Doubles, Indices
 from tracemend.errors import TraceError, did_you_mean
 from tracemend.mend.decide import Policy
 from tracemend.trace.confident import checked
 
 Act = Literal["keep", "label", "remove", "ask"]
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 # Differences under this are rounding; then the act that changes least is taken.
 _TIE = 1e-12
@@ -60,11 +59,11 @@ class Gains:
     """
 
     kind: list[Act]
-    label: Ints
-    suggested: Ints
-    wrong: Floats
-    gain: Floats
-    value: Floats
+    label: Indices
+    suggested: Indices
+    wrong: Doubles
+    gain: Doubles
+    value: Doubles
 
 
 def by_gain(
@@ -134,7 +133,7 @@ def by_gain(
     return Gains(kind=kind, label=label, suggested=suggested, wrong=1.0 - own, gain=gain, value=value)
 
 
-def _first_best(utility: Floats) -> Ints:
+def _first_best(utility: Doubles) -> Indices:
     """Row of the highest utility in each column; the first of those that differ by rounding only."""
-    best: Ints = (utility >= utility.max(axis=0) - _TIE).argmax(axis=0).astype(np.int64)
+    best: Indices = (utility >= utility.max(axis=0) - _TIE).argmax(axis=0).astype(np.int64)
     return best

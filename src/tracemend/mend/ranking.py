@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import softmax
 
+from tracemend.arrays import Indices
 from tracemend.data import Labelled
 from tracemend.errors import TraceError, TuningError, did_you_mean
 from tracemend.mend.decide import suggest
@@ -29,7 +30,6 @@ from tracemend.trace.candidates import Drivers
 from tracemend.tuning import Checkpoint, Tuned
 
 Floats = npt.NDArray[np.floating[Any]]
-Indices = npt.NDArray[np.int64]
 Arm = Literal["repair", "similarity", "random", "unchanged"]
 Rank = Literal["consensus", "trusted", "votes", "mean", "weighted"]
 Validation = Literal["clean", "noisy"]

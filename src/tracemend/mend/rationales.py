@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from scipy.special import softmax
 
+from tracemend.arrays import Doubles
 from tracemend.errors import DataError
 from tracemend.models import LanguageModel
 from tracemend.models.likelihood import check_likelihood
@@ -19,8 +20,6 @@ from tracemend.models.representations import padded
 from tracemend.models.tokens import word_tokens
 from tracemend.progress import Progress
 from tracemend.tuning.adapted import Pair
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -128,11 +127,11 @@ class Asks(Protocol):
 
     def probabilities(
         self, shots: Sequence[Shot], pairs: Sequence[Pair], *, batch_size: int = 16, progress: Progress = Progress()
-    ) -> Floats:
+    ) -> Doubles:
         """Of each label behind the examples and a question [n, labels]; a row of zeros where none was said."""
 
 
-def decided(probabilities: Floats) -> npt.NDArray[np.int64]:
+def decided(probabilities: Doubles) -> npt.NDArray[np.int64]:
     """The label of each row [n]; -1 where none was said."""
     found: npt.NDArray[np.int64] = np.where(probabilities.any(axis=1), probabilities.argmax(axis=1), -1)
     return found
@@ -188,7 +187,7 @@ class Asked:
 
     def probabilities(
         self, shots: Sequence[Shot], pairs: Sequence[Pair], *, batch_size: int = 16, progress: Progress = Progress()
-    ) -> Floats:
+    ) -> Doubles:
         """The probability of each label's word behind the examples and a question, among those words [n, labels].
 
         A word's log-probability is the sum over its tokens. The examples are read once for all questions.
@@ -229,7 +228,7 @@ class Asked:
                     for y, own in enumerate(self.tokens):
                         if own[:-1] == head:
                             found[i, y] = float(sum(scores[k, token] for k, token in enumerate(own)))
-        probabilities: Floats = softmax(found, axis=1)
+        probabilities: Doubles = softmax(found, axis=1)
         return probabilities
 
 

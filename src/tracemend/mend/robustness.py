@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from tracemend.arrays import Doubles
 from tracemend.data import Labelled, Splits
 from tracemend.errors import DataError, TuningError
 from tracemend.evaluate import mean_interval
@@ -27,7 +28,6 @@ from tracemend.saliency import IntegratedGradients
 from tracemend.tuning import TextClassifier, Tuning, tune
 from tracemend.tuning.tune import Tuned
 
-Floats = npt.NDArray[np.float64]
 NONE, ADVERSARIAL = "none", "adversarial"
 RANDOM, OTHERS = "random words", "other texts"
 
@@ -221,7 +221,7 @@ class Robustness(Method[MendResult]):
         classifier: TextClassifier,
         texts: Labelled,
         said: npt.NDArray[np.int64],
-        weights: Sequence[Floats],
+        weights: Sequence[Doubles],
         copies: Sequence[Copy | None],
         progress: Progress,
     ) -> pd.DataFrame:
@@ -247,7 +247,7 @@ class Robustness(Method[MendResult]):
 
     def _weights(
         self, classifier: TextClassifier, pairs: Sequence[Any], targets: npt.NDArray[np.int64], progress: Progress
-    ) -> list[Floats]:
+    ) -> list[Doubles]:
         """Integrated gradients of each word, by place: another attribution than the one that is tuned on."""
         method = IntegratedGradients(steps=8, max_steps=64, tolerance=0.05)
         examples, found = method.weights(classifier, pairs, [int(y) for y in targets], progress)

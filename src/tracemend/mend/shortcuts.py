@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from tracemend.arrays import Doubles
 from tracemend.data import Labelled, Splits
 from tracemend.errors import DataError, TuningError
 from tracemend.mend.arms import MendResult
@@ -25,7 +25,6 @@ from tracemend.saliency import Example, IntegratedGradients
 from tracemend.tuning import TextClassifier, Tuning, tune
 from tracemend.tuning.tune import Tuned
 
-Floats = npt.NDArray[np.float64]
 # What integrated gradients of the whole training set may be off by: twice the cost halves it.
 _TOLERANCE = 0.05
 SHUFFLED = "shuffled labels"
@@ -236,7 +235,7 @@ class Shortcuts(Method[ShortcutsResult]):
 
     def _weights(
         self, classifier: TextClassifier, data: Labelled, progress: Progress
-    ) -> tuple[list[Example], list[Floats], Floats]:
+    ) -> tuple[list[Example], list[Doubles], Doubles]:
         """Texts, weights of their words, and how far these are from adding up."""
         method = IntegratedGradients(steps=self.steps, max_steps=self.max_steps, tolerance=_TOLERANCE)
         examples, weights, facts = method.weighed(classifier, data.pairs, [int(y) for y in data.y], progress)
@@ -272,7 +271,7 @@ class Shortcuts(Method[ShortcutsResult]):
         return cls(head=0.2, fewest=2, judged=1, checked=4, steps=2, max_steps=4, tuning=tuning), model, splits
 
 
-def _first_words(examples: Sequence[Example], weights: Sequence[Floats]) -> pd.DataFrame:
+def _first_words(examples: Sequence[Example], weights: Sequence[Doubles]) -> pd.DataFrame:
     """The first two words of each text by magnitude, without regard to case."""
     found = []
     for example, weight in zip(examples, weights, strict=True):
@@ -314,7 +313,7 @@ def _table(head: pd.DataFrame, texts: pd.DataFrame, examples: Sequence[Example])
     return pd.concat([head, more], axis=1)
 
 
-def _cosine(one: Floats, other: Floats) -> float:
+def _cosine(one: Doubles, other: Doubles) -> float:
     a, b = np.nan_to_num(one), np.nan_to_num(other)
     length = float(np.linalg.norm(a) * np.linalg.norm(b))
     return float(a @ b) / length if length > 0 else 0.0

@@ -13,16 +13,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from tracemend.arrays import Doubles
 from tracemend.errors import ModelError
 from tracemend.models.hooks import capture
 from tracemend.models.language_model import LanguageModel
 from tracemend.models.sites import sites
 
-Floats = npt.NDArray[np.float64]
 # What a pipe of width 1 holds: scipy's flows are of whole numbers.
 _PIPE = 10**8
 _PATTERN = re.compile(r"(?P<stack>decoder\.)?blocks\.(?P<layer>\d+)\.(?P<kind>attn|cross_attn)\.hook_pattern")
@@ -133,7 +132,7 @@ def flow(layers: Sequence[Tensor], start: Tensor, *, residual: float = 0.5) -> T
     return torch.as_tensor(np.stack(rows), dtype=start.dtype, device=start.device)
 
 
-def _flows(layers: Sequence[Floats], start: Floats) -> Floats:
+def _flows(layers: Sequence[Doubles], start: Doubles) -> Doubles:
     """Of one row [pos]."""
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import maximum_flow

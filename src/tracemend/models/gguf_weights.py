@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from transformers import LlamaConfig
 
+from tracemend.arrays import Floats
 from tracemend.errors import ModelError
 
-Floats = npt.NDArray[np.floating]
 _CONFIG = {
     "context_length": "max_position_embeddings",
     "block_count": "num_hidden_layers",

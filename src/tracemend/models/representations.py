@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from tracemend.arrays import Indices
 from tracemend.errors import ModelError
 from tracemend.fields import check_choice
 from tracemend.models.hooks import capture, edit
@@ -24,7 +25,6 @@ from tracemend.runs import fingerprint, read_json, write_json
 
 Unit = Literal["word", "sentence"]
 Pooling = Literal["mean", "first", "last"]
-Indices = npt.NDArray[np.int64]
 
 SCHEMA = 1
 SHARD_BYTES = 64 * 2**20

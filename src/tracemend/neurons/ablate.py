@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from tracemend.arrays import Indices
 from tracemend.errors import NeuronError, did_you_mean
 from tracemend.models import LanguageModel, align, capture, edit, tiny
 from tracemend.models.representations import Pooling, padded
@@ -24,8 +25,6 @@ from tracemend.neurons.orders import ORDERS
 from tracemend.neurons.units import Units, activations, check_site, pooled, reading
 from tracemend.neurons.words import Property, Words, tiny_treebank
 from tracemend.progress import Progress
-
-Indices = npt.NDArray[np.int64]
 
 _BATCH = 32
 # Places of training that means and donors come from.

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from tracemend.arrays import Floats, Indices
 from tracemend.data import Labelled
 from tracemend.errors import NeuronError
 from tracemend.methods import Method
@@ -25,9 +25,6 @@ from tracemend.neurons.units import check_site
 from tracemend.progress import Progress
 from tracemend.tuning import TextClassifier
 from tracemend.tuning.adapted import PROMPTS
-
-Indices = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.floating]
 
 _DEAD = 1e-6
 # Places that means and donors come from, about; units that are shown with the texts that drive them, and how many.

@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from tracemend.arrays import Floats
 from tracemend.neurons.units import Units
-
-Floats = npt.NDArray[np.floating]
 
 # Shares of the words' number that weigh against large weights; one is chosen on dev.
 _PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)

@@ -9,10 +9,11 @@ from typing import Protocol
 
 import torch
 
+from tracemend.arrays import Floats
 from tracemend.errors import NeuronError
 from tracemend.models import LanguageModel
 from tracemend.models.endpoint import Messages
-from tracemend.neurons.excerpts import SCALE, Floats
+from tracemend.neurons.excerpts import SCALE
 
 _START = "the main thing this neuron does is find"
 _MOST_TOKENS, _MOST_CHARACTERS = 60, 300

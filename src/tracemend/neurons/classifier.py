@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-Indices = npt.NDArray[np.int64]
+from tracemend.arrays import Indices
 
 _EPOCHS = 10
 _BATCH = 512

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
+from tracemend.arrays import Floats, Masks
 from tracemend.data import Sentence, Treebank
 from tracemend.errors import NeuronError
 from tracemend.evaluate import gap_interval, holm, mean_interval
@@ -24,9 +25,6 @@ from tracemend.neurons.result import NeuronsResult
 from tracemend.neurons.units import check_units, vectors
 from tracemend.neurons.words import tiny_treebank
 from tracemend.progress import Progress
-
-Masks = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.floating]
 
 # Held-out IoU above which a unit counts as explained, after the measurements in the method's page.
 EXPLAINED = 0.2

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
+from tracemend.arrays import Floats, Masks
 from tracemend.data import Labelled
 from tracemend.errors import NeuronError
 from tracemend.evaluate import holm, mean_interval
@@ -27,9 +28,6 @@ from tracemend.neurons.texts import peaks, two_parts
 from tracemend.neurons.units import check_site, check_units
 from tracemend.progress import Progress
 from tracemend.tuning import TextClassifier
-
-Masks = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.floating]
 
 _FEWEST_ACTIVE = 5
 # Below this p something is shown.

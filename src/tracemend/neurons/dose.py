@@ -7,18 +7,15 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from tracemend.arrays import Floats, Indices
 from tracemend.errors import NeuronError
 from tracemend.evaluate import mean_interval
 from tracemend.neurons.interventions import Intervention
 from tracemend.neurons.result import NeuronsResult
 from tracemend.neurons.units import check_units
 from tracemend.progress import Progress
-
-Indices = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.floating]
 
 ARMS = ("first", "random", "same norm", "last")
 # Below this share of the first units' move, others were not moved as far.

@@ -9,15 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from tracemend.arrays import Floats, Masks
 from tracemend.data import Labelled
 from tracemend.neurons.features import Features
 from tracemend.neurons.formulas import Formula
 from tracemend.neurons.text_features import is_word, with_word
 from tracemend.neurons.texts import peaks
 from tracemend.tuning import TextClassifier
-
-Masks = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.floating]
 
 # What is measured of an edit: the rise of the label's probability, where the unit fires now, and right answers lost.
 FIGURES = ("edit", "fired", "flipped")

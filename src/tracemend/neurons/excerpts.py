@@ -9,11 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import roc_auc_score
 
+from tracemend.arrays import Floats, Indices
 from tracemend.errors import NeuronError
 from tracemend.models import LanguageModel
-
-Floats = npt.NDArray[np.floating]
-Indices = npt.NDArray[np.int64]
 
 # Activations are told to an explainer on this scale (OpenAI 2023).
 SCALE = 10

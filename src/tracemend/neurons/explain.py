@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
+from tracemend.arrays import Floats
 from tracemend.data import Treebank
 from tracemend.errors import NeuronError
 from tracemend.evaluate import mean_interval
@@ -32,7 +33,6 @@ from tracemend.neurons.words import tiny_treebank
 from tracemend.progress import Progress
 from tracemend.runs import fingerprint
 
-Floats = npt.NDArray[np.floating]
 Explainer = Literal["embedded", "local", "endpoint"]
 Simulate = Callable[[Explanation, Sequence[str]], Floats]
 

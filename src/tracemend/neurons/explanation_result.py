@@ -7,12 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from tracemend.neurons.excerpts import Excerpts
 from tracemend.neurons.result import NeuronsResult
-
-Floats = npt.NDArray[np.floating]
 
 # Units whose excerpts are kept for a page, and excerpts of each.
 _SHOWN, _EXCERPTS = 20, 4

@@ -7,15 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from tracemend.arrays import Masks
 from tracemend.data import Sentence
 from tracemend.models import LanguageModel
 from tracemend.models.tokens import word_tokens
-
-Masks = npt.NDArray[np.bool_]
 
 _TAGS = ("upos", "deprel", "ner")
 # Words that NEIGHBOURS of a lemma takes beside itself.

@@ -6,11 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-Masks = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.floating]
-Indices = npt.NDArray[np.int64]
+from tracemend.arrays import Floats, Masks
 
 OPERATORS = ("OR", "AND", "AND NOT")
 

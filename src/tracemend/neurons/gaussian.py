@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import torch
 from torch import Tensor
 
+from tracemend.arrays import Floats, Indices
 from tracemend.errors import NeuronError
 from tracemend.models import tiny
 from tracemend.neurons.neuron_method import NeuronMethod
@@ -21,8 +21,6 @@ from tracemend.neurons.units import Units
 from tracemend.neurons.words import Property, tiny_treebank
 from tracemend.progress import Progress
 
-Indices = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.floating]
 Covariance = Literal["mean", "map"]
 
 _CHUNK = 256

@@ -6,15 +6,14 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from tracemend.arrays import Indices
 from tracemend.errors import NeuronError, did_you_mean
 from tracemend.models.hooks import Edit
 
-Indices = npt.NDArray[np.int64]
 How = Literal["zero", "mean", "resample", "translate"]
 
 # Lengths below it are rounding.

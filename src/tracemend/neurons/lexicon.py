@@ -7,16 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from scipy import sparse
 from sklearn.cluster import KMeans
 
+from tracemend.arrays import Floats
 from tracemend.models import LanguageModel
 from tracemend.neurons.excerpts import Excerpts
 from tracemend.neurons.features import embedding
 
-Floats = npt.NDArray[np.floating]
 Words = Sequence[str]
 
 _ENDINGS = (2, 3)

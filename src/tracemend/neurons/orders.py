@@ -9,12 +9,10 @@ import numpy.typing as npt
 import torch
 from sklearn.metrics import average_precision_score
 
+from tracemend.arrays import Floats, Indices
 from tracemend.neurons.classifier import elastic_net
 from tracemend.neurons.gaussian import Gaussians, greedy
 from tracemend.neurons.units import Units
-
-Indices = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.floating]
 
 # Units that the greedy search chooses for a comparison, and words it looks at; the rest follow by their last gain.
 _GREEDY = 50

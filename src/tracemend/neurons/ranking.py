@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import torch
 
+from tracemend.arrays import Floats, Indices
 from tracemend.errors import NeuronError, did_you_mean
 from tracemend.evaluate import mean_interval
 from tracemend.models import tiny
@@ -21,9 +21,6 @@ from tracemend.neurons.result import NeuronsResult
 from tracemend.neurons.units import Units
 from tracemend.neurons.words import Property, tiny_treebank
 from tracemend.progress import Progress
-
-Indices = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.floating]
 
 _DRAWS = 3
 _COLOURS = ("#2f6f8f", "#b07d2b", "#7d4f9e", "#4f8f5b")

@@ -10,14 +10,10 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy import stats
 
+from tracemend.arrays import Floats, Indices, Masks
 from tracemend.evaluate import mean_interval
-
-Masks = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.floating]
-Indices = npt.NDArray[np.int64]
 
 # With fewer units a correlation over them says nothing.
 _FEWEST = 4

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from tracemend.arrays import Floats
 from tracemend.models import LanguageModel, load, represent
-
-Floats = npt.NDArray[np.floating]
 
 
 class SimilaritySimulator:

@@ -6,17 +6,15 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from tracemend.arrays import Floats
 from tracemend.errors import NeuronError
 from tracemend.models import LanguageModel, align, edit
 from tracemend.models.representations import padded
 from tracemend.models.sites import site
 from tracemend.neurons.units import reading
-
-Floats = npt.NDArray[np.floating]
 
 # Excerpts of a pass: of a decoder every token has a probability for every word of its vocabulary.
 _BATCH = 8

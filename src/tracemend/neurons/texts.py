@@ -6,16 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from tracemend.arrays import Floats
 from tracemend.data import Labelled, Splits, halves
 from tracemend.errors import NeuronError
 from tracemend.models import capture
 from tracemend.progress import Progress
 from tracemend.tuning import TextClassifier
-
-Floats = npt.NDArray[np.floating]
 
 
 def two_parts(name: str, model: Any, data: Any, *, texts: int, seed: int) -> tuple[Labelled, Labelled]:

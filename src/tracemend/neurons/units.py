@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from tracemend.arrays import Indices
 from tracemend.errors import NeuronError
 from tracemend.models import LanguageModel, align, capture
 from tracemend.models.representations import Pooling, padded
@@ -18,7 +18,6 @@ from tracemend.models.sites import site
 from tracemend.neurons.words import PARTS, Property
 from tracemend.progress import Progress
 
-Indices = npt.NDArray[np.int64]
 # In the site's own units; below it a unit says nothing that float32 could tell from rounding.
 _DEAD = 1e-6
 _BATCH = 32

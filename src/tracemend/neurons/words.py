@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
+from tracemend.arrays import Indices
 from tracemend.data import Sentence, Treebank
 from tracemend.errors import NeuronError, did_you_mean
 
-Indices = npt.NDArray[np.int64]
 PARTS = ("train", "dev", "test")
 
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import torch
 from scipy.stats import spearmanr
 from torch import Tensor
 
+from tracemend.arrays import Floats, Indices
 from tracemend.data import Treebank
 from tracemend.errors import ProbeError
 from tracemend.evaluate import mean_interval
@@ -27,8 +27,6 @@ from tracemend.probing.result import ProbeResult, compared
 from tracemend.probing.untrained import averaged, untrained
 from tracemend.progress import Progress
 
-Floats = npt.NDArray[np.floating]
-Indices = npt.NDArray[np.int64]
 TRACES = ("last_layer", "rollout", "flow", "back_trace")
 # Rules that need no model; tokens matters since a mean over tokens hangs on words of many of them by itself.
 _RULES = ("tokens", "position")

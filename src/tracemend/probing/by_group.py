@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from tracemend.arrays import Floats
 from tracemend.data import Pronoun
 from tracemend.evaluate.resampling import clusters, interval
 
-Floats = npt.NDArray[np.floating]
 Group = npt.NDArray[np.bool_]
 # Of two opposed groups the mean of the first less that of the second is the bias.
 _OPPOSED = (("pro", "anti"), ("male", "female"))

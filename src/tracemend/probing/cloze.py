@@ -11,9 +11,9 @@ from itertools import combinations
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from tracemend.arrays import Floats
 from tracemend.data import PLAIN, Fact, Facts
 from tracemend.errors import ProbeError
 from tracemend.evaluate import mean_interval
@@ -25,7 +25,6 @@ from tracemend.probing.result import ProbeResult, compared
 from tracemend.probing.untrained import averaged, untrained
 from tracemend.progress import Progress
 
-Floats = npt.NDArray[np.floating]
 _BE = re.compile(r"\b(is|was|are|were)\b(?! not)")
 # Grammatical stubs that ask for nothing: what a model answers here it took from the subject's name and the candidates.
 NONSENSE = "[X] and the other of when [Y]."

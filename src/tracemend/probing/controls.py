@@ -6,11 +6,10 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-Indices = npt.NDArray[np.int64]
+from tracemend.arrays import Indices
 
 
 def control_task(forms: Sequence[Sequence[str]], y: Indices, classes: int, *, seed: int = 0) -> list[Indices]:

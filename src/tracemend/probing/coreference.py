@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from tracemend.arrays import Floats
 from tracemend.data import Pronoun, Pronouns
 from tracemend.errors import ProbeError
 from tracemend.evaluate import mean_interval
@@ -27,7 +27,6 @@ from tracemend.probing.result import ProbeResult, compared
 from tracemend.probing.untrained import untrained
 from tracemend.progress import Progress
 
-Floats = npt.NDArray[np.floating]
 # Texts whose vectors are in memory at once: only those of the mentions are kept.
 _CHUNK = 100
 

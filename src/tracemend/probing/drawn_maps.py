@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from tracemend.arrays import Floats
 from tracemend.errors import ProbeError, did_you_mean
 
 KINDS = ("vertical", "diagonal", "vertical-diagonal", "block", "uniform", "heterogeneous")
-
-Floats = npt.NDArray[np.floating]
 
 
 def drawn(kind: str, length: int, border: int, rng: np.random.Generator, *, causal: bool) -> Floats:

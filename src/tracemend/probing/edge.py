@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from tracemend.arrays import Indices
 from tracemend.data import SpanExamples, Treebank, dependency_spans
 from tracemend.errors import ProbeError
 from tracemend.models import LanguageModel, represent, tiny
@@ -20,7 +21,7 @@ from tracemend.probing.layers import LayerProbe, LayerProbeResult
 from tracemend.probing.made_up import tiny_treebank
 from tracemend.probing.posed import MADE_UP, PARTS, Posed, Read
 from tracemend.probing.scalar_mix import Mixed, ScalarMix, Spans
-from tracemend.probing.tasks import Indices, Items
+from tracemend.probing.tasks import Items
 from tracemend.probing.untrained import averaged
 from tracemend.progress import Progress
 

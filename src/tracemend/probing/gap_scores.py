@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from tracemend.arrays import Floats
 from tracemend.errors import ProbeError
 from tracemend.models import LanguageModel
 from tracemend.models.representations import padded
 from tracemend.models.tokens import word_tokens
-
-Floats = npt.NDArray[np.floating]
 
 
 def ends_in_gap(text: str) -> bool:

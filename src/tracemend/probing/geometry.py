@@ -11,10 +11,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from tracemend.arrays import Floats
 from tracemend.errors import ProbeError
 
 Geometry = Literal["euclidean", "poincare"]
-Floats = npt.NDArray[np.floating]
 # Points stay this far inside the ball, and the argument of arcosh this far above one: both have gradients there.
 _RIM, _ABOVE = 1e-5, 1e-6
 

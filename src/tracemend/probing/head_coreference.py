@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 from torch import Tensor
 
+from tracemend.arrays import Floats
 from tracemend.data import Pronoun, Pronouns
 from tracemend.errors import ProbeError
 from tracemend.evaluate import mean_interval
@@ -25,7 +26,6 @@ from tracemend.probing.result import ProbeResult, compared
 from tracemend.probing.untrained import untrained
 from tracemend.progress import Progress
 
-Floats = npt.NDArray[np.floating]
 # Longer texts cost the square of their length.
 _LONGEST = 120
 _WAYS = ("pronoun to name", "name to pronoun")

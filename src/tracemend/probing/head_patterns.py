@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import torch
 from sklearn.linear_model import LogisticRegression
@@ -16,6 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
+from tracemend.arrays import Floats, Indices
 from tracemend.data import Treebank
 from tracemend.errors import ProbeError
 from tracemend.methods import Method
@@ -28,8 +28,6 @@ from tracemend.probing.untrained import averaged, untrained
 from tracemend.progress import Progress
 from tracemend.threads import one_thread
 
-Floats = npt.NDArray[np.floating]
-Indices = npt.NDArray[np.int64]
 _BATCH = 8
 # Below this on drawn maps that it has not seen, the classifier is not one to name heads by.
 _TRUSTED = 0.9

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
+from tracemend.arrays import Floats
 from tracemend.data import Labelled, Sentence, Treebank, halves
 from tracemend.errors import ProbeError
 from tracemend.evaluate import mean_interval
@@ -26,7 +27,6 @@ from tracemend.probing.result import ProbeResult, compared
 from tracemend.progress import Progress
 from tracemend.tuning import TextClassifier
 
-Floats = npt.NDArray[np.floating]
 _ARMS = ("least important", "random", "most important", "shuffled labels")
 # Words of the passages whose attention names a head's pattern; texts are too short or too long as they come.
 _PASSAGE = 12

@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from tracemend.arrays import Floats, Indices
 from tracemend.data import Sentence, Treebank
 from tracemend.errors import ProbeError
 from tracemend.evaluate import holm, mean_interval, paired_difference
@@ -25,8 +26,6 @@ from tracemend.probing.result import ProbeResult, compared
 from tracemend.probing.untrained import averaged, untrained
 from tracemend.progress import Progress
 
-Floats = npt.NDArray[np.floating]
-Indices = npt.NDArray[np.int64]
 # Longer sentences cost the square of their length and add little.
 _LONGEST = 60
 _OFFSETS = [k for k in range(-REACH, REACH + 1) if k]

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from torch import Tensor
 
+from tracemend.arrays import Floats
 from tracemend.data import Labelled, Splits, Treebank, make_splits
 from tracemend.errors import ProbeError
 from tracemend.evaluate import mean_interval
@@ -28,9 +28,6 @@ from tracemend.probing.solver import Solver
 from tracemend.probing.tasks import Items, frequent_words, items, joined
 from tracemend.probing.untrained import averaged, untrained
 from tracemend.progress import Progress
-
-Indices = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.floating]
 
 
 @dataclass(frozen=True, kw_only=True)

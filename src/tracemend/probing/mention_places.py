@@ -10,10 +10,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
+from tracemend.arrays import Floats
 from tracemend.data import Pronoun
 from tracemend.threads import one_thread
-
-Floats = npt.NDArray[np.floating]
 
 
 def by_place(train: Sequence[Pronoun], test: Sequence[Pronoun]) -> Floats:

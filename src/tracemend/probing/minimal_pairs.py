@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from tracemend.arrays import Floats
 from tracemend.data import MinimalPairs
 from tracemend.errors import ProbeError
 from tracemend.evaluate import mean_interval
@@ -21,7 +21,6 @@ from tracemend.probing.result import ProbeResult, compared
 from tracemend.probing.untrained import averaged, untrained
 from tracemend.progress import Progress
 
-Floats = npt.NDArray[np.floating]
 # Scores that differ by less are equal.
 _EQUAL = 1e-6
 ARMS = ("random_weights", "shuffled_words", "unigram", "shorter")

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import f1_score
 
+from tracemend.arrays import Floats, Indices
 from tracemend.errors import ProbeError
 from tracemend.models import LanguageModel
 from tracemend.models.representations import too_long
@@ -17,8 +18,6 @@ from tracemend.probing.controls import control_task, type_majority
 from tracemend.probing.jabberwocky import unread
 from tracemend.probing.tasks import Items
 
-Indices = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.floating]
 PARTS = ("train", "dev", "test")
 # The test part once more, its open-class words made up.
 MADE_UP = "made_up"

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from torch import Tensor
 
+from tracemend.arrays import Floats
 from tracemend.data import Fact, Facts
 from tracemend.errors import ProbeError
 from tracemend.evaluate import mean_interval
@@ -29,7 +29,6 @@ from tracemend.probing.searches import continuous, discrete, nearest
 from tracemend.probing.untrained import untrained
 from tracemend.progress import Progress
 
-Floats = npt.NDArray[np.floating]
 FIRST, PARAPHRASE, MINED, DISCRETE, CONTINUOUS = "first_pattern", "paraphrase", "mined", "discrete", "continuous"
 # In the order of the table; patterns are mined only where there are texts.
 SEARCHES = (FIRST, PARAPHRASE, MINED, DISCRETE, CONTINUOUS)

@@ -6,16 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from tracemend.arrays import Floats
 from tracemend.errors import ProbeError
 from tracemend.models import LanguageModel
 from tracemend.models.likelihood import keeps_logits, logits_at
 from tracemend.models.representations import padded
-
-Floats = npt.NDArray[np.floating]
 
 
 @dataclass(frozen=True, eq=False)

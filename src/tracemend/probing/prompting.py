@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from tracemend.arrays import Floats
 from tracemend.data import Labelled, Splits, make_splits
 from tracemend.errors import ProbeError
 from tracemend.evaluate import mean_interval
@@ -24,9 +24,6 @@ from tracemend.probing.tasks import joined
 from tracemend.probing.tuned_prefix import prefix_hits
 from tracemend.probing.untrained import averaged, untrained
 from tracemend.progress import Progress
-
-Floats = npt.NDArray[np.floating]
-Indices = npt.NDArray[np.int64]
 
 TEMPLATES = (
     "Text: [X]\nLabel: [Y]",

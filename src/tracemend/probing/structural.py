@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from tracemend.arrays import Floats
 from tracemend.data import Sentence, Treebank
 from tracemend.errors import ProbeError
 from tracemend.evaluate import mean_interval
@@ -38,7 +39,6 @@ from tracemend.probing.trees import (
 from tracemend.probing.untrained import averaged, untrained
 from tracemend.progress import Progress
 
-Floats = npt.NDArray[np.floating]
 _DRAWN = 3
 # Of vectors that a network reads at one length, so that training begins with distances about as long as a tree's.
 _RMS = 0.25

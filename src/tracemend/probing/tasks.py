@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from tracemend.arrays import Indices
 from tracemend.data import Labelled, Sentence, Treebank
 from tracemend.errors import ProbeError, did_you_mean
 from tracemend.models.representations import Unit
-
-Indices = npt.NDArray[np.int64]
 
 # Words whose identity a neighbour is asked for.
 _NEIGHBOURS = 50

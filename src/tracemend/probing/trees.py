@@ -10,9 +10,9 @@ import numpy.typing as npt
 from scipy.sparse.csgraph import minimum_spanning_tree, shortest_path
 from scipy.stats import rankdata
 
+from tracemend.arrays import Floats
 from tracemend.data import Sentence
 
-Floats = npt.NDArray[np.floating]
 Edge = tuple[int, int]
 # Left out of the trees that are compared, as in Hewitt and Manning's evaluation.
 _PUNCTUATION = ("''", ",", ".", ":", "``", "-LRB-", "-RRB-")

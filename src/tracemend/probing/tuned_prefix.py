@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 
+from tracemend.arrays import Floats
 from tracemend.data import Labelled
 from tracemend.models import LanguageModel
 from tracemend.progress import Progress
 from tracemend.tuning import Checkpoint, Tuning, tune
-
-Floats = npt.NDArray[np.floating]
 
 
 def prefix_hits(

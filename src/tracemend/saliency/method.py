@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from tracemend.arrays import Doubles
 from tracemend.data import Labelled
 from tracemend.errors import TraceError, did_you_mean
 from tracemend.methods import Method
@@ -26,7 +27,6 @@ from tracemend.tuning import TextClassifier
 from tracemend.tuning.adapted import Pair
 from tracemend.tuning.predictor import Predictor
 
-Floats = npt.NDArray[np.float64]
 # Weights [batch, seq] of tokens, and figures of the method, each [batch].
 Weighed = tuple[Tensor, Mapping[str, Tensor]]
 
@@ -113,13 +113,13 @@ class Saliency(Method[SaliencyResult]):
 
     def weights(
         self, classifier: TextClassifier, pairs: Sequence[Pair], targets: Sequence[int], progress: Progress = Progress()
-    ) -> tuple[list[Example], list[Floats]]:
+    ) -> tuple[list[Example], list[Doubles]]:
         """The texts with their words, and each word's weight for the text's class index, without faithfulness."""
         return self.weighed(classifier, pairs, targets, progress)[:2]
 
     def weighed(
         self, classifier: TextClassifier, pairs: Sequence[Pair], targets: Sequence[int], progress: Progress = Progress()
-    ) -> tuple[list[Example], list[Floats], dict[str, Floats]]:
+    ) -> tuple[list[Example], list[Doubles], dict[str, Doubles]]:
         """As :meth:`weights`, and what the method says of each text: of integrated gradients, gap and steps [n]."""
         self._check(classifier)
         classifier.network.eval()
@@ -128,9 +128,9 @@ class Saliency(Method[SaliencyResult]):
 
     def _weights(
         self, classifier: TextClassifier, examples: Sequence[Example], targets: Sequence[int], progress: Progress
-    ) -> tuple[list[Floats], dict[str, Floats]]:
-        weights: dict[int, Floats] = {}
-        facts: dict[str, Floats] = {}
+    ) -> tuple[list[Doubles], dict[str, Doubles]]:
+        weights: dict[int, Doubles] = {}
+        facts: dict[str, Doubles] = {}
         elsewhere = np.zeros(len(examples))
         total = -(-len(examples) // self.batch_size)
         made = batches(classifier, examples, targets, self.batch_size)
@@ -152,7 +152,7 @@ class Saliency(Method[SaliencyResult]):
         orders: Sequence[list[int]],
         deleter: Deleter,
         progress: Progress,
-    ) -> dict[str, Floats]:
+    ) -> dict[str, Doubles]:
         n = len(examples)
         drawn = np.sort(np.random.default_rng(self.seed).permutation(n)[: self.checked])
         compared = [[orders[i], *random_orders(examples[i], self.orders, (self.seed, int(i)))] for i in drawn]
@@ -188,7 +188,7 @@ class Saliency(Method[SaliencyResult]):
         return cls(orders=2), TextClassifier(tiny("bert"), ("safe", "unsafe"), kind="prompt", virtual_tokens=2), pairs
 
 
-def order(weights: Floats) -> list[int]:
+def order(weights: Doubles) -> list[int]:
     """The words that the model reads, those that speak most for the label first; equal ones in reading order."""
     ranked = np.argsort(-np.nan_to_num(weights, nan=-np.inf), kind="stable")
     return [int(i) for i in ranked if not np.isnan(weights[i])]
@@ -244,7 +244,7 @@ def _table(
     }
 
 
-def _rows(examples: Sequence[Example], weights: Sequence[Floats], orders: Sequence[list[int]]) -> pd.DataFrame:
+def _rows(examples: Sequence[Example], weights: Sequence[Doubles], orders: Sequence[list[int]]) -> pd.DataFrame:
     rows = []
     for i, (example, weight, first) in enumerate(zip(examples, weights, orders, strict=True)):
         # Words that are not read come last.

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from tracemend.arrays import Doubles
 from tracemend.data import Splits
 from tracemend.errors import RunError
 from tracemend.runs import read_json
@@ -18,7 +19,6 @@ from tracemend.studio.versions import Version
 # Training examples named on either side of an error.
 TOP = 10
 _VOTES = 20
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +34,7 @@ class Evidence:
     splits: Splits
 
     @cached_property
-    def p(self) -> dict[str, Floats]:
+    def p(self) -> dict[str, Doubles]:
         """Probabilities [n, C] of every part.
 
         Raises:

@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from tracemend.arrays import Floats
 from tracemend.errors import NeuronError
 from tracemend.models.sites import sites
 from tracemend.neurons.texts import on_tokens
 from tracemend.neurons.units import check_site
 from tracemend.tuning import TextClassifier
 
-Floats = npt.NDArray[np.floating]
 Pair = tuple[str, str | None]
 
 # Sites that the page offers of every block: neurons, heads, stream. Training texts that a text is compared with.

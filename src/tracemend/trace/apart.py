@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tracemend.trace.em import Doubles, Floats, Indices, folds_of, soft_fit, true_labels
+from tracemend.arrays import Doubles, Indices
+from tracemend.trace.em import Floats, folds_of, soft_fit, true_labels
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.isotonic import IsotonicRegression
 
+from tracemend.arrays import Floats, Indices
 from tracemend.errors import TraceError
 from tracemend.progress import Progress
 from tracemend.trace.apart import judged_apart
-from tracemend.trace.em import Indices, settled, true_labels
+from tracemend.trace.em import settled, true_labels
 from tracemend.trace.groups import groups_of
 from tracemend.trace.pool import Judged, pooled
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 # Of the network, whose states are the evidence; chosen on uci_sentiment_sentences and hatecheck.
 LAYERS = 4
-
-Floats = npt.NDArray[np.floating]
 
 
 def calibrated(scores: npt.ArrayLike, wrong: npt.ArrayLike) -> npt.NDArray[np.float64]:

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.special import softmax
 
+from tracemend.arrays import Floats
 from tracemend.errors import TraceError, did_you_mean
 
-Floats = npt.NDArray[np.floating]
 Drivers = Literal["misclassified", "all", "residual"]
 Rule = Literal["votes", "mean", "weighted"]
 

@@ -7,14 +7,13 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from tracemend.arrays import Doubles, Indices
 from tracemend.errors import TraceError, did_you_mean
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 Quality = Literal["self-confidence", "normalised-margin"]
 
 
-def confident_joint(y: npt.ArrayLike, probabilities: npt.ArrayLike) -> Floats:
+def confident_joint(y: npt.ArrayLike, probabilities: npt.ArrayLike) -> Doubles:
     """Estimated joint distribution of given (rows) and true (columns) labels [C, C], summing to 1.
 
     Confident learning (Northcutt, Jiang and Chuang 2021, Journal of Artificial Intelligence Research 70): an example
@@ -39,7 +38,7 @@ def confident_joint(y: npt.ArrayLike, probabilities: npt.ArrayLike) -> Floats:
     np.add.at(joint, (given[counted], confident[counted].argmax(axis=1)), 1.0)
     # Each label has at least one right example: where nothing was confident, the row says "no noise found".
     np.fill_diagonal(joint, np.maximum(joint.diagonal(), 1.0))
-    scaled: Floats = joint / joint.sum(axis=1, keepdims=True) * share[:, None]
+    scaled: Doubles = joint / joint.sum(axis=1, keepdims=True) * share[:, None]
     return scaled
 
 
@@ -55,7 +54,7 @@ def noise_estimate(y: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
     return float(np.clip(1.0 - np.trace(confident_joint(y, probabilities)), 0.0, 0.5))
 
 
-def label_quality(y: npt.ArrayLike, probabilities: npt.ArrayLike, by: Quality = "normalised-margin") -> Floats:
+def label_quality(y: npt.ArrayLike, probabilities: npt.ArrayLike, by: Quality = "normalised-margin") -> Doubles:
     """How well the probabilities bear each label out [n], 0 (not at all) to 1.
 
     Args:
@@ -75,12 +74,12 @@ def label_quality(y: npt.ArrayLike, probabilities: npt.ArrayLike, by: Quality = 
         raise TraceError(f"the quality {by!r} is {did_you_mean(by, get_args(Quality))}")
     p, given = checked(probabilities, y)
     rows = np.arange(len(given))
-    own: Floats = p[rows, given]
+    own: Doubles = p[rows, given]
     if by == "self-confidence":
         return own
     others = p.copy()
     others[rows, given] = -np.inf
-    margin: Floats = (own - others.max(axis=1) + 1) / 2
+    margin: Doubles = (own - others.max(axis=1) + 1) / 2
     return margin
 
 
@@ -114,7 +113,7 @@ def pruned(y: npt.ArrayLike, probabilities: npt.ArrayLike) -> npt.NDArray[np.boo
     return found
 
 
-def checked(probabilities: npt.ArrayLike, y: npt.ArrayLike) -> tuple[Floats, Ints]:
+def checked(probabilities: npt.ArrayLike, y: npt.ArrayLike) -> tuple[Doubles, Indices]:
     """Probabilities [n, C] and label indices [n] as arrays.
 
     Raises:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from tracemend.arrays import Doubles
 from tracemend.data import Labelled
 from tracemend.models import LanguageModel
 from tracemend.progress import Progress
@@ -18,8 +18,6 @@ from tracemend.trace.fold_tuned import fold_tuned
 from tracemend.trace.groups import by_group, groups_of, shifted
 from tracemend.trace.pool import Judged, pooled
 from tracemend.tuning import Tuning
-
-Doubles = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from scipy.stats import mannwhitneyu
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
+from tracemend.arrays import Doubles, Indices
 from tracemend.data.schema import members
 from tracemend.errors import TraceError
 from tracemend.trace.confident import confident_joint
@@ -27,10 +28,8 @@ from tracemend.trace.groups import by_group, shifted
 from tracemend.trace.noise import from_text, given_the_label, noise_matrix, tempered
 from tracemend.trace.trusted import trusted_probabilities
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 # (features [m, D], shares of each label [m, C], features to judge [k, D]) -> probabilities [k, C].
-Posterior = Callable[[Floats, Floats, Floats], Floats]
+Posterior = Callable[[Doubles, Doubles, Doubles], Doubles]
 
 # scikit-learn's C of the default fit.
 _STRENGTH = 10.0
@@ -54,15 +53,15 @@ class Crossed:
             can be said of any label, and all are left as they are.
     """
 
-    posterior: Floats
-    wrong: Floats
-    given: Floats
-    matrix: Floats
+    posterior: Doubles
+    wrong: Doubles
+    given: Doubles
+    matrix: Doubles
     strength: float
     told: bool
 
 
-def soft_logistic(features: Floats, shares: Floats, judged: Floats) -> Floats:
+def soft_logistic(features: Doubles, shares: Doubles, judged: Doubles) -> Doubles:
     """Logistic regression on shared labels: every example counts for each label by its share (the default fit).
 
     Args:
@@ -78,7 +77,7 @@ def soft_logistic(features: Floats, shares: Floats, judged: Floats) -> Floats:
 
 def cross_posterior(
     features: npt.NDArray[np.floating[Any]],
-    y: Ints,
+    y: Indices,
     labels: int,
     *,
     groups: Sequence[Hashable] | None = None,
@@ -141,15 +140,15 @@ def cross_posterior(
 def trusted_posterior(
     kernel: npt.NDArray[np.floating[Any]],
     trusted_kernel: npt.NDArray[np.floating[Any]],
-    trusted_y: Ints,
-    y: Ints,
+    trusted_y: Indices,
+    y: Indices,
     labels: int,
     *,
     groups: Sequence[Hashable] | None = None,
     trusted_groups: Sequence[Hashable] | None = None,
     folds: int = 5,
     seed: int = 0,
-) -> Floats:
+) -> Doubles:
     """The posterior of the true labels [n, C] where some other labels are trusted.
 
     A fit to the trusted labels alone, made as sure as it proves on folds of the trusted examples; then the noise
@@ -188,8 +187,8 @@ def trusted_posterior(
 
 
 def _folds(
-    y: Ints, labels: int, *, groups: Sequence[Hashable] | None = None, folds: int = 5, seed: int = 0
-) -> list[tuple[Ints, Ints]]:
+    y: Indices, labels: int, *, groups: Sequence[Hashable] | None = None, folds: int = 5, seed: int = 0
+) -> list[tuple[Indices, Indices]]:
     """Rows to learn from and rows to judge, each judged once.
 
     Groups are cut only where they must be: there is but one, or a label is mostly one group's, so that whoever learns
@@ -214,8 +213,8 @@ def _folds(
 
 
 def _believed(
-    predicted: Floats, given: Ints, matrix: Floats, groups: Sequence[Hashable] | None
-) -> tuple[Floats, Floats, float]:
+    predicted: Doubles, given: Indices, matrix: Doubles, groups: Sequence[Hashable] | None
+) -> tuple[Doubles, Doubles, float]:
     """Posterior [n, C], probability that the given label is wrong [n], and the strength of what groups tell."""
     posterior = given_the_label(predicted, given, matrix)
     wrong = 1.0 - posterior[np.arange(len(given)), given]
@@ -225,7 +224,7 @@ def _believed(
     return shifted(posterior, given, wrong), wrong, strength
 
 
-def _told(f: Floats, given: Ints) -> bool:
+def _told(f: Doubles, given: Indices) -> bool:
     """Whether those with a label are given more of it than those without, for any of the labels (Mann and Whitney)."""
     found = [
         mannwhitneyu(f[given == label, label], f[given != label, label], alternative="greater").pvalue
@@ -235,7 +234,7 @@ def _told(f: Floats, given: Ints) -> bool:
     return bool(found) and min(found) * len(found) < _CHANCE
 
 
-def _judge(x: Floats, shares: Floats, parts: list[tuple[Ints, Ints]], fit: Posterior) -> Floats:
+def _judge(x: Doubles, shares: Doubles, parts: list[tuple[Indices, Indices]], fit: Posterior) -> Doubles:
     found = np.zeros_like(shares)
     for others, part in parts:
         found[part] = fit(x[others], shares[others], x[part])

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
+from tracemend.arrays import Doubles, Indices
 from tracemend.data import Labelled
 from tracemend.data.schema import members
 from tracemend.errors import TraceError
@@ -18,8 +19,6 @@ from tracemend.threads import one_thread
 from tracemend.trace.noise import given_the_label, noise_matrix
 
 Floats = npt.NDArray[np.floating[Any]]
-Doubles = npt.NDArray[np.float64]
-Indices = npt.NDArray[np.int64]
 
 # A label's weight below this adds nothing to a fit but time.
 _NEGLIGIBLE = 1e-3

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import softmax
 
 from tracemend.data import Labelled
@@ -17,9 +16,6 @@ from tracemend.trace.apart import Apart
 from tracemend.trace.em import folds_of
 from tracemend.trace.pool import Judged
 from tracemend.tuning import Tuning, tune
-
-Doubles = npt.NDArray[np.float64]
-Indices = npt.NDArray[np.int64]
 
 # A label that is believed less than this is not taught.
 _SURE = 0.6

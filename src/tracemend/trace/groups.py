@@ -9,13 +9,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import betainc, logsumexp
 
+from tracemend.arrays import Doubles
 from tracemend.data import Labelled
 from tracemend.data.schema import members
 from tracemend.errors import TraceError
 from tracemend.trace.confident import checked
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 # Groups differ by more than chance where the likelihood says so at 5 % (half of 2.71, one side of a boundary).
 _SHOWN = 1.353
@@ -29,7 +27,7 @@ _SURE = 1e-3
 
 def by_group(
     wrong: npt.ArrayLike, groups: Sequence[Hashable], *, strength: float | None = None
-) -> tuple[Floats, float]:
+) -> tuple[Doubles, float]:
     r"""Shift each example's prior by how much of the rest of its group is denied.
 
     Example i alone is wrong with odds ``r_i e / (1 - e)``: e the mean of all, r_i what its text and label say. The
@@ -67,9 +65,9 @@ def by_group(
     if not several.any():
         return p.copy(), math.inf
     # No example is so sure that it speaks for a whole group.
-    held: Floats = np.clip(p, _SURE, 1 - _SURE)
+    held: Doubles = np.clip(p, _SURE, 1 - _SURE)
     mean = float(held.mean())
-    says: Floats = held / (1 - held) * (1 - mean) / mean
+    says: Doubles = held / (1 - held) * (1 - mean) / mean
     told = np.log1p(_SHARES * (says[:, None] - 1.0))  # log(x r + 1 - x), [n, shares]
     evidence = np.zeros((unit.max() + 1, len(_SHARES)))
     np.add.at(evidence, unit, told)
@@ -82,14 +80,14 @@ def by_group(
     return np.where(several, found, p), s
 
 
-def _log_beta(strength: float, mean: float) -> Floats:
+def _log_beta(strength: float, mean: float) -> Doubles:
     """Log mass of Beta(s e, s (1 - e)) on each of the shares."""
     mass = np.diff(betainc(strength * mean, strength * (1.0 - mean), _EDGES))
-    found: Floats = np.log(np.maximum(mass, 1e-300))
+    found: Doubles = np.log(np.maximum(mass, 1e-300))
     return found
 
 
-def shifted(posterior: npt.ArrayLike, y: npt.ArrayLike, wrong: npt.ArrayLike) -> Floats:
+def shifted(posterior: npt.ArrayLike, y: npt.ArrayLike, wrong: npt.ArrayLike) -> Doubles:
     """The posterior with another probability that the given label is wrong [n, C]; the others keep their proportions.
 
     Where the posterior gave nothing to any other label, they share alike.
@@ -102,12 +100,12 @@ def shifted(posterior: npt.ArrayLike, y: npt.ArrayLike, wrong: npt.ArrayLike) ->
     total = others.sum(axis=1, keepdims=True)
     even = np.full_like(others, 1.0 / (p.shape[1] - 1))
     even[rows, given] = 0.0
-    found: Floats = np.where(total > 0, others / np.where(total > 0, total, 1.0), even) * target[:, None]
+    found: Doubles = np.where(total > 0, others / np.where(total > 0, total, 1.0), even) * target[:, None]
     found[rows, given] = 1.0 - target
     return found
 
 
-def _likeliest_strength(evidence: Floats, says: Floats, mean: float) -> float:
+def _likeliest_strength(evidence: Doubles, says: Doubles, mean: float) -> float:
     # That all groups share one rate is the limit of infinite strength.
     alike = float(np.log1p(mean * (says - 1.0)).sum())
     likelihood = np.array([logsumexp(_log_beta(s, mean) + evidence, axis=1).sum() for s in _STRENGTHS])

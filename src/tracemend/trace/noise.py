@@ -7,11 +7,9 @@ import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
+from tracemend.arrays import Doubles, Indices
 from tracemend.errors import TraceError
 from tracemend.trace.confident import checked
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 # What is believed of the noise before any label is seen: nine of ten labels are right, as if ten examples of each true
 # label had been looked at. Texts that say little leave it there; a likelihood that is nearly flat would run to an end.
@@ -23,7 +21,7 @@ _SMALLEST = 1e-12
 _LEAST_PROBABILITY = 1e-6
 
 
-def noise_matrix(probabilities: npt.ArrayLike, y: npt.ArrayLike) -> Floats:
+def noise_matrix(probabilities: npt.ArrayLike, y: npt.ArrayLike) -> Doubles:
     r"""How often each true label (row) was given as each label (column): the likeliest matrix [C, C].
 
     With ``q_i(t)`` the probability of true label t from the text alone, by a fit that has seen no given label of these
@@ -63,7 +61,7 @@ def noise_matrix(probabilities: npt.ArrayLike, y: npt.ArrayLike) -> Floats:
     return matrix
 
 
-def tempered(probabilities: npt.ArrayLike, held_out: npt.ArrayLike, shares: npt.ArrayLike) -> Floats:
+def tempered(probabilities: npt.ArrayLike, held_out: npt.ArrayLike, shares: npt.ArrayLike) -> Doubles:
     r"""Probabilities that are as sure as the same fit has a right to be, by how it did on examples it had not seen.
 
     ``q(t)`` becomes proportional to ``pi(t)^(1 - b) q(t)^b``, with pi the mean shares: temperature scaling (Guo et al.
@@ -89,9 +87,9 @@ def tempered(probabilities: npt.ArrayLike, held_out: npt.ArrayLike, shares: npt.
         raise TraceError(f"shares have shape {true.shape}; expected that of the held-out probabilities, {seen.shape}.")
     common = np.log(np.maximum(true.mean(axis=0), _SMALLEST))
 
-    def at(b: float, p: Floats) -> Floats:
+    def at(b: float, p: Doubles) -> Doubles:
         odds = (1 - b) * common + b * np.log(np.maximum(p, _LEAST_PROBABILITY))
-        found: Floats = odds - logsumexp(odds, axis=1, keepdims=True)
+        found: Doubles = odds - logsumexp(odds, axis=1, keepdims=True)
         return found
 
     best = minimize_scalar(lambda b: -float((true * at(b, seen)).sum()), bounds=(0.0, 3.0), method="bounded").x
@@ -99,7 +97,7 @@ def tempered(probabilities: npt.ArrayLike, held_out: npt.ArrayLike, shares: npt.
     return np.asarray(np.exp(at(0.0 if best < 1e-4 else float(best), q)))
 
 
-def given_the_label(probabilities: npt.ArrayLike, y: npt.ArrayLike, matrix: npt.ArrayLike) -> Floats:
+def given_the_label(probabilities: npt.ArrayLike, y: npt.ArrayLike, matrix: npt.ArrayLike) -> Doubles:
     """The posterior of the true label [n, C], by Bayes' rule: ``p_i(t) = q_i(t) T[t, y_i] / sum over t``.
 
     The given label is evidence too: where labels are mostly right it takes a sure text to deny one.
@@ -120,7 +118,7 @@ def given_the_label(probabilities: npt.ArrayLike, y: npt.ArrayLike, matrix: npt.
     return _shared(q, given, np.asarray(matrix, dtype=np.float64))
 
 
-def from_text(probabilities: npt.ArrayLike, matrix: npt.ArrayLike) -> Floats:
+def from_text(probabilities: npt.ArrayLike, matrix: npt.ArrayLike) -> Doubles:
     r"""Probabilities of the true label from those of the given one [n, C]: the noise taken out again.
 
     A fit on noisy labels tells what label a text is *given*: ``f_i(g) = sum_t q_i(t) T[t, g]``. The likeliest q on the
@@ -148,10 +146,10 @@ def from_text(probabilities: npt.ArrayLike, matrix: npt.ArrayLike) -> Floats:
     return q
 
 
-def _shared(q: Floats, given: Ints, matrix: Floats) -> Floats:
+def _shared(q: Doubles, given: Indices, matrix: Doubles) -> Doubles:
     joint = q * matrix[:, given].T
     total = joint.sum(axis=1, keepdims=True)
     # An example that no true label explains says nothing: the given label stands.
     alone = np.eye(q.shape[1])[given]
-    shared: Floats = np.where(total > 0, joint / np.where(total > 0, total, 1.0), alone)
+    shared: Doubles = np.where(total > 0, joint / np.where(total > 0, total, 1.0), alone)
     return shared

@@ -10,10 +10,8 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 from scipy.special import log_softmax, logsumexp
 
+from tracemend.arrays import Doubles, Indices
 from tracemend.errors import TraceError
-
-Doubles = npt.NDArray[np.float64]
-Indices = npt.NDArray[np.int64]
 
 # No model is surer than this of what it has not seen.
 _LEAST = 1e-4

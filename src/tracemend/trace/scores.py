@@ -11,10 +11,10 @@ import torch
 from scipy.stats import rankdata
 from torch import Tensor
 
+from tracemend.arrays import Floats
 from tracemend.errors import TraceError
 from tracemend.trace.gradients import Gradients, Layout
 
-Floats = npt.NDArray[np.floating]
 Aggregate = Literal["whole", "mean", "rank", "vote"]
 
 # Below this norm a gradient has no direction: its cosine with anything counts as zero.

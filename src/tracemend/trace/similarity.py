@@ -8,12 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from tracemend.arrays import Floats
 from tracemend.errors import ModelError, TraceError
 from tracemend.models import LanguageModel, sites
 from tracemend.models.representations import layer_count, padded, states
 from tracemend.progress import Progress
-
-Floats = npt.NDArray[np.floating]
 
 
 def embed(

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from tracemend.arrays import Floats
 from tracemend.data import Completions, CompletionSplits
 from tracemend.errors import TraceError
 from tracemend.evaluate import detection
@@ -19,7 +19,6 @@ from tracemend.progress import Progress
 from tracemend.trace.tracin import TracIn, self_influence
 from tracemend.tuning import Checkpoint, CompletionModel, TunedCompletions, Tuning, tune_completions
 
-Floats = npt.NDArray[np.floating]
 By = Literal["tracin", "self-influence", "loss", "untuned-loss"]
 # As many characters of a trusted prompt as an evidence shows.
 _SHOWN = 80

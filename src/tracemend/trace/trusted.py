@@ -11,15 +11,13 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
 
+from tracemend.arrays import Floats, Indices
 from tracemend.data import Labelled
 from tracemend.errors import TraceError
 from tracemend.progress import Progress
 from tracemend.threads import one_thread
 from tracemend.trace.gradients import gradient_batches
 from tracemend.tuning import TextClassifier
-
-Floats = npt.NDArray[np.floating]
-Indices = npt.NDArray[np.int64]
 
 
 def label_free(cosines: Floats, rows: Indices, columns: Indices) -> Floats:

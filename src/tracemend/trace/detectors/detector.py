@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from tracemend.arrays import Floats
 from tracemend.data import Labelled, Splits
 from tracemend.errors import TraceError
 from tracemend.evaluate import detection
@@ -26,7 +26,6 @@ from tracemend.trace.similarity import embed
 from tracemend.trace.tracin import TracIn, self_influence
 from tracemend.tuning import Checkpoint, TextClassifier, Tuned, Tuning, tune
 
-Floats = npt.NDArray[np.floating]
 T = TypeVar("T")
 # Labels more than half of which are thought wrong contradict those that judge them.
 _MOST = 0.5

@@ -9,12 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.neighbors import NearestNeighbors
 
+from tracemend.arrays import Doubles, Indices
 from tracemend.errors import TraceError
 from tracemend.progress import Progress
 from tracemend.trace.detectors.detector import Detector, Subject, Suspicion
-
-Floats = npt.NDArray[np.float64]
-Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +63,7 @@ class SimiFeat(Detector):
 
 def local_posterior(
     features: npt.NDArray[np.floating], y: Indices, labels: int, *, k: int = 10
-) -> tuple[Floats, Indices]:
+) -> tuple[Doubles, Indices]:
     """Similarity-weighted share of each label among the nearest examples and the example itself.
 
     Args:

@@ -12,9 +12,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from tracemend.arrays import Indices
 from tracemend.errors import RunError, TraceError
 from tracemend.runs import read_json, write_json
-from tracemend.trace.scoring.sinks import Indices
 
 
 class DenseMatrix:

@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from tracemend.arrays import Indices
 from tracemend.errors import TraceError
 from tracemend.trace.scoring.score import Score
-from tracemend.trace.scoring.sinks import Extremes, Indices, PerTrain, votes
+from tracemend.trace.scoring.sinks import Extremes, PerTrain, votes
 from tracemend.trace.scoring.stored import Stored
 
 

@@ -9,7 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-Indices = npt.NDArray[np.int64]
+from tracemend.arrays import Indices
+
 Floats = npt.NDArray[np.float32]
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tracemend.arrays import Indices
 from tracemend.errors import TraceError
 from tracemend.progress import Progress
 from tracemend.runs import fingerprint
@@ -20,7 +21,7 @@ from tracemend.trace.scoring.product import BUFFER
 from tracemend.trace.scoring.queries import Queries, TracedQueries
 from tracemend.trace.scoring.score import VANISHED, Fitted, Operand, Score
 from tracemend.trace.scoring.scored import Scored
-from tracemend.trace.scoring.sinks import Extremes, Indices, PerTrain, Sink
+from tracemend.trace.scoring.sinks import Extremes, PerTrain, Sink
 from tracemend.trace.scoring.stored import ROWS, Shard, Stored, complete, parts, prefetched, written_out
 
 
