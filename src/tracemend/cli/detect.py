@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from tracemend.cli import options as o
-from tracemend.cli.next_step import print_next
+from tracemend.cli.grouped import grouped
+from tracemend.cli.labelled import StoppedTuning, TrueData
+from tracemend.cli.next_step import next_options, print_next
 from tracemend.cli.output import (
     command_line,
     person,
@@ -30,10 +31,12 @@ _MEANINGS = {
 }
 
 
+@grouped
 def detect(
-    file: o.File,
-    text: o.Text,
-    label: o.Label,
+    *,
+    data: TrueData,
+    model: o.Model = "minilm",
+    tuning: StoppedTuning,
     method: Annotated[
         str | None,
         typer.Option(
@@ -42,24 +45,6 @@ def detect(
             "trace.consensus with --valid or --truth, and trace.others-labels, which trusts no label, without.",
         ),
     ] = None,
-    reply: o.Reply = None,
-    valid: o.Valid = None,
-    test: o.Test = None,
-    group: o.Group = None,
-    truth: o.Truth = None,
-    positive: o.Positive = None,
-    drop_empty: o.DropEmpty = False,
-    fix_splits: o.FixSplits = False,
-    model: o.Model = "minilm",
-    adapter: o.AdapterKind = None,
-    epochs: o.Epochs = None,
-    batch_size: o.BatchSize = None,
-    learning_rate: o.LearningRate = None,
-    patience: o.Patience = None,
-    max_length: o.MaxLength = None,
-    virtual_tokens: o.VirtualTokens = None,
-    precision: o.Precision = None,
-    class_weights: o.ClassWeights = None,
     out: o.Out = None,
     seed: o.Seed = 0,
     resume: o.Resume = False,
@@ -76,13 +61,7 @@ def detect(
 
         tracemend detect comments.csv --text text --label is_toxic --out runs/suspects
     """
-    from tracemend.data import read_splits
-
-    with shown(quiet) as progress, o.columns_of(valid, test):
-        splits = read_splits(
-            file, text=text, label=label, reply=reply, group=group, truth=truth, valid=valid, test=test,
-            positive=positive, seed=seed, drop_empty=drop_empty, fix_splits=fix_splits, progress=progress,
-        )  # fmt: skip
+    splits = data.splits(seed=seed, quiet=quiet)
     import pandas as pd
 
     from tracemend.mend.job import tuned_as
@@ -91,30 +70,22 @@ def detect(
     from tracemend.trace.run import detect_run, detector
     from tracemend.tuning import Tuning
 
-    folder = o.run_directory(out, file)
-    trusted = valid is not None or truth is not None
-    chosen = detector(method or ("trace.consensus" if trusted else "trace.others-labels"), seed=seed)
-    of_tuning: dict[str, Any] = {
-        "adapter": adapter, "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate,
-        "patience": patience, "max_length": max_length, "virtual_tokens": virtual_tokens, "precision": precision,
-        "class_weights": class_weights,
-    }  # fmt: skip
-    tuning = tuned_as(Tuning(), seed=seed, **of_tuning)
+    folder = o.run_directory(out, data.file)
+    chosen = detector(method or ("trace.consensus" if data.checked else "trace.others-labels"), seed=seed)
     with shown(quiet) as progress:
         result = detect_run(
             load(model),
             splits,
             chosen,
-            tuning,
+            tuned_as(Tuning(), seed=seed, **tuning.choices),
             out=folder,
-            columns={"text": text} if reply is None else {"text": text, "reply": reply},
-            name=Path(file).name,
-            trusted=valid is not None or splits.train.has_truth,
+            columns=data.columns,
+            name=data.name,
+            trusted=data.valid is not None or splits.train.has_truth,
             command_line=command_line(),
             progress=progress,
         )
-    given = {"text": text, "reply": reply, "label": label, "group": group, "truth": truth}
-    remember_names(folder, {role: column for role, column in given.items() if column is not None})
+    remember_names(folder, data.roles)
     console = person(json=json)
     suspects = pd.read_parquet(folder / "suspects.parquet").head(SHOWN)
     print_table(
@@ -128,12 +99,8 @@ def detect(
     console.print()
     print_notes(console, result["notes"])
     print_files(console, {"suspects": folder / "suspects.csv"})
-    named = {
-        **given, "valid": valid, "test": test, "positive": positive, "drop_empty": drop_empty,
-        "model": None if model == "minilm" else model, "seed": seed or None, **of_tuning,
-    }  # fmt: skip
     print_next(
-        console, file, named, rows=sum(map(len, splits.parts.values())), fixed=fix_splits,
+        console, data, {**next_options(model, seed), **tuning.choices}, rows=sum(map(len, splits.parts.values())),
         out=folder.with_name(f"{folder.name}-repaired"),
         first="read the first rows of suspects.csv, then " if suspects["suggested"].notna().any() else "",
     )  # fmt: skip

@@ -9,6 +9,8 @@ import typer
 
 from tracemend.cli import mend_amplify, mend_robustness
 from tracemend.cli import options as o
+from tracemend.cli.grouped import grouped
+from tracemend.cli.labelled import Data, Tuned
 from tracemend.cli.mended import show_arms
 from tracemend.cli.output import command_line, person, print_table
 from tracemend.cli.progress import shown
@@ -30,10 +32,10 @@ mend.command("robustness")(mend_robustness.robustness)
 
 
 @mend.command("regularise")
+@grouped
 def regularise(
-    file: o.File,
-    text: o.Text,
-    label: o.Label,
+    *,
+    data: Data,
     remove: Annotated[
         list[str] | None,
         typer.Option(metavar="WORD", help="Should not matter; give it again for more.", rich_help_panel=_WORDS),
@@ -72,21 +74,9 @@ def regularise(
     checked: Annotated[
         int, typer.Option(min=1, help="Texts that integrated gradients are taken of.", rich_help_panel=_HOW)
     ] = 50,
-    reply: o.Reply = None,
-    valid: o.Valid = None,
-    test: o.Test = None,
-    group: o.Group = None,
-    positive: o.Positive = None,
-    drop_empty: o.DropEmpty = False,
-    fix_splits: o.FixSplits = False,
     model: o.Model = "minilm",
-    adapter: o.AdapterKind = None,
+    tuning: Tuned,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training set.", rich_help_panel="Model")] = 3,
-    batch_size: o.BatchSize = None,
-    learning_rate: o.LearningRate = None,
-    max_length: o.MaxLength = None,
-    virtual_tokens: o.VirtualTokens = None,
-    class_weights: o.ClassWeights = None,
     out: o.Out = None,
     seed: o.Seed = 0,
     resume: o.Resume = False,
@@ -102,13 +92,7 @@ def regularise(
 
         tracemend mend regularise posts.csv --text text --label label --remove women --remove muslims --out runs/fair
     """
-    from tracemend.data import read_splits
-
-    with shown(quiet) as progress, o.columns_of(valid, test):
-        splits = read_splits(
-            file, text=text, label=label, reply=reply, group=group, valid=valid, test=test, positive=positive,
-            seed=seed, drop_empty=drop_empty, fix_splits=fix_splits, progress=progress,
-        )  # fmt: skip
+    splits = data.splits(seed=seed, quiet=quiet)
     from tracemend.data import read_rationales, read_words
     from tracemend.mend import Regularise
     from tracemend.mend.job import tuned_as
@@ -117,16 +101,13 @@ def regularise(
     from tracemend.tuning import Tuning
 
     words = [*(remove or ()), *(read_words(remove_from) if remove_from is not None else ())]
-    tuning = tuned_as(
-        Tuning(), seed=seed, adapter=adapter, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate,
-        max_length=max_length, virtual_tokens=virtual_tokens, class_weights=class_weights,
-    )  # fmt: skip
+    tuned = tuned_as(Tuning(), seed=seed, epochs=epochs, **tuning.choices)
     method = Regularise(
         remove=tuple(dict.fromkeys(words)), add=tuple(dict.fromkeys(add or ())), criterion=criterion,
         extractor=extractor, strength=strength, comprehensiveness=comprehensiveness, sufficiency=sufficiency,
-        budget=budget, checked=checked, tuning=tuning, seed=seed,
+        budget=budget, checked=checked, tuning=tuned, seed=seed,
     )  # fmt: skip
-    folder = o.run_directory(out, file)
+    folder = o.run_directory(out, data.file)
     with shown(quiet) as progress:
         found = mend_run(
             method,
@@ -134,8 +115,8 @@ def regularise(
             splits,
             out=folder,
             rationales=None if rationales is None else read_rationales(rationales, splits),
-            columns={"text": text} if reply is None else {"text": text, "reply": reply},
-            name=Path(file).name,
+            columns=data.columns,
+            name=data.name,
             command_line=command_line(),
             progress=progress,
         )
@@ -143,10 +124,10 @@ def regularise(
 
 
 @mend.command("shortcuts")
+@grouped
 def shortcuts(
-    file: o.File,
-    text: o.Text,
-    label: o.Label,
+    *,
+    data: Data,
     head: Annotated[float, typer.Option(help="Share of the words that form the head.", rich_help_panel=_HOW)] = 0.05,
     fewest: Annotated[int, typer.Option(min=1, help="Occurrences of a word at least.", rich_help_panel=_HOW)] = 5,
     alpha: Annotated[
@@ -171,21 +152,9 @@ def shortcuts(
         int, typer.Option(min=1, help="Of integrated gradients of the training texts, at first.", rich_help_panel=_HOW)
     ] = 8,
     max_steps: Annotated[int, typer.Option(min=1, help="At most.", rich_help_panel=_HOW)] = 64,
-    reply: o.Reply = None,
-    valid: o.Valid = None,
-    test: o.Test = None,
-    group: o.Group = None,
-    positive: o.Positive = None,
-    drop_empty: o.DropEmpty = False,
-    fix_splits: o.FixSplits = False,
     model: o.Model = "minilm",
-    adapter: o.AdapterKind = None,
+    tuning: Tuned,
     epochs: Annotated[int, typer.Option(min=2, help="Passes over the training set.", rich_help_panel="Model")] = 3,
-    batch_size: o.BatchSize = None,
-    learning_rate: o.LearningRate = None,
-    max_length: o.MaxLength = None,
-    virtual_tokens: o.VirtualTokens = None,
-    class_weights: o.ClassWeights = None,
     out: o.Out = None,
     seed: o.Seed = 0,
     resume: o.Resume = False,
@@ -201,23 +170,7 @@ def shortcuts(
 
         tracemend mend shortcuts posts.csv --text text --label label --out runs/shortcuts
     """
-    from tracemend.data import read_splits
-
-    with shown(quiet) as progress, o.columns_of(valid, test):
-        splits = read_splits(
-            file,
-            text=text,
-            label=label,
-            reply=reply,
-            group=group,
-            valid=valid,
-            test=test,
-            positive=positive,
-            seed=seed,
-            drop_empty=drop_empty,
-            fix_splits=fix_splits,
-            progress=progress,
-        )
+    splits = data.splits(seed=seed, quiet=quiet)
     from tracemend.mend import Shortcuts
     from tracemend.mend.job import tuned_as
     from tracemend.mend.run import mend_run
@@ -225,17 +178,7 @@ def shortcuts(
     from tracemend.models import load
     from tracemend.tuning import Tuning
 
-    tuning = tuned_as(
-        Tuning(),
-        seed=seed,
-        adapter=adapter,
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        max_length=max_length,
-        virtual_tokens=virtual_tokens,
-        class_weights=class_weights,
-    )
+    tuned = tuned_as(Tuning(), seed=seed, epochs=epochs, **tuning.choices)
     method = Shortcuts(
         head=head,
         fewest=fewest,
@@ -245,18 +188,18 @@ def shortcuts(
         followed=followed,
         steps=steps,
         max_steps=max_steps,
-        tuning=tuning,
+        tuning=tuned,
         seed=seed,
     )
-    folder = o.run_directory(out, file)
+    folder = o.run_directory(out, data.file)
     with shown(quiet) as progress:
         found = mend_run(
             method,
             load(model),
             splits,
             out=folder,
-            columns={"text": text} if reply is None else {"text": text, "reply": reply},
-            name=Path(file).name,
+            columns=data.columns,
+            name=data.name,
             command_line=command_line(),
             progress=progress,
         )

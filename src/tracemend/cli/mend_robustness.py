@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from tracemend.cli import options as o
+from tracemend.cli.grouped import grouped
+from tracemend.cli.labelled import Data, Tuned
 from tracemend.cli.mended import show_arms
 from tracemend.cli.output import command_line
 from tracemend.cli.progress import shown
@@ -17,10 +18,10 @@ _COPIES = "Copies with near words"
 _HOW = "How"
 
 
+@grouped
 def robustness(
-    file: o.File,
-    text: o.Text,
-    label: o.Label,
+    *,
+    data: Data,
     strength: Annotated[float, typer.Option(help="Of what ties words, gamma.", rich_help_panel=_HOW)] = 10.0,
     tied: Annotated[Tied, typer.Option(help="Words that are tied.", rich_help_panel=_HOW)] = "replaced",
     clean: Annotated[int, typer.Option(min=0, help="Epochs at first without copies.", rich_help_panel=_HOW)] = 1,
@@ -38,21 +39,9 @@ def robustness(
     copies: Annotated[
         int, typer.Option(min=1, help="Drawn a text and step; the worst is tuned on.", rich_help_panel=_COPIES)
     ] = 4,
-    reply: o.Reply = None,
-    valid: o.Valid = None,
-    test: o.Test = None,
-    group: o.Group = None,
-    positive: o.Positive = None,
-    drop_empty: o.DropEmpty = False,
-    fix_splits: o.FixSplits = False,
     model: o.Model = "minilm",
-    adapter: o.AdapterKind = None,
+    tuning: Tuned,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training set.", rich_help_panel="Model")] = 4,
-    batch_size: o.BatchSize = None,
-    learning_rate: o.LearningRate = None,
-    max_length: o.MaxLength = None,
-    virtual_tokens: o.VirtualTokens = None,
-    class_weights: o.ClassWeights = None,
     out: o.Out = None,
     seed: o.Seed = 0,
     resume: o.Resume = False,
@@ -68,36 +57,27 @@ def robustness(
 
         tracemend mend robustness posts.csv --text text --label label --out runs/robust
     """
-    from tracemend.data import read_splits
-
-    with shown(quiet) as progress, o.columns_of(valid, test):
-        splits = read_splits(
-            file, text=text, label=label, reply=reply, group=group, valid=valid, test=test, positive=positive,
-            seed=seed, drop_empty=drop_empty, fix_splits=fix_splits, progress=progress,
-        )  # fmt: skip
+    splits = data.splits(seed=seed, quiet=quiet)
     from tracemend.mend import Robustness
     from tracemend.mend.job import tuned_as
     from tracemend.mend.run import mend_run
     from tracemend.models import load
     from tracemend.tuning import Tuning
 
-    tuning = tuned_as(
-        Tuning(), seed=seed, adapter=adapter, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate,
-        max_length=max_length, virtual_tokens=virtual_tokens, class_weights=class_weights,
-    )  # fmt: skip
+    tuned = tuned_as(Tuning(), seed=seed, epochs=epochs, **tuning.choices)
     method = Robustness(
         strength=strength, tied=tied, clean=clean, top=top, checked=checked, similarity=similarity, apart=apart,
-        share=share, copies=copies, tuning=tuning, seed=seed,
+        share=share, copies=copies, tuning=tuned, seed=seed,
     )  # fmt: skip
-    folder = o.run_directory(out, file)
+    folder = o.run_directory(out, data.file)
     with shown(quiet) as progress:
         found = mend_run(
             method,
             load(model),
             splits,
             out=folder,
-            columns={"text": text} if reply is None else {"text": text, "reply": reply},
-            name=Path(file).name,
+            columns=data.columns,
+            name=data.name,
             command_line=command_line(),
             progress=progress,
         )

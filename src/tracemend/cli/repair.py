@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -9,7 +10,9 @@ import typer
 from rich.console import Console
 
 from tracemend.cli import options as o
-from tracemend.cli.next_step import print_next
+from tracemend.cli.grouped import grouped
+from tracemend.cli.labelled import StoppedTuning, TrueData
+from tracemend.cli.next_step import next_options, print_next
 from tracemend.cli.output import command_line, person, print_files, print_notes, print_result
 from tracemend.cli.progress import shown
 
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
     from tracemend.report import RepairRun
 
 _LOOP = "Loop (the preset decides what is not given; gbair is named where it differs)"
+# What goes with labels that nobody checked, and not into the repair after a check.
+_OF_UNCHECKED = ("validation", "ask", "answers", "warm_start")
 Preset = Literal["default", "gbair"]
 Action = Literal["remove", "relabel", "auto"]
 Rank = Literal["consensus", "trusted", "votes", "mean", "weighted"]
@@ -31,41 +36,23 @@ def _loop(**more: Any) -> Any:
     return typer.Option(rich_help_panel=_LOOP, **more)
 
 
-def repair(
-    file: o.File,
-    text: o.Text,
-    label: o.Label,
-    reply: o.Reply = None,
-    valid: o.Valid = None,
-    test: o.Test = None,
-    group: o.Group = None,
-    truth: o.Truth = None,
-    positive: o.Positive = None,
-    drop_empty: o.DropEmpty = False,
-    fix_splits: o.FixSplits = False,
-    model: o.Model = "minilm",
-    adapter: o.AdapterKind = None,
-    epochs: o.Epochs = None,
-    batch_size: o.BatchSize = None,
-    learning_rate: o.LearningRate = None,
-    patience: o.Patience = None,
-    max_length: o.MaxLength = None,
-    virtual_tokens: o.VirtualTokens = None,
-    precision: o.Precision = None,
-    class_weights: o.ClassWeights = None,
+@dataclass(frozen=True, kw_only=True)
+class Loop:
+    """What a repair does in its rounds; None leaves the preset's choice."""
+
     preset: Annotated[
         Preset, _loop(help="default, or gbair: the published method, as reconstructed from the paper.")
-    ] = "default",
-    rounds: Annotated[int | None, _loop(min=1, help="Rounds at most (default 3, gbair 15).")] = None,
+    ] = "default"
+    rounds: Annotated[int | None, _loop(min=1, help="Rounds at most (default 3, gbair 15).")] = None
     candidates: Annotated[
         int | None,
         _loop(min=1, help="Examples acted on in a round, at most (default: estimated noise x N / rounds, gbair 20)."),
-    ] = None,
+    ] = None
     action: Annotated[
         Action | None,
         _loop(help="What is done with a wrong label (default auto: whichever gains more; gbair remove)."),
-    ] = None,
-    rank: Annotated[Rank | None, _loop(help="How training labels are ranked (default consensus, gbair votes).")] = None,
+    ] = None
+    rank: Annotated[Rank | None, _loop(help="How training labels are ranked (default consensus, gbair votes).")] = None
     fold_epochs: Annotated[
         int | None,
         _loop(
@@ -73,18 +60,18 @@ def repair(
             help="Epochs of the models that judge examples they have not seen, for rank consensus (default 3); "
             "0 leaves these models out.",
         ),
-    ] = None,
+    ] = None
     drivers: Annotated[
         Drivers | None, _loop(help="Validation examples whose influence counts (default misclassified).")
-    ] = None,
-    top_k: Annotated[int | None, _loop(min=1, help="Opponents of a driver that get its vote (default 20).")] = None,
+    ] = None
+    top_k: Annotated[int | None, _loop(min=1, help="Opponents of a driver that get its vote (default 20).")] = None
     kernel: Annotated[
         Kernel | None,
         _loop(help="How two gradients are compared (default cosine); dot is not possible with rank trusted."),
-    ] = None,
-    checkpoints: Annotated[
-        Checkpoints | None, _loop(help="Checkpoints whose gradients are taken (default last).")
-    ] = None,
+    ] = None
+    checkpoints: Annotated[Checkpoints | None, _loop(help="Checkpoints whose gradients are taken (default last).")] = (
+        None
+    )
     warm_start: Annotated[
         bool | None,
         typer.Option(
@@ -92,36 +79,45 @@ def repair(
             rich_help_panel=_LOOP,
             help="Each round tunes the last round's adapter further (the default), or tunes a new one (gbair).",
         ),
-    ] = None,
+    ] = None
     stop: Annotated[
         Stop | None,
         _loop(
             help="Which round is kept: the one with the best validation AP (default best), or the last (gbair fixed)."
         ),
-    ] = None,
+    ] = None
     noise: Annotated[
         float | None, _loop(min=0, max=1, help="Share of wrong labels, such as 0.1 (default: estimated).")
-    ] = None,
+    ] = None
     fdr: Annotated[
         float | None,
         _loop(
             min=0, max=1, help="Share of right labels allowed among those acted on, such as 0.1 (default: no bound)."
         ),
-    ] = None,
+    ] = None
     validation: Annotated[
         Validation | None,
         _loop(
             help="clean: the validation labels are trusted (default with --valid or --truth, gbair). noisy: no label "
             "is trusted, each is judged by the other labels, and less is found (default without)."
         ),
-    ] = None,
+    ] = None
     ask: Annotated[
         int | None, _loop(min=0, help="Questions to a person in each round, written to questions.csv (default 0).")
-    ] = None,
+    ] = None
     answers: Annotated[
         list[Path] | None,
         _loop(metavar="FILE", help="questions.csv of an earlier run, with the answers filled in; may be repeated."),
-    ] = None,
+    ] = None
+
+
+@grouped
+def repair(
+    *,
+    data: TrueData,
+    model: o.Model = "minilm",
+    tuning: StoppedTuning,
+    loop: Loop,
     out: o.Out = None,
     seed: o.Seed = 0,
     resume: o.Resume = False,
@@ -142,56 +138,33 @@ def repair(
 
         tracemend repair comments.csv --text text --label is_toxic --valid checked.csv --fix-splits --out runs/mine
     """
-    from tracemend.data import read_splits
-
-    with shown(quiet) as progress, o.columns_of(valid, test):
-        splits = read_splits(
-            file, text=text, label=label, reply=reply, group=group, truth=truth, valid=valid, test=test,
-            positive=positive, seed=seed, drop_empty=drop_empty, fix_splits=fix_splits, noisy=validation == "noisy",
-            progress=progress,
-        )  # fmt: skip
+    splits = data.splits(seed=seed, quiet=quiet, noisy=loop.validation == "noisy")
     from tracemend.mend.job import configured, repair_splits
     from tracemend.models import load
 
-    of_tuning: dict[str, Any] = {
-        "adapter": adapter, "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate,
-        "patience": patience, "max_length": max_length, "virtual_tokens": virtual_tokens, "precision": precision,
-        "class_weights": class_weights,
-    }  # fmt: skip
-    checked = valid is not None or truth is not None
-    method = configured(
-        preset, seed=seed, checked=checked, **of_tuning, rounds=rounds, candidates=candidates, action=action, rank=rank,
-        fold_epochs=fold_epochs, drivers=drivers, top_k=top_k, kernel=kernel, checkpoints=checkpoints,
-        warm_start=warm_start, stop=stop, noise=noise, fdr=fdr, validation=validation, ask=ask,
-        answers=answers or None,
-    )  # fmt: skip
-    folder = o.run_directory(out, file)
-    columns = {"text": text, "reply": reply, "label": label, "group": group, "truth": truth}
+    chosen = asdict(loop)
+    method = configured(chosen.pop("preset"), seed=seed, checked=data.checked, **tuning.choices, **chosen)
+    folder = o.run_directory(out, data.file)
     with shown(quiet) as progress:
         repair_splits(
             method,
             load(model),
             splits,
             out=folder,
-            columns={role: column for role, column in columns.items() if column is not None},
-            checked=checked,
-            name=Path(file).name,
+            columns=data.roles,
+            checked=data.checked,
+            name=data.name,
             command_line=command_line(),
             progress=progress,
         )
     run = show(folder, json=json)
-    if not checked and run.part("verdict").get("recommended") == "original":
-        given = {
-            "text": text, "reply": reply, "label": label, "group": group, "test": test, "positive": positive,
-            "drop_empty": drop_empty, "model": None if model == "minilm" else model, "seed": seed or None, **of_tuning,
-            "preset": None if preset == "default" else preset, "rounds": rounds, "candidates": candidates,
-            "action": action, "rank": rank, "drivers": drivers, "top_k": top_k, "kernel": kernel,
-            "checkpoints": checkpoints, "stop": stop, "noise": noise, "fdr": fdr,
-        }  # fmt: skip
-        rows = sum(run.part("data").get("sizes", {}).values())
+    if not data.checked and run.part("verdict").get("recommended") == "original":
+        of_loop = {name: value for name, value in asdict(loop).items() if name not in _OF_UNCHECKED}
+        preset = None if loop.preset == "default" else loop.preset
         print_next(
-            person(json=json), file, given, rows=rows, fixed=fix_splits, out=folder.with_name(f"{folder.name}-checked")
-        )
+            person(json=json), data, {**next_options(model, seed), **tuning.choices, **of_loop, "preset": preset},
+            rows=sum(run.part("data").get("sizes", {}).values()), out=folder.with_name(f"{folder.name}-checked"),
+        )  # fmt: skip
 
 
 def show(folder: Path, *, json: bool) -> RepairRun:

@@ -1,0 +1,58 @@
+"""Options that belong together are declared once, as a dataclass, and are one parameter of a command."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, get_type_hints
+
+
+def grouped(command: Callable[..., None]) -> Callable[..., None]:
+    """Let typer see each field of a parameter that is a dataclass as an option of its own, in its place.
+
+    Example:
+        >>> @dataclasses.dataclass(kw_only=True)
+        ... class Size:
+        ...     width: int
+        ...     height: int = 2
+        >>> @grouped
+        ... def area(size: Size, unit: str = "m2") -> None:
+        ...     print(size.width * size.height, unit)
+        >>> inspect.signature(area)
+        <Signature (*, width: int, height: int = 2, unit: str = 'm2')>
+        >>> area(width=3, height=2, unit="m2")
+        6 m2
+    """
+    kinds = get_type_hints(command, include_extras=True)
+    parameters: list[inspect.Parameter] = []
+    groups: dict[str, Any] = {}
+    for name, parameter in inspect.signature(command).parameters.items():
+        kind = kinds[name]
+        if not dataclasses.is_dataclass(kind):
+            parameters.append(_option(name, kind, parameter.default))
+            continue
+        groups[name], of = kind, get_type_hints(kind, include_extras=True)
+        parameters += [
+            _option(field.name, of[field.name], inspect.Parameter.empty if _required(field) else field.default)
+            for field in dataclasses.fields(kind)
+        ]
+
+    @functools.wraps(command)
+    def flat(**given: Any) -> None:
+        for name, kind in groups.items():
+            given[name] = kind(**{field.name: given.pop(field.name) for field in dataclasses.fields(kind)})
+        command(**given)
+
+    flat.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    flat.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return flat
+
+
+def _option(name: str, kind: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+
+
+def _required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING
