@@ -211,3 +211,15 @@ def test_sample_is_stratified_and_seeded():
     assert part.uid == sample(data, 50, seed=1).uid != sample(data, 50, seed=2).uid
     with pytest.raises(DataError, match="from 1 to 100"):
         sample(data, 101)
+
+
+@pytest.mark.parametrize(("checked", "other", "said"), [(0.5, 0.1, True), (0.1, 0.1, False), (0.2, 0.4, False)])
+def test_checked_rows_that_were_not_drawn_at_random_are_noted(checked, other, said):
+    """Wrong labels at random even the training labels out, so the other way round is no sign of them."""
+
+    def part(n, share, name):
+        labels = ["rare" if i < share * n else "common" for i in range(n)]
+        return Labelled.make([f"{name} {i} {hash((name, i))}" for i in range(n)], labels)
+
+    splits = make_splits(part(300, other, "train"), validation=part(200, checked, "checked"))
+    assert any("drawn at random" in note for note in splits.notes) == said

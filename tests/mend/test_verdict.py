@@ -156,3 +156,14 @@ def test_few_authors_show_little_and_the_sentence_says_why() -> None:
     assert "It goes by 3 authors or conversations" in three.sentence and "Judge by examples of more." in three.sentence
     many = verdict(data([f"author {i // 2}" for i in range(N)]), before, after, acted=10)
     assert "authors or conversations" not in many.sentence
+
+
+def test_two_classifiers_are_compared_by_their_names() -> None:
+    """Of a person's version nothing is said of a repair, nor of the original set."""
+    worse, better = probabilities(0.3), probabilities(2.0, seed=1)
+    said = [verdict(data(), *pair, acted=1, against="Repaired", of="Version 1").sentence
+            for pair in ((worse, better), (better, worse), (worse, worse))]  # fmt: skip
+    assert said[0].startswith("Version 1 is better: on 200 examples")
+    assert said[1].startswith("Version 1 is worse") and "Nothing speaks for Version 1 in place of Repaired." in said[1]
+    assert said[2].startswith("Not shown: compared with Repaired")
+    assert not any("repair " in one or "original" in one for one in said)

@@ -154,3 +154,10 @@ def test_bad_input() -> None:
         with pytest.raises(ModelError, match="4 queries and 6 keys"):
             trace(wide, start)
     assert np.isfinite(start).all()
+
+
+def test_what_goes_to_a_prefix_is_not_handed_to_the_text() -> None:
+    """Without the keys of a prefix rows do not add up to one, and neither does what rollout traces."""
+    some = [0.8 * pattern for pattern in patterns(2, 2, 4, 0)]
+    start = torch.nn.functional.one_hot(torch.tensor([2, 2]), 4).float()
+    torch.testing.assert_close(rollout(some, start).sum(-1), torch.full((2,), 0.9**2))

@@ -155,3 +155,18 @@ def test_bad_input() -> None:
         cross_posterior(x, truth, 2, groups=["a"])
     with pytest.raises(TraceError, match="one example"):
         cross_posterior(x, np.r_[2, truth[1:]], 3)
+
+
+@pytest.mark.parametrize("spread", [1.0, 3.0])
+def test_authors_who_differ_by_nature_do_not_deny_the_rarer_label(spread: float) -> None:
+    """Who writes more of one label than others has not labelled wrong: groups sharpen what texts tell, or nothing."""
+    denied = []
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        author = np.repeat(np.arange(30), 15)
+        share = rng.beta(0.3 * spread, 0.7 * spread, size=30)
+        y = (rng.random(450) < share[author]).astype(int)
+        x = rng.normal(size=(450, 32))
+        x /= np.linalg.norm(x, axis=1, keepdims=True)
+        denied.append(cross_posterior(x, y, 2, groups=author.tolist()).wrong.mean())
+    assert max(denied) == 0.0

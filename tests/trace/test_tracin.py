@@ -13,6 +13,7 @@ from tracemend.errors import TraceError
 from tracemend.models import tiny
 from tracemend.trace import TracIn, flipped_factor, per_example_gradients, relabel_gain, self_influence
 from tracemend.trace.gradients.layout import Block
+from tracemend.trace.scores import aggregate
 from tracemend.tuning import TextClassifier, Tuned, Tuning, tune
 
 Make = Callable[..., TextClassifier]
@@ -147,6 +148,12 @@ def test_groups_join_to_bounded_scores_that_agree_with_the_whole(make: Make, dat
     assert found.shape == whole.shape
     assert np.abs(found).max() <= 1 + 1e-5
     assert np.corrcoef(found.ravel(), whole.ravel())[0, 1] > 0.5
+
+
+def test_examples_that_do_nothing_have_no_vote() -> None:
+    none = np.zeros((3, 6))
+    assert not aggregate(none, "vote", top=2).any()
+    assert aggregate(np.array([[3.0, 0, 0, 0, 0, -2]]), "vote", top=2).tolist() == [1, 0, 0, 0, 0, -1]
 
 
 def test_parts_restrict_the_parameters(make: Make, data: Labelled) -> None:

@@ -91,11 +91,29 @@ def make_splits(
     else:
         halves = {"validation": 1 - verdict_share, "verdict": verdict_share}
         made = {"train": whole, **_divide(parts["validation"], halves, seed, notes, "the given validation")}
+        if _is_more_even(parts["validation"], whole):
+            share, there = ((part.y == whole.positive_index).mean() for part in (parts["validation"], whole))
+            notes.append(
+                f"{share:.0%} of the given validation and {there:.0%} of the training rows are labelled "
+                f"{whole.positive!r}: more evenly spread than wrong labels at random explain. If the checked rows were "
+                "not drawn at random, the difference is taken for wrong labels; draw them so."
+            )
     if test is not None:
         made["test"] = parts["test"]
     _check_enough(made, smallest)
     elsewhere = (() if validation is None else ("validation", "verdict")) + (() if test is None else ("test",))
     return Splits(made["train"], made["validation"], made["verdict"], made.get("test"), tuple(notes), elsewhere)
+
+
+def _is_more_even(checked: Labelled, other: Labelled) -> bool:
+    """Whether labels are spread more evenly, by more than chance: labels that are wrong at random do the opposite."""
+    from scipy.stats import chi2_contingency, entropy
+
+    counts = np.array([np.bincount(part.y, minlength=len(other.labels)) for part in (checked, other)])
+    counts = counts[:, counts.any(axis=0)]
+    if counts.shape[1] < 2 or entropy(counts[0]) <= entropy(counts[1]):
+        return False
+    return float(chi2_contingency(counts).pvalue) < _CHANCE
 
 
 def sample(data: Labelled, size: int, *, seed: int = 0) -> Labelled:
@@ -236,6 +254,7 @@ def _apportion(
 
 
 # What the parts are called on the command line.
+_CHANCE = 0.01  # of a note that the checked rows were not drawn at random, where they were
 _OPTIONS = {"train": "FILE", "validation": "--valid", "test": "--test"}
 
 

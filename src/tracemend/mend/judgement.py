@@ -57,6 +57,7 @@ def verdict(
     tried: int = 0,
     answers: int = 0,
     against: str = "the start",
+    of: str | None = None,
     noisy: bool = False,
     seed: int = 0,
 ) -> Verdict:
@@ -67,6 +68,8 @@ def verdict(
         tried: decisions of all rounds, without those of people.
         answers: labels that people changed or left out, which stand whichever set is recommended.
         against: what ``before`` is, in words.
+        of: what ``after`` is, in words, where two classifiers are compared and no repair is judged: nothing is said of
+            an original set then.
         noisy: whether the labels compared by may be wrong themselves; the rule stays, the sentence says so. Wrong
             labels that fall on both alike pull every difference towards zero, and are no reason for one.
 
@@ -84,6 +87,8 @@ def verdict(
     down = [c for c in found if c.shown and c.difference < 0]
     helped = bool(up) and by_name["ap"] not in down
     stays = _STAYS_ANSWERED if answers else _STAYS
+    if of is not None:
+        stays = f"Nothing speaks for {of} in place of {against}."
     if not acted and answers:
         sentence = (
             f"No round was better on validation than the start ({tried} labels were tried beside {answers} that people "
@@ -100,12 +105,14 @@ def verdict(
         return Verdict("original", sentence, found, against)
     if helped:
         what = f"on {len(data)} examples that steered nothing it changed {_listed(up, names)}"
-        sentence = f"The repair helped: {what}, compared with {against}."
+        said = "The repair helped" if of is None else f"{of} is better"
+        sentence = f"{said}: {what}, compared with {against}."
         if down:
             sentence += f" But {' and '.join(names[c.metric] for c in down)} fell."
     elif down:
         fell = " and ".join(f"{names[c.metric]} by {c.difference:+.3f}" for c in down)
-        sentence = f"The repair did harm: it changed {fell}, compared with {against}. {stays}"
+        said = "The repair did harm" if of is None else f"{of} is worse"
+        sentence = f"{said}: it changed {fell}, compared with {against}. {stays}"
     elif rose:
         sentence = (
             f"Not shown: compared with {against} it changed {_listed(rose, names)}, but with {len(METRICS)} figures "

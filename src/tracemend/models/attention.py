@@ -191,11 +191,10 @@ def down_decoder(attention: Attention, *, residual: float) -> Tensor:
 
 
 def _mixed(pattern: Tensor, residual: float) -> Tensor:
-    """The mean over heads with the residual stream's share, rows of sum 1 [batch, pos, pos]."""
+    """The mean over heads with the residual stream's share [batch, pos, pos]: what rows lack of 1 left the sequence."""
     _check_residual(residual)
     mean = _square(pattern).mean(dim=1)
-    mixed = residual * torch.eye(mean.shape[-1], device=mean.device, dtype=mean.dtype) + (1 - residual) * mean
-    return mixed / mixed.sum(-1, keepdim=True)
+    return residual * torch.eye(mean.shape[-1], device=mean.device, dtype=mean.dtype) + (1 - residual) * mean
 
 
 def _check_residual(residual: float) -> None:

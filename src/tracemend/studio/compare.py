@@ -34,7 +34,7 @@ def compare(session: Session, before: str, after: str) -> dict[str, Any]:
     first, second = session.evidence(before), session.evidence(after)
     data = session.splits.verdict
     p, q = first.p["verdict"], second.p["verdict"]
-    judged = verdict(data, p, q, acted=1, against=first.version.title)
+    judged = verdict(data, p, q, acted=1, against=first.version.title, of=second.version.title)
     wrong = [one.argmax(axis=1) != data.y for one in (p, q)]
     known = [v for v in session.versions() if v.predicted]
     return {

@@ -12,6 +12,7 @@ import pandas as pd
 
 from tracemend.data.decision import Decision
 from tracemend.data.examples import read_examples
+from tracemend.data.export import with_own
 from tracemend.data.words import cut_at_words, texts_holding
 from tracemend.errors import RunError
 from tracemend.runs import read_json, read_result, write_json
@@ -157,6 +158,7 @@ class Session:
                 if j >= 0
             ]
             row["twins"] = [self.train_row(found, int(j), rows) for j in facts["twins"]]
+        row["own"] = _own(given.iloc[[i]])
         row["words"] = [_word(d) for d in rows.words() if d.uid == uid or d.scope == "all"]
         row["comments"] = [told(d) for d in rows.notes(uid) if d.kind == "comment"]
         row["history"] = [told(d) for d in rows.all if d.uid == uid]
@@ -296,6 +298,12 @@ def _nearest(table: pd.DataFrame, facts: pd.Series) -> dict[str, Any] | None:
     """The most similar training example with another label: which label, and how similar."""
     j, cosine = int(facts["near"][0]), float(facts["near_cosine"][0])
     return None if j < 0 else {"label": str(table["label_then"].iloc[j]), "similarity": round(cosine, 3)}
+
+
+def _own(example: pd.DataFrame) -> list[list[str]]:
+    """Where an example of a table of one row stood in its file, its author, and what its other columns say."""
+    cells = with_own(example[["uid", "group"]], example).iloc[0].drop("uid")
+    return [[str(name), cut(str(cell))] for name, cell in cells.items() if not pd.isna(cell)]
 
 
 def cut(text: str) -> str:

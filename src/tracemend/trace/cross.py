@@ -49,8 +49,8 @@ class Crossed:
         given: probability of each *given* label from the text, by the folds the example is not in [n, C].
         matrix: how often each true label (row) was given as each label (column) [C, C].
         strength: of the prior on a group's share of denied labels, in examples; infinite where groups tell nothing.
-        told: whether texts tell the given labels better than chance does, or groups differ. Where they do not, nothing
-            can be said of any label, and all are left as they are.
+        told: whether texts tell the given labels better than chance does. Where they do not, nothing can be said of any
+            label, and all are left as they are: that groups differ is then how they differ by nature.
     """
 
     posterior: Doubles
@@ -130,8 +130,6 @@ def cross_posterior(
     for _ in range(steps):
         predicted = _judge(x, given_the_label(predicted, given, matrix), parts, fit)
     posterior, wrong, strength = _believed(predicted, given, matrix, groups)
-    # Groups that differ in how often they are denied tell as well: nobody differs so by chance.
-    told = told or math.isfinite(strength)
     if not told:
         posterior, wrong, matrix = one_hot, np.zeros(len(given)), np.eye(labels)
     return Crossed(posterior=posterior, wrong=wrong, given=f, matrix=matrix, strength=strength, told=told)

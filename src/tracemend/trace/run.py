@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -144,14 +144,22 @@ def trace_run(
     train, used = tuned_on(run, predictor, splits)
     queries = queries_of(predictor, splits, query, reply, label)
     predicted = predictor.predicted(predictor.probabilities(queries.pairs))
-    found = (tracin or TracIn()).influence(predictor.classifier, train, queries, checkpoints=used, progress=progress)
+    how = tracin or TracIn()
+    found = how.influence(predictor.classifier, train, queries, checkpoints=used, progress=progress)
     rows = _rows(found, top, [splits.labels[i] for i in predicted])
     means = rows.groupby("side")["score"].mean()
     overall = float(found.scores.mean())
     result = MethodResult(
         metrics={f"mean_score_{side}s": float(means[side]) for side in ("proponent", "opponent")},
         controls={f"mean_score_{side}s": overall for side in ("proponent", "opponent")},
-        config={"query": query, "reply": reply, "label": label, "top": top, "adapter": predictor.adapter},
+        config={
+            "query": query,
+            "reply": reply,
+            "label": label,
+            "top": top,
+            "adapter": predictor.adapter,
+            "tracin": asdict(how),
+        },
         rows=rows,
     )
     write_csv(result.save(trace_folder(run, query, reply, label)) / "rows.csv", rows)

@@ -97,7 +97,8 @@ def aggregate(scores: Floats, how: Aggregate, *, top: int = 20) -> Floats:
     elif how == "vote":
         k = min(top, n // 2) or 1
         ranks = rankdata(scores, axis=1, method="ordinal")
-        found = ((ranks > n - k).astype(float) - (ranks <= k).astype(float)).mean(axis=0)
+        # Of examples that do nothing, some would be among the first by their place.
+        found = ((ranks > n - k) & (scores > 0)).mean(axis=0) - ((ranks <= k) & (scores < 0)).mean(axis=0)
     else:
         raise TraceError(f"the aggregation {how!r} is not one of: whole, mean, rank, vote")
     return np.asarray(found, dtype=np.float32)

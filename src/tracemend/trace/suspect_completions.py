@@ -125,6 +125,11 @@ class SuspectCompletions(Method[MethodResult]):
         if self.by == "loss":
             return losses, [f"the tuned model's loss is {value:.2f} {unit}" for value in losses]
         if self.by == "untuned-loss":
+            if model.kind == "full":
+                raise TraceError(
+                    "the untuned model is gone where every parameter was tuned, so there is no untuned loss; take "
+                    "another by, or tune an adapter."
+                )
             with model.network.disable_adapter():
                 found = model.losses(data.train.pairs, progress=progress)
             return found, [f"the untuned model's loss is {value:.2f} {unit}" for value in found]

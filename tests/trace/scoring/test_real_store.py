@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +12,10 @@ import pytest
 from tracemend.data import Labelled
 from tracemend.errors import TraceError
 from tracemend.models import tiny
+from tracemend.progress import Progress
 from tracemend.trace import TracIn
 from tracemend.trace.scoring import DataInf, EkFac, Score, TracedQueries, TracInScore, score
+from tracemend.trace.scoring.ekfac import _Fitted
 from tracemend.trace.store import GradientStore
 from tracemend.tuning import Tuned, Tuning, tune
 
@@ -55,6 +59,35 @@ def test_bfloat16_keeps_the_order(tuned: Tuned, data: Labelled, tmp_path: Path, 
     assert np.isfinite(exact).all()
     assert np.corrcoef(exact.ravel(), rounded.ravel())[0, 1] > 0.999
     assert np.abs(exact - rounded).max() > 0
+
+
+def test_queries_of_another_classifier_are_refused(tuned: Tuned, data: Labelled, tmp_path: Path) -> None:
+    store = GradientStore.build(tmp_path / "store", tuned.classifier, data, tuned.checkpoints)
+    other = tune(tiny("bert"), data, data, replace(tuned.tuning, seed=7))
+    assert [c.step for c in other.checkpoints] == [c.step for c in tuned.checkpoints]
+    with pytest.raises(TraceError, match="other parameters"):
+        score(store, asked(other, data), TracInScore(), dense=tmp_path / "scores.npy")
+    assert asked(other, data).fingerprint != asked(tuned, data).fingerprint
+
+
+def test_a_projection_does_not_raise_the_damping(tuned: Tuned, data: Labelled, tmp_path: Path) -> None:
+    """It is a share of the mean over the whole matrix, of which the store holds fewer numbers with as much in them."""
+
+    def damped(name: str, **options: Any) -> tuple[float, float]:
+        store = GradientStore.build(
+            tmp_path / name, tuned.classifier, data, tuned.checkpoints, dtype="float32", **options
+        )
+        fitted = EkFac().fit(store, 0, progress=Progress())
+        assert isinstance(fitted, _Fitted)
+        return min(fitted.kept), sum(
+            kept * float(basis.moments.mean()) for kept, basis in zip(fitted.kept, fitted.bases, strict=True)
+        )
+
+    least, whole = damped("whole")
+    assert least == 1.0
+    found = [damped(f"w{seed}", project=8, seed=seed) for seed in range(3)]
+    assert all(kept < 0.6 for kept, _ in found)
+    assert np.mean([damping for _, damping in found]) == pytest.approx(whole, rel=0.3)
 
 
 def test_queries_at_other_checkpoints_are_refused(tuned: Tuned, data: Labelled, tmp_path: Path) -> None:

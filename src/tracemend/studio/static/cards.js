@@ -135,6 +135,7 @@ export async function showExample(place, uid, { back, go }) {
       found.opinion ? pair(T.example.opinion, likely(found.opinion)) : null,
       pair(T.example.model, likely(found.probabilities)),
     ),
+    found.own.length ? h("dl", { class: "facts own", "data-testid": "own" }, found.own.map(([name, value]) => pair(name, visible(value)))) : null,
     found.reason ? h("p", { class: "reason", "data-testid": "reason" }, found.reason) : null,
     status(found) ? h("p", {}, status(found)) : null,
     actions(found, { full: true }),

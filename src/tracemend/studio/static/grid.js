@@ -10,6 +10,7 @@ export class Grid {
     Object.assign(this, { height, columns, fetch, cells, pick, enter, empty, sorted, sort });
     this.total = 0;
     this.cursor = -1;
+    this.gap = 0;
     this.pages = new Map();
     this.chosen = new Map();
     this.asked = 0;
@@ -60,6 +61,7 @@ export class Grid {
     this.pages = new Map([[0, found.rows]]);
     this.total = found.total;
     this.cursor = -1;
+    this.gap = 0; // before which row a step goes on where none is at hand
     this.drawHead();
     this.element.setAttribute("aria-rowcount", String(this.total));
     this.inner.style.height = `${this.total * this.height}px`;
@@ -159,7 +161,7 @@ export class Grid {
   }
 
   step(by) {
-    return this.move(this.cursor < 0 ? 0 : this.cursor + by);
+    return this.move(this.cursor < 0 ? this.gap + Math.min(0, by) : this.cursor + by);
   }
 
   toggle(index = this.cursor) {

@@ -47,7 +47,7 @@ export function historyView() {
     );
   }
 
-  return { element, load, show: () => {}, changed: load };
+  return { element, load, show: () => {}, changed: load, redraw: load };
 }
 
 function what(row) {

@@ -144,8 +144,9 @@ async function pulse() {
   away = false;
   const before = shared.run;
   const stage = JSON.stringify([found.job?.number, found.job?.state, found.job?.stage]);
-  if (found.ledger !== before.ledger && found.by !== shared.actor) {
-    toast(T.act.others(found.by));
+  // What this page did itself it knows already; under the same name another tab may have decided.
+  if (found.ledger > before.ledger) {
+    if (found.by !== shared.actor) toast(T.act.others(found.by));
     shared.run = { ...before, ...found };
     if (view.grid) await reload();
     else view.redraw?.();
@@ -166,7 +167,8 @@ async function reload() {
   const top = view.grid.scroller.scrollTop;
   await view.load();
   view.grid.scroller.scrollTop = top;
-  if (view.grid.cursor < 0 && at >= 0) await view.grid.move(at, { quiet: true });
+  // Of a row that is gone its place stays: the next step goes on from there.
+  if (view.grid.cursor < 0 && at >= 0) view.grid.gap = at;
 }
 
 decided((rows, found) => {
@@ -192,7 +194,7 @@ const KEYS = {
   a: () => view.targets && decide("accept"),
   x: () => view.targets && decide("remove"),
   s: () => view.after?.(),
-  u: () => undo(),
+  u: () => view.grid && undo(),
   c: () => view.targets && comment(view.targets()),
   " ": () => view.choose?.(),
   "/": () => view.search?.(),

@@ -11,13 +11,15 @@ export function retrainView({ refresh }) {
   const models = h("section", { class: "panel" });
   let basis = "people";
   let note = "";
+  // One and the same field whenever the form is drawn, or what is typed meanwhile would go elsewhere.
+  const field = h("input", { maxlength: "500", on: { input: (event) => (note = event.target.value) } });
 
   async function start() {
     const actor = await whoever();
     if (!actor) return;
     try {
       await post("retrain", { basis, actor, note, version: shared.version });
-      note = "";
+      note = field.value = "";
       await refresh();
     } catch (error) {
       failed(error);
@@ -30,23 +32,28 @@ export function retrainView({ refresh }) {
     const enough = decided > 0 || marks > 0 || (basis === "all" && proposed > 0);
     const radio = (value, label) =>
       h("label", { class: "radio" }, h("input", { type: "radio", name: "basis", value, checked: basis === value, on: { change: () => ((basis = value), drawForm()) } }), label);
+    const typing = document.activeElement === field;
     fill(
       form,
       h("h1", {}, T.retrain.title),
       h("p", { "data-testid": "summary" }, T.retrain.summary(reviewed, decided)),
       proposed ? h("fieldset", {}, h("legend", {}, T.retrain.basis), radio("people", T.retrain.people), radio("all", T.retrain.all(proposed))) : null,
-      h("label", { class: "block" }, T.retrain.note, h("input", { value: note, maxlength: "500", on: { input: (event) => (note = event.target.value) } })),
+      h("label", { class: "block" }, T.retrain.note, field),
       h("div", { class: "actions" }, button(T.retrain.start, start, { kind: "primary", disabled: running || !enough, test: "retrain", title: marks ? T.retrain.words(marks) : undefined }), enough ? null : button(T.retrain.go, () => go({ tab: "suspects", uid: "", ex: "" }, { step: true }), { kind: "plain" })),
       h("p", { class: "muted" }, running ? T.retrain.running : enough ? T.retrain.afresh : T.retrain.nothing),
       marks ? h("p", { class: "muted", "data-testid": "marks-note" }, T.retrain.words(marks)) : null,
     );
+    if (typing) field.focus();
   }
 
   function drawJob() {
     const { job } = shared.run;
     // That evidence was computed is no news here.
     work.hidden = !job || (job.kind === "prepare" && job.state === "done");
-    if (!work.hidden) fill(work, jobOf(job, { refresh }));
+    if (work.hidden) return;
+    const held = [...work.querySelectorAll("button")].indexOf(document.activeElement);
+    fill(work, jobOf(job, { refresh }));
+    if (held >= 0) work.querySelectorAll("button")[held]?.focus();
   }
 
   function drawModels() {
@@ -159,10 +166,11 @@ function chart(epochs) {
     return svg("polyline", { points: points.map((p) => p.map((x) => x.toFixed(1)).join(",")).join(" "), class: `line ${name}` });
   };
   const last = epochs[epochs.length - 1];
+  const best = Math.max(...epochs.map((e) => e.ap));
   return h(
     "figure",
     { class: "chart" },
     svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": T.retrain.chart }, line(epochs.map((e) => e.loss), "loss"), line(epochs.map((e) => e.ap), "ap")),
-    h("figcaption", { class: "muted" }, h("span", { class: "key loss" }), `${T.retrain.loss} ${last.loss.toFixed(3)}`, " ", h("span", { class: "key ap" }), `${T.retrain.ap} ${last.ap.toFixed(3)}`),
+    h("figcaption", { class: "muted" }, h("span", { class: "key loss" }), `${T.retrain.loss} ${last.loss.toFixed(3)}`, " ", h("span", { class: "key ap" }), `${T.retrain.ap} ${last.ap.toFixed(3)}`, last.ap < best ? T.retrain.best(best.toFixed(3)) : ""),
   );
 }

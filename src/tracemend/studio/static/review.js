@@ -41,6 +41,7 @@ export async function act(rows, what, value) {
 
 function said(what, rows, value) {
   const n = rows.length;
+  if (what === "label" && rows.every((row) => row.given === value)) return T.act.done.keep(n);
   if (what === "label") return T.act.done.label(n, value);
   if (what === "accept" && n === 1) return T.act.done.label(1, rows[0].suggestion);
   return T.act.done[what](n);

@@ -191,6 +191,7 @@ export const T = {
     chart: "Loss and validation AP by epoch",
     loss: "loss",
     ap: "validation AP",
+    best: (ap) => `, at best ${ap}`,
   },
   job: {
     prepare: "Computing what is behind the errors",

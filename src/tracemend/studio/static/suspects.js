@@ -52,6 +52,8 @@ export function suspectsView() {
     return -1;
   }
 
+  let listed;
+
   async function show() {
     const uid = place().ex || place().uid;
     element.classList.toggle("open", Boolean(uid));
@@ -78,13 +80,22 @@ export function suspectsView() {
     element,
     grid,
     async load() {
+      // What another list holds is not seen, so it is not chosen any more.
+      const now = JSON.stringify([place().show, place().q]);
+      if (listed !== undefined && now !== listed) grid.clear();
+      listed = now;
       const found = await load();
       await show();
       return found;
     },
     show,
     search: () => tools.search(),
-    targets: () => (grid.chosen.size ? [...grid.chosen.values()] : place().ex && example ? [example] : grid.here ? [grid.here] : example ? [example] : []),
+    // Never another one than the one that is shown: the list may have moved on beside it.
+    targets() {
+      if (grid.chosen.size) return [...grid.chosen.values()];
+      const uid = place().ex || place().uid;
+      return [example, grid.here].filter((row) => row && (!uid || row.uid === uid)).slice(0, 1);
+    },
     next: (by) => grid.step(by),
     enter: () => grid.here && go({ uid: grid.here.uid }, { step: true }),
     leave: () => (grid.chosen.size ? grid.clear() : go(place().ex ? { ex: "" } : { uid: "" })),

@@ -48,11 +48,12 @@ class _Basis:
 class _Fitted(Fitted):
     bases: list[_Basis]
     damping: float
+    kept: list[float]  # share of each block's numbers that the store keeps: a projection does not spare the rest
 
     def weigh(self, query: Tensor, layout: Layout, *, progress: Progress) -> tuple[Tensor, Tensor | None]:
         found = torch.zeros_like(query)
-        for block, basis in zip(layout, self.bases, strict=True):
-            damping = self.damping * float(basis.moments.mean())
+        for block, basis, kept in zip(layout, self.bases, self.kept, strict=True):
+            damping = self.damping * kept * float(basis.moments.mean())
             if damping > 0:  # else no example has a gradient here, and the block weighs nothing
                 turned = basis.into(query[:, block.columns]) / (basis.moments + damping)
                 found[:, block.columns] = basis.back(turned)
@@ -118,7 +119,8 @@ class EkFac(Score):
                 basis.moments += basis.into(part[:, block.columns]).square().sum(dim=0)
         for basis in bases:
             basis.moments /= n
-        return _Fitted(bases, self.damping)
+        whole = store.manifest.get("sizes") or {}
+        return _Fitted(bases, self.damping, [block.size / whole.get(block.name, block.size) for block in layout])
 
     def _bases(self, layout: Layout, parts: Iterator[Tensor]) -> list[_Basis]:
         shapes = [_matrix(block) for block in layout]

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from tracemend.data import Labelled
 from tracemend.errors import TraceError
+from tracemend.models.shards import digest
 from tracemend.progress import Progress
 from tracemend.runs import fingerprint
 from tracemend.trace.gradients import Gradients, per_example_gradients
@@ -58,8 +59,8 @@ class HeldQueries:
 
     @property
     def fingerprint(self) -> str:
-        """Of ids and labels."""
-        return fingerprint(self.uid, self.parts[0].y)
+        """Of ids, labels and gradients."""
+        return fingerprint(self.uid, self.parts[0].y, digest({str(i): p.grads for i, p in enumerate(self.parts)}, {}))
 
     def gradients(self, checkpoint: int, rows: slice, *, progress: Progress = Progress()) -> Gradients:
         """Some of them at one checkpoint.
@@ -103,8 +104,12 @@ class TracedQueries:
 
     @property
     def fingerprint(self) -> str:
-        """Of ids and labels."""
-        return fingerprint(self.uid, self.data.y)
+        """Of ids, labels, and what they are traced with."""
+        return fingerprint(self.uid, self.data.y, self._parameters, self.method, self.precision)
+
+    @property
+    def _parameters(self) -> list[str]:
+        return [digest(c.load_state(), {})[:16] for c in self.checkpoints]
 
     def check(self, store: Stored) -> None:
         """See that the checkpoints are the store's.
@@ -117,6 +122,11 @@ class TracedQueries:
             raise TraceError(
                 f"{store.path} is of the checkpoints at steps {there}, and the queries are to be traced at {own}; "
                 "give those of the store, in its order."
+            )
+        if self._parameters != [c["parameters"] for c in store.manifest["checkpoints"]]:
+            raise TraceError(
+                f"{store.path} is of other parameters than those that the queries are to be traced with; give the "
+                "checkpoints it was built from."
             )
 
     def gradients(self, checkpoint: int, rows: slice, *, progress: Progress = Progress()) -> Gradients:
