@@ -27,7 +27,9 @@ NOISE = {
     "30 %, at random": ("symmetric", 0.3, False),
     "40 %, at random": ("symmetric", 0.4, False),
     "30 %, by users who flip most of theirs": ("trolls", 0.3, False),
+    "40 %, by such users": ("trolls", 0.4, False),
     "30 %, where a text is hard to tell": ("confusable", 0.3, False),
+    "40 %, where a text is hard to tell": ("confusable", 0.4, False),
     "30 %, at random, of the checked ones too": ("symmetric", 0.3, True),
     "of real annotators": ("annotator", 0.0, False),
 }

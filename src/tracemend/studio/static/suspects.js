@@ -52,7 +52,7 @@ export function suspectsView() {
     return -1;
   }
 
-  let listed;
+  let list;
 
   async function show() {
     const uid = place().ex || place().uid;
@@ -82,8 +82,8 @@ export function suspectsView() {
     async load() {
       // What another list holds is not seen, so it is not chosen any more.
       const now = JSON.stringify([place().show, place().q]);
-      if (listed !== undefined && now !== listed) grid.clear();
-      listed = now;
+      if (list !== undefined && now !== list) grid.clear();
+      list = now;
       const found = await load();
       await show();
       return found;

@@ -159,7 +159,8 @@ class Detector(Method[MethodResult]):
     score, probability (that the label is wrong; NaN where the validation set cannot tell, or is not trusted),
     evidence. Equal scores stand in the order of the data. Its metrics:
 
-    - ``denied``: share of the top ``share`` whose label the classifier does not predict;
+    - ``denied``: share of the top ``share`` whose label the classifier does not predict, which says nothing of a
+      detector that ranks by that classifier's probabilities;
     - ``detection_ap``, ``detection_auroc``, ``precision_at_k``, where the truth is known
       (see :func:`tracemend.evaluate.detection`);
     - ``brier``, likewise, where there is a probability: its mean squared error.
