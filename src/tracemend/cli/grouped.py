@@ -13,17 +13,9 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     """Let typer see each field of a parameter that is a dataclass as an option of its own, in its place.
 
     Example:
-        >>> @dataclasses.dataclass(kw_only=True)
-        ... class Size:
-        ...     width: int
-        ...     height: int = 2
-        >>> @grouped
-        ... def area(size: Size, unit: str = "m2") -> None:
-        ...     print(size.width * size.height, unit)
-        >>> inspect.signature(area)
-        <Signature (*, width: int, height: int = 2, unit: str = 'm2')>
-        >>> area(width=3, height=2, unit="m2")
-        6 m2
+        >>> from tracemend.cli.tune import tune
+        >>> [name for name in inspect.signature(tune).parameters if name in ("file", "adapter", "data", "tuning")]
+        ['file', 'adapter']
     """
     kinds = get_type_hints(command, include_extras=True)
     parameters: list[inspect.Parameter] = []
