@@ -17,6 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from tracemend.cli import options as o
+from tracemend.cli.grouped import option, taking
 from tracemend.cli.output import command_line, person, print_notes, print_result, print_run, print_table
 from tracemend.cli.progress import shown
 
@@ -91,20 +92,18 @@ def _command(name: str) -> Any:
     if method.inputs == "Rewrites":
         words = "CSV, TSV, JSONL or Parquet with text: what else the weights are used for."
         corpus: Any = Annotated[str | None, typer.Option(metavar="FILE", help=words, rich_help_panel=_DATA)]
-        parameters.append(_option("corpus", corpus, None))
+        parameters.append(option("corpus", corpus, None))
     if name == "feature-edges":
         for side in ("lower", "upper"):
             words = f"Folder of the {side} site's autoencoder: sae in a run of circuits features, or SAELens's."
             folder: Any = Annotated[Path, typer.Option(metavar="FOLDER", help=words, rich_help_panel=_DATA)]
-            parameters.append(_option(side, folder, inspect.Parameter.empty))
+            parameters.append(option(side, folder, inspect.Parameter.empty))
     parameters += [
-        _option("model", o.Model, "attention-only-2" if name == "growth" else "smollm2"),
-        _option("out", o.Out, None),
-        _option("json", o.Json, False),
-        _option("quiet", o.Quiet, False),
+        option("model", o.Model, "attention-only-2" if name == "growth" else "smollm2"),
+        option("out", o.Out, None),
+        option("json", o.Json, False),
+        option("quiet", o.Quiet, False),
     ]
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = {p.name: p.annotation for p in parameters}
     data = "--data ioi --count 4" if method.inputs in ("Contrasts", "PromptPairs") else _example(method.inputs)
     if name == "ngrams":
         data = "--model attention-only-1 --data markov"
@@ -113,7 +112,7 @@ def _command(name: str) -> Any:
     if name == "feature-edges":
         data += " --lower runs/sae-12/sae --upper runs/sae-15/sae"
     command.__doc__ = f"{method.summary()}\n\nExample:\n\n    tracemend circuits {name} {data} --out runs/{name}"
-    return command
+    return taking(command, parameters)
 
 
 def _example(inputs: str) -> str:
@@ -237,19 +236,15 @@ def _repeats(
     return loaded, Repeats.draw(one, length=given["length"], count=given["texts"], seed=seed)
 
 
-def _option(name: str, annotation: Any, default: Any) -> inspect.Parameter:
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-
-
 def _data_parameters(columns: tuple[str, ...]) -> list[inspect.Parameter]:
     def told(kind: Any, words: str, metavar: str | None = None, *, least: int | None = None) -> Any:
         return Annotated[kind, typer.Option(metavar=metavar, help=words, min=least, rich_help_panel=_DATA)]
 
     if not columns:
         return [
-            _option("length", told(int, "Random tokens before they are said again.", least=2), 25),
-            _option("texts", told(int, "How many such texts.", least=1), 16),
-            _option(
+            option("length", told(int, "Random tokens before they are said again.", least=2), 25),
+            option("texts", told(int, "How many such texts.", least=1), 16),
+            option(
                 "data",
                 told(
                     str | None,
@@ -259,18 +254,18 @@ def _data_parameters(columns: tuple[str, ...]) -> list[inspect.Parameter]:
                 ),
                 None,
             ),
-            _option("train_steps", told(int | None, "Of that training (default 1600).", least=1), None),
+            option("train_steps", told(int | None, "Of that training (default 1600).", least=1), None),
         ]
     built_in = "; or ioi or letters, built in" if columns[-1] == "foil" else ""
     if columns == ("text",):
         built_in = "; or markov, ioi or letters (of pairs the clean prompts), built in"
     found = [
-        _option(
+        option(
             "data", told(str | None, f"CSV, TSV, JSONL or Parquet with {', '.join(columns)}{built_in}.", "FILE"), None
         ),
-        _option("count", told(int | None, "Only the first rows.", least=1), None),
+        option("count", told(int | None, "Only the first rows.", least=1), None),
     ]
-    return found + [_option(name, told(str | None, f"In place of a file: the {name}."), None) for name in columns]
+    return found + [option(name, told(str | None, f"In place of a file: the {name}."), None) for name in columns]
 
 
 def _field_parameters(method: type[Circuit[Any]]) -> list[inspect.Parameter]:
@@ -282,7 +277,7 @@ def _field_parameters(method: type[Circuit[Any]]) -> list[inspect.Parameter]:
         if get_origin(kind) is tuple:
             kind, default = str, ",".join(map(str, default))
         annotation: Any = Annotated[kind, typer.Option(help=words.get(field.name, ""), rich_help_panel=_METHOD)]
-        found.append(_option(field.name, annotation, default))
+        found.append(option(field.name, annotation, default))
     return found
 
 

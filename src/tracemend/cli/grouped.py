@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, get_type_hints
 
 
@@ -23,11 +23,11 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     for name, parameter in inspect.signature(command).parameters.items():
         kind = kinds[name]
         if not dataclasses.is_dataclass(kind):
-            parameters.append(_option(name, kind, parameter.default))
+            parameters.append(option(name, kind, parameter.default))
             continue
         groups[name], of = kind, get_type_hints(kind, include_extras=True)
         parameters += [
-            _option(field.name, of[field.name], inspect.Parameter.empty if _required(field) else field.default)
+            option(field.name, of[field.name], inspect.Parameter.empty if _required(field) else field.default)
             for field in dataclasses.fields(kind)
         ]
 
@@ -37,12 +37,19 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
             given[name] = kind(**{field.name: given.pop(field.name) for field in dataclasses.fields(kind)})
         command(**given)
 
-    flat.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    flat.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return flat
+    return taking(flat, parameters)
 
 
-def _option(name: str, kind: Any, default: Any) -> inspect.Parameter:
+def taking(command: Any, parameters: Sequence[inspect.Parameter]) -> Callable[..., None]:
+    """The same command, which says of itself that it takes these parameters: typer goes by that."""
+    command.__signature__ = inspect.Signature(parameters)
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    found: Callable[..., None] = command
+    return found
+
+
+def option(name: str, kind: Any, default: Any) -> inspect.Parameter:
+    """A parameter that typer makes an option, or an argument, by its annotation."""
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
 
 

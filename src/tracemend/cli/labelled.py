@@ -73,8 +73,8 @@ class TrueData(Data):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tuned:
-    """How an adapter is tuned; None leaves the default."""
+class FixedTuning:
+    """How an adapter is tuned, for as many epochs as the command says; None leaves the default."""
 
     adapter: o.AdapterKind = None
     batch_size: o.BatchSize = None
@@ -90,7 +90,7 @@ class Tuned:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StoppedTuning(Tuned):
+class StoppedTuning(FixedTuning):
     """The same where the validation part says how long."""
 
     epochs: o.Epochs = None

@@ -10,7 +10,7 @@ import typer
 from tracemend.cli import mend_amplify, mend_robustness
 from tracemend.cli import options as o
 from tracemend.cli.grouped import grouped
-from tracemend.cli.labelled import Data, Tuned
+from tracemend.cli.labelled import Data, FixedTuning
 from tracemend.cli.mended import show_arms
 from tracemend.cli.output import command_line, person, print_table
 from tracemend.cli.progress import shown
@@ -75,7 +75,7 @@ def regularise(
         int, typer.Option(min=1, help="Texts that integrated gradients are taken of.", rich_help_panel=_HOW)
     ] = 50,
     model: o.Model = "minilm",
-    tuning: Tuned,
+    tuning: FixedTuning,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training set.", rich_help_panel="Model")] = 3,
     out: o.Out = None,
     seed: o.Seed = 0,
@@ -153,7 +153,7 @@ def shortcuts(
     ] = 8,
     max_steps: Annotated[int, typer.Option(min=1, help="At most.", rich_help_panel=_HOW)] = 64,
     model: o.Model = "minilm",
-    tuning: Tuned,
+    tuning: FixedTuning,
     epochs: Annotated[int, typer.Option(min=2, help="Passes over the training set.", rich_help_panel="Model")] = 3,
     out: o.Out = None,
     seed: o.Seed = 0,

@@ -8,7 +8,7 @@ import typer
 
 from tracemend.cli import options as o
 from tracemend.cli.grouped import grouped
-from tracemend.cli.labelled import Data, Tuned
+from tracemend.cli.labelled import Data, FixedTuning
 from tracemend.cli.mended import show_arms
 from tracemend.cli.output import command_line
 from tracemend.cli.progress import shown
@@ -40,7 +40,7 @@ def robustness(
         int, typer.Option(min=1, help="Drawn a text and step; the worst is tuned on.", rich_help_panel=_COPIES)
     ] = 4,
     model: o.Model = "minilm",
-    tuning: Tuned,
+    tuning: FixedTuning,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training set.", rich_help_panel="Model")] = 4,
     out: o.Out = None,
     seed: o.Seed = 0,
