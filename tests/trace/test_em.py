@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from tracemend.errors import TraceError
-from tracemend.trace.em import folds_of, true_labels
+from tracemend.trace.em import true_labels
 
 
 def blobs(n, labels, rng, apart=2.2):
@@ -102,26 +102,7 @@ def test_bad_input() -> None:
         true_labels(x, y[:-1], x, y, 2)
 
 
-def test_one_fold_or_less_than_no_round_is_refused() -> None:
+def test_less_than_no_round_is_refused() -> None:
     y = np.arange(20) % 2
-    for folds in (1, 0, -1):
-        with pytest.raises(TraceError, match=f"folds is {folds}; it must be at least 2"):
-            folds_of(y, folds, 0)
     with pytest.raises(TraceError, match="rounds is -1"):
         true_labels(np.eye(20), y, np.eye(20), y, 2, rounds=-1)
-
-
-def test_folds_cut_no_group_where_there_are_enough_of_them() -> None:
-    y = np.arange(60) % 2
-    groups = [f"author {i // 6}" for i in range(60)]
-    for learn, judge in folds_of(y, 5, 0, groups):
-        assert not {groups[i] for i in learn} & {groups[i] for i in judge} and set(y[learn]) == {0, 1}
-    judged = np.concatenate([judge for _, judge in folds_of(y, 5, 0, groups)])
-    assert sorted(judged) == list(range(60))
-    plain = folds_of(y, 5, 0)
-    alone: list[str | None] = [None] * 60
-    few = ["a" if i < 30 else "b" for i in range(60)]  # fewer groups than folds
-    one_label = [f"author {i % 2}-{i // 20}" for i in range(60)]  # a fold could be left without a label
-    for same in (alone, list(range(60)), few):
-        assert all(np.array_equal(a[1], b[1]) for a, b in zip(folds_of(y, 5, 0, same), plain, strict=True))
-    assert all(set(y[learn]) == {0, 1} for learn, _ in folds_of(y, 5, 0, one_label))

@@ -12,8 +12,8 @@ from tracemend.errors import TraceError
 from tracemend.models import load, tiny
 from tracemend.trace.apart import Apart
 from tracemend.trace.detectors import Consensus, Em
-from tracemend.trace.em import folds_of
 from tracemend.trace.fold_tuned import fold_tuned
+from tracemend.trace.folds import folds_of
 from tracemend.tuning import TextClassifier, Tuning, tune
 
 

@@ -30,6 +30,7 @@ from tracemend.runs import atomic, read_json, write_json, write_parquet
 from tracemend.studio.traced import Traced
 from tracemend.studio.versions import FOLDER, Version, training_set
 from tracemend.trace import TracIn, embed, out_of_fold_probabilities
+from tracemend.trace.groups import groups_of
 from tracemend.tuning import Checkpoint, TextClassifier, Tuned, Tuning, checkpoints
 from tracemend.tuning.tune import resolve_precision
 
@@ -212,7 +213,7 @@ def _suspects(
     y = given.y
     y[at] = train.y
     try:
-        opinion = out_of_fold_probabilities(embedded, y, len(given.labels))
+        opinion = out_of_fold_probabilities(embedded, y, len(given.labels), groups=groups_of(given))
     except TraceError:  # a label with one example: nobody can judge it from the others
         opinion = np.full((n, len(given.labels)), np.nan)
     near, cosine = opposite(embedded, y)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tracemend.arrays import Doubles, Indices
-from tracemend.trace.em import Floats, folds_of, soft_fit, true_labels
+from tracemend.trace.em import Floats, soft_fit, true_labels
+from tracemend.trace.folds import folds_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +53,7 @@ def judged_apart(
         trusted_features: of examples whose labels are right [m, D].
         trusted_y: their label indices [m].
         labels: how many labels there are.
-        folds: of the trusted examples, at most, see :func:`tracemend.trace.em.folds_of`.
+        folds: of the trusted examples, at most, see :func:`tracemend.trace.folds.folds_of`.
         rounds: see :func:`tracemend.trace.true_labels`, as are ``weight`` and ``strength``.
         seed: of the folds.
         groups: of each trusted example; none is cut, for its mates would vouch for it.

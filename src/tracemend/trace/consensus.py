@@ -13,8 +13,9 @@ from tracemend.data import Labelled
 from tracemend.models import LanguageModel
 from tracemend.progress import Progress
 from tracemend.trace.apart import judged_apart
-from tracemend.trace.em import Floats, check_labels, folds_of, settled, true_labels
+from tracemend.trace.em import Floats, check_labels, settled, true_labels
 from tracemend.trace.fold_tuned import fold_tuned
+from tracemend.trace.folds import folds_of
 from tracemend.trace.groups import by_group, groups_of, shifted
 from tracemend.trace.pool import Judged, pooled
 from tracemend.tuning import Tuning

@@ -17,13 +17,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import mannwhitneyu
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from tracemend.arrays import Doubles, Indices
-from tracemend.data.schema import members
 from tracemend.errors import TraceError
 from tracemend.trace.confident import confident_joint
 from tracemend.trace.em import soft_fit
+from tracemend.trace.folds import folds_of
 from tracemend.trace.groups import by_group, shifted
 from tracemend.trace.noise import from_text, given_the_label, noise_matrix, tempered
 from tracemend.trace.trusted import trusted_probabilities
@@ -35,8 +34,6 @@ Posterior = Callable[[Doubles, Doubles, Doubles], Doubles]
 _STRENGTH = 10.0
 # Texts tell the given labels where chance would do so more seldom than this.
 _CHANCE = 0.01
-# A fold that learns fewer of a label's examples does not know it: so few may have one author, not the label's sense.
-_KNOWN = 0.4
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -117,7 +114,7 @@ def cross_posterior(
     x, given = np.asarray(features, dtype=np.float64), np.asarray(y)
     if x.ndim != 2 or given.shape != x.shape[:1] or labels < 2 or (groups is not None and len(groups) != len(given)):
         raise TraceError(f"features have shape {x.shape} and labels {given.shape}; expected [n, D], [n] and n groups.")
-    parts = _folds(given, labels, groups=groups, folds=folds, seed=seed)
+    parts = folds_of(given, folds, seed, groups, alone=False)
     one_hot = np.eye(labels)[given]
     f = _judge(x, one_hot, parts, fit)
     told = _told(f, given)
@@ -168,7 +165,7 @@ def trusted_posterior(
         TraceError: the trusted examples have one label only, or a label with a single example.
     """
     held_out = np.zeros((len(trusted_y), labels))
-    for a, b in _folds(np.asarray(trusted_y), labels, groups=trusted_groups, folds=folds, seed=seed):
+    for a, b in folds_of(np.asarray(trusted_y), folds, seed, trusted_groups, alone=False):
         held_out[b] = trusted_probabilities(
             trusted_kernel[np.ix_(b, a)], trusted_kernel[np.ix_(a, a)], trusted_y[a], labels
         )
@@ -182,32 +179,6 @@ def trusted_posterior(
         return posterior
     wrong, _ = by_group(1.0 - posterior[np.arange(len(y)), y], groups)
     return shifted(posterior, y, wrong)
-
-
-def _folds(
-    y: Indices, labels: int, *, groups: Sequence[Hashable] | None = None, folds: int = 5, seed: int = 0
-) -> list[tuple[Indices, Indices]]:
-    """Rows to learn from and rows to judge, each judged once.
-
-    Groups are cut only where they must be: there is but one, or a label is mostly one group's, so that whoever learns
-    without that group hardly knows the label and would deny it.
-
-    Raises:
-        TraceError: a label was given once.
-    """
-    counts = np.bincount(y, minlength=labels)
-    least = int(counts[counts > 0].min())
-    if least < 2:
-        raise TraceError("a label with one example cannot be judged out of fold; give at least two of each label.")
-    if groups is not None:
-        unit = members(groups)
-        most = min(folds, least, len(np.unique(unit)))
-        if most >= 2:
-            cut = StratifiedGroupKFold(most, shuffle=True, random_state=seed)
-            uncut = [(a, b) for a, b in cut.split(y, y, unit) if len(b)]
-            if all((np.bincount(y[a], minlength=labels) >= _KNOWN * counts).all() for a, _ in uncut):
-                return uncut
-    return list(StratifiedKFold(min(folds, least), shuffle=True, random_state=seed).split(y, y))
 
 
 def _believed(

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from tracemend.arrays import Doubles, Indices
 from tracemend.data import Labelled
-from tracemend.data.schema import members
 from tracemend.errors import TraceError
 from tracemend.threads import one_thread
+from tracemend.trace.folds import folds_of
 from tracemend.trace.noise import given_the_label, noise_matrix
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -154,46 +152,3 @@ def soft_fit(x: Floats, soft: Doubles, weights: Doubles, strength: float, asked:
         fit.fit(x[row], label, sample_weight=(soft * weights[:, None])[row, label])
     found[:, fit.classes_] = fit.predict_proba(asked)
     return found
-
-
-def folds_of(
-    y: Indices, folds: int, seed: int, groups: Sequence[Hashable] | None = None
-) -> list[tuple[Indices, Indices]]:
-    """Rows to learn from and rows to judge, each row judged once; by label where each label has two examples.
-
-    Args:
-        y: label indices [n].
-        folds: at most; fewer where a label has fewer examples.
-        seed: of the cut.
-        groups: of each example [n]. No group is cut then, where there are enough of them for every fold to learn every
-            label: texts of one author or template are alike, and one that has seen the others is surer than it may be.
-
-    Raises:
-        TraceError: fewer than two folds.
-    """
-    if folds < 2:
-        raise TraceError(f"folds is {folds}; it must be at least 2, for nobody is judged by what learnt it.")
-    counts = np.bincount(y)
-    least = int(counts[counts > 0].min())
-    number = max(2, min(folds, least))
-    if len(y) < number:
-        return [(np.zeros(0, dtype=np.int64), np.arange(len(y)))]
-    if least < number:
-        rng = np.random.default_rng(seed)
-        parts = np.array_split(rng.permutation(len(y)), number)
-        return [(np.setdiff1d(np.arange(len(y)), part), part) for part in parts]
-    whole = None if groups is None else _uncut(y, number, seed, members(groups))
-    if whole is not None:
-        return whole
-    cut = StratifiedKFold(number, shuffle=True, random_state=seed)
-    return list(cut.split(np.zeros(len(y)), y))
-
-
-def _uncut(y: Indices, folds: int, seed: int, unit: Indices) -> list[tuple[Indices, Indices]] | None:
-    """Folds that cut no group, or None where groups do not matter or are too few."""
-    if not folds <= len(np.unique(unit)) < len(unit):
-        return None
-    cut = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    found = list(cut.split(np.zeros(len(y)), y, unit))
-    enough = all(len(judge) and len(np.unique(y[learn])) == len(np.unique(y)) for learn, judge in found)
-    return found if enough else None

@@ -13,7 +13,7 @@ from tracemend.errors import TraceError
 from tracemend.models import LanguageModel
 from tracemend.progress import Progress
 from tracemend.trace.apart import Apart
-from tracemend.trace.em import folds_of
+from tracemend.trace.folds import folds_of
 from tracemend.trace.pool import Judged
 from tracemend.tuning import Tuning, tune
 

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.model_selection import cross_val_predict
 
+from tracemend.arrays import Doubles, Indices
 from tracemend.errors import TraceError
 from tracemend.threads import one_thread
+from tracemend.trace.folds import folds_of
 
 
 def out_of_fold_probabilities(
-    features: npt.NDArray[np.floating[Any]], y: npt.NDArray[np.int64], labels: int, *, folds: int = 5, seed: int = 0
-) -> npt.NDArray[np.float64]:
+    features: npt.NDArray[np.floating[Any]],
+    y: Indices,
+    labels: int,
+    *,
+    folds: int = 5,
+    seed: int = 0,
+    groups: Sequence[Hashable] | None = None,
+) -> Doubles:
     """Logistic regression on frozen features, each example judged by the folds it is not in [n, labels].
 
     Ranking by the held-out loss of a pretrained model is the baseline that is hard to beat on text (Chong, Hong and
@@ -24,20 +33,19 @@ def out_of_fold_probabilities(
     Args:
         features: unit embeddings [n, D].
         y: label indices [n].
+        folds: at most; fewer where a label has fewer examples.
+        seed: of the folds.
+        groups: author or the like of each example [n], see :func:`tracemend.trace.folds.folds_of`.
 
     Raises:
         TraceError: a label has fewer than two examples, or all examples have one label.
     """
-    counts = np.bincount(y, minlength=labels)
-    if (counts > 0).sum() < 2:
+    if len(np.unique(y)) < 2:
         raise TraceError(
             "all examples have the same label, so nothing can be learnt that judges it out of fold; give examples of "
             "two labels at least."
         )
-    least = int(counts[counts > 0].min())
-    if least < 2:
-        raise TraceError("a label with one example cannot be judged out of fold; give at least two of each label.")
-    cut = StratifiedKFold(min(folds, least), shuffle=True, random_state=seed)
+    cut = folds_of(y, folds, seed, groups, alone=False)
     model = LogisticRegression(C=10.0, max_iter=2000)
     found = np.zeros((len(y), labels))
     with one_thread():

@@ -20,6 +20,7 @@ from tracemend.progress import Progress
 from tracemend.trace.calibration import calibrated, trusted_wrong
 from tracemend.trace.dynamics import Dynamics, dynamics
 from tracemend.trace.gradients.collect import Precision
+from tracemend.trace.groups import groups_of
 from tracemend.trace.influence import Influence
 from tracemend.trace.out_of_fold import out_of_fold_probabilities
 from tracemend.trace.similarity import embed
@@ -115,9 +116,10 @@ class Subject:
     def out_of_fold(self, folds: int, seed: int, progress: Progress = Progress()) -> Floats:
         """Probabilities of the training labels by logistic regression on frozen embeddings, out of fold [n, C]."""
         features, train = self.embedded("train", progress), self.splits.train
+        of, authors = len(train.labels), groups_of(train)
         return self._once(
             ("out of fold", folds, seed),
-            lambda: out_of_fold_probabilities(features, train.y, len(train.labels), folds=folds, seed=seed),
+            lambda: out_of_fold_probabilities(features, train.y, of, folds=folds, seed=seed, groups=authors),
         )
 
     def wrong(self, progress: Progress = Progress()) -> Floats:

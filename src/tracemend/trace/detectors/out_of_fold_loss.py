@@ -17,6 +17,7 @@ class OutOfFoldLoss(Detector):
     .. math:: -\log p_y \quad \text{in nats}
 
     Chong, Hong and Manning 2022 (arXiv 2205.12702), here with logistic regression on frozen sentence embeddings.
+    Authors are not cut between folds where they are known: one who has a style would vouch for himself.
 
     Attributes:
         folds: at most; fewer where a label has fewer examples.
