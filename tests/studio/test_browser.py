@@ -252,7 +252,23 @@ def test_a_link_opens_the_same_view(ada: Person, server: Server) -> None:
     ada.until(lambda: ada.text("[data-testid=detail] .text") == title)
     assert ada.all(".row.here")[0].get_attribute("data-uid") == uid
     assert ada.named("search").get_attribute("value") == "label:safe"
+    total = server.get("errors", version="original", show="all", q="label:safe")["total"]
+    assert ada.named("hits").text == f"{total} examples found"
     assert ada.all("[data-testid=show-all]")[0].get_attribute("aria-pressed") == "true"
+
+
+def test_what_was_not_read_is_grey_and_the_buttons_stay(ada: Person, run: Path) -> None:
+    train = Session(run).splits.train
+    uid = next(u for u, t in zip(train.uid, train.frame["text"], strict=True) if t.startswith(HOSTILE[0]))
+    ada.open(f"?tab=suspects&show=all&uid={uid}")
+    ada.says("the model did not read", "[data-testid=words-note]", seconds=60)
+    text = train.frame["text"][train.uid.index(uid)]
+    grey = "".join(part.get_attribute("textContent") for part in ada.all(".text .muted"))
+    assert text.endswith(grey) and grey.split()[-1] in text.split()[-3:]
+    inside = "const r = arguments[0].getBoundingClientRect(); return r.top >= 0 && r.bottom <= innerHeight"
+    ada.driver.execute_script("document.querySelector('.detail').style.height = '12rem'")
+    assert ada.driver.execute_script(inside, ada.all(".detail > .actions")[0])
+    assert not ada.faults()
 
 
 def test_words_and_comments_are_kept(ada: Person, server: Server) -> None:

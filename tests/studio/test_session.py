@@ -42,6 +42,27 @@ def test_lists_are_sorted_and_cut_into_windows(session: Session) -> None:
     assert [row["confidence"] for row in rising] == sorted(confidence)
 
 
+def test_a_list_says_where_an_example_stands(session: Session) -> None:
+    for listed in (lists.errors, lists.suspects):
+        rows = listed(session, "original", show="all", limit=200)["rows"]
+        for at in (0, 3, len(rows) - 1):
+            # Whatever window is asked for: a link leads to a row far down.
+            assert listed(session, "original", show="all", keep=rows[at]["uid"], limit=1)["at"] == at
+        label = rows[3]["label"]
+        assert listed(session, "original", show="all", keep=rows[3]["uid"], query=f"-label:{label}")["at"] is None
+        assert listed(session, "original", show="all", keep="nobody")["at"] is None
+
+
+def test_columns_of_ones_own_are_searched(session: Session) -> None:
+    frame = session.splits.train.frame
+    frame["Desk"] = ["north" if i % 3 else "south" for i in range(len(frame))]
+    frame["Age"] = np.arange(len(frame), dtype=float)
+    assert lists.suspects(session, "original", show="all", query="desk:South")["total"] == -(-len(frame) // 3)
+    assert lists.suspects(session, "original", show="all", query="age<10 desk:north")["total"] == 6
+    # The truth is no field: who reviews must not be led by it.
+    assert lists.suspects(session, "original", show="all", query="truth:safe")["total"] == 0
+
+
 def test_a_query_narrows_and_a_bad_one_is_said(session: Session) -> None:
     found = lists.errors(session, "original", show="all", query="label:safe", limit=200)
     assert {row["label"] for row in found["rows"]} == {"safe"}

@@ -30,6 +30,7 @@ def errors(
     sort: str = "confidence",
     descending: bool = True,
     against: str | None = None,
+    keep: str | None = None,
     offset: int = 0,
     limit: int = 100,
 ) -> dict[str, Any]:
@@ -41,6 +42,7 @@ def errors(
         query: see :mod:`tracemend.studio.query`.
         sort: a column of the table.
         against: the version before (default: its parent).
+        keep: a uid whose place in the list is told (``at``, None where it is not in it).
 
     Raises:
         DataError: the query is none.
@@ -60,12 +62,15 @@ def errors(
         "all": pd.Series(True, index=table.index),
     }
     counts = {key: int(value.sum()) for key, value in kept.items()}
-    mask = kept[show].to_numpy(dtype=bool) & matches(table, query, text=session.lower("validation"))
+    mask = kept[show].to_numpy(dtype=bool) & matches(
+        table, query, text=session.lower("validation"), own=session.own("validation")
+    )
     rows = _sorted(table[mask], sort, descending)
     window = rows.iloc[offset : offset + min(limit, WINDOW)]
     return {
         "prepared": True,
         "total": len(rows),
+        "at": _at(rows, session.place["validation"], keep),
         "counts": counts,
         "against": None if before is None else before.version.title,
         "rows": [
@@ -82,6 +87,7 @@ def suspects(
     query: str = "",
     sort: str = "rank",
     descending: bool = False,
+    keep: str | None = None,
     offset: int = 0,
     limit: int = 100,
 ) -> dict[str, Any]:
@@ -89,6 +95,7 @@ def suspects(
 
     Args:
         show: ``open`` (suspect and not decided on by a person), ``decided``, ``removed`` or ``all``.
+        keep: as above.
 
     Raises:
         DataError: the query is none.
@@ -131,11 +138,13 @@ def suspects(
         "all": np.ones(len(given), dtype=bool),
     }
     counts = {key: int(value.sum()) for key, value in kept.items()}
-    chosen = _sorted(columns[kept[show] & matches(columns, query, text=session.lower("train"))], sort, descending)
+    mask = kept[show] & matches(columns, query, text=session.lower("train"), own=session.own("train"))
+    chosen = _sorted(columns[mask], sort, descending)
     window = [int(i) for i in chosen.index[offset : offset + min(limit, WINDOW)]]
     return {
         "prepared": True,
         "total": len(chosen),
+        "at": _at(chosen, place, keep),
         "counts": counts,
         "rows": [{**session.train_row(found, i, rows), "rank": int(rank[i])} for i in window],
     }
@@ -184,6 +193,12 @@ def _error_table(session: Session, found: Evidence, before: Evidence | None) -> 
             "group": data.frame["group"],
         }
     )
+
+
+def _at(rows: pd.DataFrame, place: dict[str, int], uid: str | None) -> int | None:
+    """Where an example stands in a list whose index is its position in the data."""
+    found = np.flatnonzero(rows.index == place.get(uid or "", -1))
+    return int(found[0]) if len(found) else None
 
 
 def _sorted(table: pd.DataFrame, column: str, descending: bool) -> pd.DataFrame:

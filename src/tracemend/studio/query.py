@@ -1,8 +1,8 @@
 """The slice query: which examples a list shows, as a person types it.
 
 ``label:safe confidence>0.9 "go home" -thanks`` means: labelled safe, above 0.9, with "go home" and without "thanks"
-in the text. Everything must hold; letter case does not count. What only looks like a field, as in ``https://x.org`` or
-``12:30``, is words.
+in the text; ``source:forum`` asks a column of one's own file. Everything must hold; letter case does not count. What
+only looks like a field, as in ``https://x.org`` or ``12:30``, is words.
 """
 
 from __future__ import annotations
@@ -60,12 +60,15 @@ def parse(query: str) -> list[Term]:
     ]
 
 
-def matches(table: pd.DataFrame, query: str, *, text: pd.Series) -> npt.NDArray[np.bool_]:
+def matches(
+    table: pd.DataFrame, query: str, *, text: pd.Series, own: pd.DataFrame | None = None
+) -> npt.NDArray[np.bool_]:
     """Which rows of a table a query means [n].
 
     Args:
         table: its columns are the fields.
         text: what words are looked for in, lower case.
+        own: what the columns of one's own file say of the same examples: fields too, unless the table has the name.
 
     Raises:
         DataError: a field is misspelt, or a number is none; the message names the valid fields.
@@ -75,6 +78,9 @@ def matches(table: pd.DataFrame, query: str, *, text: pd.Series) -> npt.NDArray[
         [True, False]
     """
     kept = np.ones(len(table), dtype=bool)
+    if own is not None:
+        named = {str(name).lower(): own[name] for name in own}
+        table = table.assign(**{name: column for name, column in named.items() if name not in table})
     for term in parse(query):
         if _is_field(table, term):
             found = _holds(table, term)
@@ -102,7 +108,7 @@ def _holds(table: pd.DataFrame, term: Term) -> npt.NDArray[np.bool_]:
     if column.dtype.kind in "biuf":
         if column.dtype.kind == "b" and term.value.lower() in ("yes", "no"):
             return np.asarray(column == (term.value.lower() == "yes"), dtype=bool)
-        return _compared(column.to_numpy(dtype=np.float64), term)
+        return _compared(column.to_numpy(dtype=np.float64, na_value=np.nan), term)
     if term.op not in (":", "="):
         raise DataError(f"{term.field} holds words, which have no order; write {term.field}:{term.value}")
     same: npt.NDArray[np.bool_] = (column.fillna("").astype(str).str.lower() == term.value.lower()).to_numpy(dtype=bool)

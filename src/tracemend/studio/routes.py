@@ -76,6 +76,7 @@ def errors(session: Session, asked: Asked) -> dict[str, Any]:
         sort=asked.text("sort", "confidence"),
         descending=bool(asked.flag("desc", True)),
         against=asked.text("against", "") or None,
+        keep=asked.text("keep", "") or None,
         offset=asked.number("offset", 0, 0, 10**9),
         limit=asked.number("limit", 100, 1, lists.WINDOW),
     )
@@ -90,6 +91,7 @@ def suspects(session: Session, asked: Asked) -> dict[str, Any]:
         query=asked.text("q", ""),
         sort=asked.text("sort", "rank"),
         descending=bool(asked.flag("desc", False)),
+        keep=asked.text("keep", "") or None,
         offset=asked.number("offset", 0, 0, 10**9),
         limit=asked.number("limit", 100, 1, lists.WINDOW),
     )

@@ -55,6 +55,7 @@ class Session:
         self._evidence: dict[str, tuple[tuple[bool, bool], Evidence]] = {}
         self.place = {name: {u: i for i, u in enumerate(part.uid)} for name, part in self.splits.parts.items()}
         self._words: dict[str, pd.Series] = {}
+        self._own: dict[str, pd.DataFrame] = {}
         self._held: dict[str, int] = {}
 
     def versions(self) -> list[Version]:
@@ -213,6 +214,13 @@ class Session:
             frame = self.splits.parts[part].frame
             self._words[part] = (frame["text"] + "\n" + frame["reply"].fillna("")).str.lower()
         return self._words[part]
+
+    def own(self, part: str) -> pd.DataFrame:
+        """What the columns of one's own file say of a part's examples, and where each stood in it [n]."""
+        if part not in self._own:
+            frame = self.splits.parts[part].frame
+            self._own[part] = with_own(frame[["uid"]], frame).drop(columns="uid")
+        return self._own[part]
 
     def held(self, word: str) -> int:
         """In how many training texts a word stands."""

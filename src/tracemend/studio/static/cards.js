@@ -88,7 +88,7 @@ export function card(row, most, { here, chosen, choose, pick, open }) {
       row.copies ? h("span", { class: "muted", title: T.example.twins }, T.example.copies(row.copies)) : null,
       status(row),
     ),
-    h("div", { class: "cardline" }, actions(row), button(T.evidence.open, open, { kind: "small plain", test: "open" })),
+    h("div", { class: "cardline" }, actions(row, { full: here }), button(T.evidence.open, open, { kind: "small plain", test: "open" })),
   );
 }
 

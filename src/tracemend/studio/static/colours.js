@@ -60,9 +60,17 @@ export function paragraph(pieces, { marks = [], ...props } = {}) {
   return fill(place, drawn(first, marks), " ", rest);
 }
 
+// The end of a text that the model did not read: as many pieces, by what was weighed before; 0 where it read all.
+export function unread(pieces) {
+  const last = pieces.findLastIndex(([, weight]) => weight !== null);
+  const end = pieces.slice(last + 1);
+  return last >= 0 && end.some(([piece]) => /[\p{L}\p{N}]/u.test(piece)) ? end.length : 0;
+}
+
 function drawn(pieces, marks) {
-  return pieces.map(([piece, weight]) => {
-    if (weight === null) return marked(piece, marks);
+  const end = pieces.length - unread(pieces);
+  return pieces.map(([piece, weight], i) => {
+    if (weight === null) return marked(piece, marks, i < end ? null : { class: "muted" });
     const one = marked(piece, marks, { class: weight < 0 ? "w-away" : "w-towards", title: signed(weight) });
     one.style.setProperty("--w", String(Math.abs(weight)));
     return one;

@@ -5,7 +5,7 @@ const PAGE = 100;
 const SPARE = 6;
 
 export class Grid {
-  // fetch(offset, limit) -> {total, rows}; cells(row) -> elements; pick(row, index) when the cursor moves.
+  // fetch(offset, limit, keep) -> {total, rows, at: where the row `keep` stands}; cells(row) -> elements; pick(row, index) when the cursor moves.
   constructor({ label, height, columns, fetch, cells, pick, enter, empty, sorted, sort }) {
     Object.assign(this, { height, columns, fetch, cells, pick, enter, empty, sorted, sort });
     this.total = 0;
@@ -50,7 +50,7 @@ export class Grid {
     let found;
     let refusal = "";
     try {
-      found = await this.fetch(0, PAGE);
+      found = await this.fetch(0, PAGE, keep);
     } catch (error) {
       if (error.offline || error.dropped) throw error;
       // A query that means nothing, say: the server's words stand where the rows would.
@@ -69,8 +69,7 @@ export class Grid {
     this.element.hidden = this.total === 0;
     this.note.classList.toggle("bad", Boolean(refusal));
     fill(this.note, this.total ? "" : refusal || this.empty(found));
-    const at = keep === null ? -1 : found.rows.findIndex((row) => row.uid === keep);
-    if (at >= 0) this.move(at, { quiet: true });
+    if (found.at >= 0) this.move(found.at, { quiet: true });
     else this.scroller.scrollTop = 0;
     this.draw();
     return found;

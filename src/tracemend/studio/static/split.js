@@ -13,7 +13,7 @@ export function listed(name, { words, first, sort, desc, about, also = () => ({}
   const asked = () => ({ version: shared.version, show: place().show || first, q: place().q, ...also() });
   const list = new Grid({
     label: words.title,
-    fetch: (offset, limit) => get(name, { ...asked(), ...sorted(), offset, limit }),
+    fetch: (offset, limit, keep) => get(name, { ...asked(), ...sorted(), keep, offset, limit }),
     sorted,
     sort: (column, down) => go({ sort: column, desc: down ? "1" : "0" }),
     pick: (row, _, { enter }) => go({ uid: row.uid, ex: "" }, { step: enter }),
@@ -94,6 +94,7 @@ function toolbar({ shows, first, sorts, sorted, hint }) {
     Object.entries(sorts).map(([value, name]) => h("option", { value }, name)),
   );
   const turn = h("button", { type: "button", class: "icon", "aria-label": T.direction, title: T.direction, on: { click: () => go({ desc: sorted().desc ? "0" : "1" }) } });
+  const hits = h("p", { class: "muted small", role: "status", "data-testid": "hits", hidden: true });
   let counts = {};
   let against = null;
 
@@ -119,10 +120,12 @@ function toolbar({ shows, first, sorts, sorted, hint }) {
   }
   draw();
   return {
-    element: h("div", { class: "tools" }, group, h("div", { class: "searching" }, input, label), h("div", { class: "sorting narrow" }, sort, turn)),
+    element: h("div", { class: "tools" }, group, h("div", { class: "searching" }, input, label), hits, h("div", { class: "sorting narrow" }, sort, turn)),
     update(found) {
       counts = found.counts || counts;
       against = found.against === undefined ? against : found.against;
+      hits.hidden = !place().q || !found.total;
+      fill(hits, T.hits(found.total));
       draw();
     },
     search: () => input.focus(),

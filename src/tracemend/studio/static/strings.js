@@ -21,6 +21,7 @@ export const T = {
   choose: "Choose",
   chosen: (n) => `${n} chosen`,
   clear: "Clear",
+  hits: (n) => `${many(n, "example")} found`,
   search: { errors: "Search, or e.g. confidence>0.9", suspects: "Search, or e.g. errors>=3" },
   anyLabel: "Any label",
   byLabel: "Only this label",
@@ -99,6 +100,7 @@ export const T = {
     fall: (words, random) => `Without the weightiest words its probability changes by ${words}, without random ones by ${random}.`,
     failed: (why) => `No word colours: ${why}`,
     rest: (n) => `… ${n} more characters`,
+    unread: (n) => `What is grey at the end, ${many(n, "character")}, the model did not read (--max-length).`,
     not: "Should not matter",
     does: "Should matter",
     here: "Here",
@@ -275,6 +277,6 @@ export const T = {
       ["?", "this help"],
     ],
     labels: "The labels:",
-    slice: "The search takes words and conditions on columns: label:safe, predicted:unsafe, confidence>0.9, change<0, errors>=3, length>200, -word.",
+    slice: "The search takes words and conditions on columns: label:safe, predicted:unsafe, confidence>0.9, change<0, errors>=3, length>200, -word; and on those of your own file.",
   },
 };

@@ -1,6 +1,6 @@
 // A text whose words are coloured by saliency and can be marked by a person.
 import { get, post } from "./api.js";
-import { markOf, markOn, paragraph, weighed } from "./colours.js";
+import { markOf, markOn, paragraph, unread, weighed } from "./colours.js";
 import { fill, h, signed, spelled, visible } from "./dom.js";
 import { ask, button, failed, shared, toast, whoever } from "./shared.js";
 import { T } from "./strings.js";
@@ -51,7 +51,7 @@ export function textOf(example, { label, seen, reload }) {
       const answer = await weighed(box, example.uid, label);
       if (!answer) return;
       found = answer.text.length ? answer : null;
-      said = [T.words.shown(label), " ", answer.fall ? T.words.fall(signed(-answer.fall.words), signed(-answer.fall.random)) : ""];
+      said = [T.words.shown(label), " ", answer.fall ? T.words.fall(signed(-answer.fall.words), signed(-answer.fall.random)) : "", " ", cut(answer)];
     } catch (error) {
       said = T.words.failed(error.message);
     }
@@ -86,6 +86,13 @@ export function textOf(example, { label, seen, reload }) {
   draw();
   colour();
   return [box, tools, patterns];
+}
+
+// What is said of the ends of the texts that the model did not read.
+function cut(answer) {
+  const length = (part) => part.slice(part.length - unread(part)).reduce((sum, [piece]) => sum + piece.length, 0);
+  const n = length(answer.text) + length(answer.reply);
+  return n ? T.words.unread(n) : "";
 }
 
 function choice(name, options, value = options[0][0]) {
