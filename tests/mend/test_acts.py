@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tracemend.data import Labelled
 from tracemend.data.splits import LEAST
 from tracemend.mend import Repair
-from tracemend.mend.acts import ERRORS, Kinds, _pushed, _reason, act, choose, spare
+from tracemend.mend.acts import ERRORS, Kinds, _Instead, _pushed, _reason, act, choose, spare
 from tracemend.mend.ranking import Ranking, with_posterior
 from tracemend.mend.result import acted_each_round
 from tracemend.mend.rounds import ArmResult
@@ -52,9 +52,12 @@ def test_an_error_is_pushed_where_it_is_pushed_harder_than_is_usual() -> None:
     pushed = _pushed(found, 0, data([0] * n), wrong)
     assert len(pushed) == 6 > ERRORS and {error["influence"] for error in pushed} == {-0.2}
     assert not _pushed(found, 1, data([0] * n), wrong)
-    said = _reason("b", "a", pushed, {"neighbour": {"similarity": 0.23}})
-    assert said == "Labelled b; a is likelier; it pushes validation errors away from a."
-    assert "0.80 similar" in _reason("b", "a", [], {"neighbour": {"similarity": 0.8}})
+    instead = _Instead("a", 0.914, 0.08)
+    said = _reason("b", instead, pushed, {"neighbour": {"similarity": 0.23}})
+    likelier = "Labelled b, which has probability 0.08; a is likelier (0.91)"
+    assert said == f"{likelier}; it pushes 6 validation errors away from a."
+    assert "pushes 1 validation error away" in _reason("b", instead, pushed[:1], {})
+    assert "0.80 similar" in _reason("b", instead, [], {"neighbour": {"similarity": 0.8}})
 
 
 @settings(max_examples=20, deadline=None)
@@ -91,7 +94,7 @@ def test_a_removal_gives_its_own_reason() -> None:
     p[:2] = [[0.42, 0.30, 0.28], [0.30, 0.42, 0.28]]
     made = decided(with_posterior(ranking(y), np.array(y), p), data(y), 10)
     assert [(d["kind"], d["reason"]) for d in made] == [
-        ("remove", "Labelled a; b is likelier."),
+        ("remove", "Labelled a, which has probability 0.30; b is likelier (0.42)."),
         ("remove", "Labelled a, wrong with probability 0.58; no other label is likelier."),
     ]
     influence = decided(ranking(y, eligible=np.ones(30, dtype=bool)), data(y), 1)

@@ -326,22 +326,35 @@ def _pushed(ranking: Ranking, row: int, validation: Labelled, predicted: np.ndar
     ]
 
 
-def _instead(ranking: Ranking, p_train: np.ndarray[Any, Any], train: Labelled, row: int) -> str | None:
+class _Instead(NamedTuple):
+    """A label that is likelier than the one given, with the probabilities of both."""
+
+    label: str
+    probability: float
+    given: float
+
+
+def _instead(ranking: Ranking, p_train: np.ndarray[Any, Any], train: Labelled, row: int) -> _Instead | None:
     """The suggested label where it is likelier than the label as given, else None."""
     own, other = train.y[row], ranking.suggestion[row]
     p = p_train[row] if ranking.posterior is None else ranking.posterior[row]
-    return train.labels[other] if p[other] > p[own] else None
+    return _Instead(train.labels[other], float(p[other]), float(p[own])) if p[other] > p[own] else None
 
 
-def _reason(label: str, instead: str | None, pushed: list[dict[str, Any]], evidence: Mapping[str, Any]) -> str:
+def _reason(label: str, instead: _Instead | None, pushed: list[dict[str, Any]], evidence: Mapping[str, Any]) -> str:
     if instead is not None:
-        parts = [f"Labelled {label}; {instead} is likelier"]
+        parts = [
+            f"Labelled {label}, which has probability {instead.given:.2f}; {instead.label} is likelier "
+            f"({instead.probability:.2f})"
+        ]
     elif "p_wrong" in evidence:
         parts = [f"Labelled {label}, wrong with probability {evidence['p_wrong']:.2f}; no other label is likelier"]
     else:
         parts = [f"Labelled {label}, which the classifier has learnt; suspect by its influence"]
     if pushed:
-        parts.append(f"it pushes validation errors away from {pushed[0]['label']}")
+        away = pushed[0]["label"]
+        count = sum(error["label"] == away for error in pushed)
+        parts.append(f"it pushes {count} validation error{'s' if count > 1 else ''} away from {away}")
     near = evidence.get("neighbour")
     if near and near["similarity"] >= _NEAR:
         parts.append(f"its nearest example labelled otherwise is {near['similarity']:.2f} similar")
