@@ -36,7 +36,7 @@ def folds_of(
 
     Example:
         >>> [judged.tolist() for _, judged in folds_of(np.array([0, 1, 0, 1]), 2, 0, ["ann", "ann", "ben", "ben"])]
-        [[0, 1], [2, 3]]
+        [[2, 3], [0, 1]]
     """
     if folds < 2:
         raise TraceError(f"folds is {folds}; it must be at least 2, for nobody is judged by what learnt it.")
