@@ -8,8 +8,9 @@ from typing import Annotated, Literal
 import typer
 
 from tracemend.cli import options as o
+from tracemend.cli.grouped import grouped
 from tracemend.cli.output import command_line, person, print_table
-from tracemend.cli.probed import run_shown, show_found
+from tracemend.cli.probed import Common, run_shown, show_found
 from tracemend.cli.progress import shown
 from tracemend.cli.units import refuse, site_of
 
@@ -32,7 +33,9 @@ Layers = Annotated[
 
 
 @concepts.command("tcav")
+@grouped
 def tcav(
+    *,
     concepts: Annotated[
         str,
         typer.Option(metavar="FILE", help="Examples of concepts: columns text and concept.", rich_help_panel=_DATA),
@@ -77,10 +80,7 @@ def tcav(
         bool, typer.Option(help="Also each concept against each other one.", rich_help_panel=_METHOD)
     ] = True,
     batch_size: Annotated[int, typer.Option(min=1, help="Texts at a time.", rich_help_panel=_METHOD)] = 32,
-    out: o.Out = None,
-    seed: o.Seed = 0,
-    json: o.Json = False,
-    quiet: o.Quiet = False,
+    common: Common,
 ) -> None:  # fmt: skip
     """Test whether a classifier's answer follows concepts that sets of example texts define.
 
@@ -100,7 +100,7 @@ def tcav(
 
     method = Tcav(
         label=label, layers=tuple(layers or ()), at=at, sets=sets, examples=examples, random_concepts=random_concepts,
-        relative=relative, batch_size=batch_size, seed=seed,
+        relative=relative, batch_size=batch_size, seed=common.seed,
     )  # fmt: skip
     with o.columns_of(options={"text": "--text-column"}):
         table = open_table(data)
@@ -111,9 +111,9 @@ def tcav(
     sets_of = read_concepts(concepts, random, texts, labels=labels)
     classifier, called, print_of = classifier_of(run, model, word or ())
     about = {"model": called, "data": [Path(source).name for source in (concepts, random, data)]}
-    with shown(quiet) as progress:
+    with shown(common.quiet) as progress:
         found, folder, said = in_folder(
-            out,
+            common.out,
             f"concepts-tcav-{Path(concepts).name.split('.')[0]}",
             lambda folder: concepts_run(
                 method, classifier, sets_of, out=folder, about=about,
@@ -122,13 +122,15 @@ def tcav(
             ),
         )  # fmt: skip
     if isinstance(found, TcavResult):
-        print_table(person(json=json), found.examples[found.examples["rank"] <= 3])
-    show_found(found, folder, said, json=json)
+        print_table(person(json=common.json), found.examples[found.examples["rank"] <= 3])
+    show_found(found, folder, said, json=common.json)
 
 
 @concepts.command("sasc")
+@grouped
 def sasc(
     context: typer.Context,
+    *,
     data: Annotated[
         str, typer.Option(metavar="FILE", help="Texts whose n-grams are asked about.", rich_help_panel=_DATA)
     ],
@@ -169,10 +171,7 @@ def sasc(
     encoder: Annotated[
         str, typer.Option(help="In whose space words are near or far.", rich_help_panel=_METHOD)
     ] = "minilm",
-    out: o.Out = None,
-    seed: o.Seed = 0,
-    json: o.Json = False,
-    quiet: o.Quiet = False,
+    common: Common,
 ) -> None:  # fmt: skip
     """Say in words what a unit of a model, or a label of a run, responds to, and test it on made texts.
 
@@ -196,7 +195,7 @@ def sasc(
 
     method = Sasc(
         longest=longest, grams=grams, top=top, candidates=candidates, texts=texts, shuffles=shuffles,
-        directions=directions, encoder=encoder, seed=seed,
+        directions=directions, encoder=encoder, seed=common.seed,
     )  # fmt: skip
     with o.columns_of(options={"text": "--text-column"}):
         corpus = [text for text, _ in read_texts(data, text=text_column)]
@@ -223,12 +222,10 @@ def sasc(
         about = {"model": called, "label": chosen}
     prints = {"model": print_of, "data": fingerprint(corpus)}
     run_shown(
-        out,
+        common,
         f"concepts-sasc-{Path(data).name.split('.')[0]}",
         lambda folder, progress: concepts_run(
             method, module, corpus, out=folder, about={**about, "data": Path(data).name}, prints=prints,
             command_line=command_line(), progress=progress,
         ),
-        json=json,
-        quiet=quiet,
     )  # fmt: skip

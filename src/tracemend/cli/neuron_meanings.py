@@ -8,7 +8,9 @@ import typer
 
 from tracemend.cli import options as o
 from tracemend.cli import units as u
+from tracemend.cli.grouped import grouped
 from tracemend.cli.output import person, print_files
+from tracemend.cli.probed import Common
 from tracemend.errors import NeuronError
 
 # Options of ablate that are about words of a treebank.
@@ -17,8 +19,10 @@ _OF_WORDS = (
 )  # fmt: skip
 
 
+@grouped
 def ablate(
     context: typer.Context,
+    *,
     data: u.Source = None,
     run: u.OfRun = None,
     label: u.LabelColumn = "label",
@@ -43,10 +47,7 @@ def ablate(
     test_items: u.MaxTest = 4_000,
     fewest: u.Fewest = 50,
     model: o.Model = "minilm",
-    out: o.Out = None,
-    seed: o.Seed = 0,
-    json: o.Json = False,
-    quiet: o.Quiet = False,
+    common: Common,
 ) -> None:
     """Take units away: what a property of words, or a tuned classifier, loses; beside random and last units.
 
@@ -58,16 +59,14 @@ def ablate(
     """
     given: dict[str, Any] = {
         "site": site, "how": how, "units": tuple(units), "sizes": tuple(sizes), "at": at, "draws": draws, "beta": beta,
-        "seed": seed,
+        "seed": common.seed,
     }  # fmt: skip
     if run is not None:
         u.refuse(context, (*_OF_WORDS, "model"), "with --run, which has its model and labelled texts")
         if data is None:
             u.refuse(context, ("label", "group"), "without --data: the run's own texts have theirs")
         given |= {"texts": texts, "batch_size": batch_size}
-        u.run_classifier(
-            context, "ablate-classifier", given, run, data, label, out, group=group, sae=sae, json=json, quiet=quiet
-        )
+        u.run_classifier(context, "ablate-classifier", given, run, data, label, common, group=group, sae=sae)
         return
     u.refuse(context, ("label", "group", "texts", "batch_size"), "without --run")
     if data is None:
@@ -76,11 +75,13 @@ def ablate(
         "order": order, "read": read, "sentences": sentences, "task": task, "among": among, "pooling": pooling,
         "train_items": train_items, "test_items": test_items, "fewest": fewest,
     }  # fmt: skip
-    u.run_words(context, "ablate", given, model, data, out, sae=sae, json=json, quiet=quiet)
+    u.run_words(context, "ablate", given, model, data, common, sae=sae)
 
 
+@grouped
 def correlation(
     context: typer.Context,
+    *,
     data: u.Data,
     other: Annotated[
         str, typer.Option(metavar="MODEL", help="The other model, or several with commas; none for another layer.")
@@ -98,10 +99,7 @@ def correlation(
     test_items: u.MaxTest = 4_000,
     fewest: u.Fewest = 50,
     model: o.Model = "minilm",
-    out: o.Out = None,
-    seed: o.Seed = 0,
-    json: o.Json = False,
-    quiet: o.Quiet = False,
+    common: Common,
 ) -> None:
     """Rank units by how far another model, or layer, has them as well; and take the first away.
 
@@ -112,13 +110,15 @@ def correlation(
     given = {
         "other": other, "other_site": other_site, "by": by, "task": task, "among": among, "site": site,
         "pooling": pooling, "sizes": tuple(sizes), "at": at, "draws": draws, "train_items": train_items,
-        "test_items": test_items, "fewest": fewest, "seed": seed,
+        "test_items": test_items, "fewest": fewest, "seed": common.seed,
     }  # fmt: skip
-    u.run_words(context, "correlation", given, model, data, out, json=json, quiet=quiet)
+    u.run_words(context, "correlation", given, model, data, common)
 
 
+@grouped
 def compose(
     context: typer.Context,
+    *,
     data: u.Source = None,
     run: u.OfRun = None,
     label: u.LabelColumn = "label",
@@ -151,10 +151,7 @@ def compose(
     batch_size: Annotated[int, typer.Option(min=1, help="With --run: texts of a pass.")] = 32,
     draws: Annotated[int, typer.Option(min=1, help="Turns of the text, for the chance level.")] = 2_000,
     model: o.Model = "minilm",
-    out: o.Out = None,
-    seed: o.Seed = 0,
-    json: o.Json = False,
-    quiet: o.Quiet = False,
+    common: Common,
 ) -> None:
     """Say where units fire as formulas of features of words, measured on other text.
 
@@ -166,7 +163,7 @@ def compose(
     """
     given: dict[str, Any] = {
         "site": site, "units": tuple(units), "neurons": neurons, "length": length, "beam": beam, "penalty": penalty,
-        "draws": draws, "seed": seed,
+        "draws": draws, "seed": common.seed,
     }  # fmt: skip
     own = {"top": top, "features": features, "fewest": fewest}
     given |= {name: value for name, value in own.items() if value is not None}
@@ -176,19 +173,19 @@ def compose(
         if data is None:
             u.refuse(context, ("label", "group"), "without --data: the run's own texts have theirs")
         given |= {"sides": sides, "edited": edited, "texts": texts, "batch_size": batch_size}
-        u.run_classifier(
-            context, "compose-classifier", given, run, data, label, out, group=group, sae=sae, json=json, quiet=quiet
-        )
+        u.run_classifier(context, "compose-classifier", given, run, data, label, common, group=group, sae=sae)
         return
     u.refuse(context, ("label", "group", "sides", "edited", "texts", "batch_size"), "without --run")
     if data is None:
         raise NeuronError("give --run RUN for units of a tuned classifier, or --data PATH with a treebank.")
     given |= {"pooling": pooling, "near": near, "train_items": train_items, "test_items": test_items}
-    u.run_words(context, "compose", given, model, data, out, sae=sae, json=json, quiet=quiet)
+    u.run_words(context, "compose", given, model, data, common, sae=sae)
 
 
+@grouped
 def explain(
     context: typer.Context,
+    *,
     data: u.Data,
     site: u.SiteName = "blocks.1.mlp.hook_post",
     sae: u.Sae = None,
@@ -209,10 +206,7 @@ def explain(
     test_items: Annotated[int, typer.Option(min=1, help="Words to score on.")] = 10_000,
     ablated: Annotated[int, typer.Option(min=0, help="Units to score by ablation too, the first ones.")] = 10,
     model: o.Model = "minilm",
-    out: o.Out = None,
-    seed: o.Seed = 0,
-    json: o.Json = False,
-    quiet: o.Quiet = False,
+    common: Common,
 ) -> None:
     """Say in words what units do, simulate them by that, and score it on other text.
 
@@ -231,9 +225,9 @@ def explain(
     given = {
         "site": site, "pooling": pooling, "units": tuple(units), "neurons": neurons, "explainer": explainer, "llm": llm,
         "url": url, "timeout": timeout, "tries": tries, "parts": parts, "excerpt": excerpt, "excerpts": excerpts,
-        "train_items": train_items, "test_items": test_items, "ablated": ablated, "seed": seed,
+        "train_items": train_items, "test_items": test_items, "ablated": ablated, "seed": common.seed,
     }  # fmt: skip
-    found, folder = u.run_words(context, "explain", given, model, data, out, sae=sae, json=json, quiet=quiet)
+    found, folder = u.run_words(context, "explain", given, model, data, common, sae=sae)
     page = write_units(found, folder / "units.html")
     write_report(folder)  # it names the page now
-    print_files(person(json=json), {"coloured": page})
+    print_files(person(json=common.json), {"coloured": page})

@@ -8,7 +8,9 @@ import typer
 
 from tracemend.cli import options as o
 from tracemend.cli import units as u
+from tracemend.cli.grouped import grouped
 from tracemend.cli.neuron_meanings import ablate, compose, correlation, explain
+from tracemend.cli.probed import Common
 
 neurons = typer.Typer(
     no_args_is_help=True, help="Rank the units of a site, and take them away; every figure with its controls."
@@ -21,8 +23,10 @@ def _callback() -> None:
 
 
 @neurons.command("gaussian")
+@grouped
 def gaussian(
     context: typer.Context,
+    *,
     data: u.Data,
     task: u.Task = "upos",
     among: u.Among = "",
@@ -39,10 +43,7 @@ def gaussian(
     test_items: u.MaxTest = 4_000,
     fewest: u.Fewest = 50,
     model: o.Model = "minilm",
-    out: o.Out = None,
-    seed: o.Seed = 0,
-    json: o.Json = False,
-    quiet: o.Quiet = False,
+    common: Common,
 ) -> None:
     """Choose the few units that tell most about a property, and say how many bits.
 
@@ -53,14 +54,16 @@ def gaussian(
     given = {
         "task": task, "among": among, "site": site, "pooling": pooling, "dims": dims, "at": at,
         "covariance": covariance, "search_items": search_items, "train_items": train_items,
-        "test_items": test_items, "fewest": fewest, "seed": seed,
+        "test_items": test_items, "fewest": fewest, "seed": common.seed,
     }  # fmt: skip
-    u.run_words(context, "gaussian", given, model, data, out, sae=sae, json=json, quiet=quiet)
+    u.run_words(context, "gaussian", given, model, data, common, sae=sae)
 
 
 @neurons.command("probeless")
+@grouped
 def probeless(
     context: typer.Context,
+    *,
     data: u.Data,
     task: u.Task = "upos",
     among: u.Among = "",
@@ -74,10 +77,7 @@ def probeless(
     test_items: u.MaxTest = 4_000,
     fewest: u.Fewest = 50,
     model: o.Model = "minilm",
-    out: o.Out = None,
-    seed: o.Seed = 0,
-    json: o.Json = False,
-    quiet: o.Quiet = False,
+    common: Common,
 ) -> None:
     """Rank units by the difference of class means, beside the other rankings and random units.
 
@@ -87,14 +87,17 @@ def probeless(
     """
     given = {
         "task": task, "among": among, "site": site, "pooling": pooling, "sizes": tuple(sizes), "at": at,
-        "against": tuple(against), "train_items": train_items, "test_items": test_items, "fewest": fewest, "seed": seed,
+        "against": tuple(against), "train_items": train_items, "test_items": test_items, "fewest": fewest,
+        "seed": common.seed,
     }  # fmt: skip
-    u.run_words(context, "probeless", given, model, data, out, sae=sae, json=json, quiet=quiet)
+    u.run_words(context, "probeless", given, model, data, common, sae=sae)
 
 
 @neurons.command("linear")
+@grouped
 def linear(
     context: typer.Context,
+    *,
     data: u.Data,
     task: u.Task = "upos",
     among: u.Among = "",
@@ -109,10 +112,7 @@ def linear(
     test_items: u.MaxTest = 4_000,
     fewest: u.Fewest = 50,
     model: o.Model = "minilm",
-    out: o.Out = None,
-    seed: o.Seed = 0,
-    json: o.Json = False,
-    quiet: o.Quiet = False,
+    common: Common,
 ) -> None:
     """Rank units by the weights of a classifier, beside the other rankings and random units.
 
@@ -122,9 +122,10 @@ def linear(
     """
     given = {
         "task": task, "among": among, "site": site, "pooling": pooling, "mass": mass, "sizes": tuple(sizes), "at": at,
-        "against": tuple(against), "train_items": train_items, "test_items": test_items, "fewest": fewest, "seed": seed,
+        "against": tuple(against), "train_items": train_items, "test_items": test_items, "fewest": fewest,
+        "seed": common.seed,
     }  # fmt: skip
-    u.run_words(context, "linear", given, model, data, out, sae=sae, json=json, quiet=quiet)
+    u.run_words(context, "linear", given, model, data, common, sae=sae)
 
 
 neurons.command("ablate")(ablate)

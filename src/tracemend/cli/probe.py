@@ -9,8 +9,9 @@ import typer
 
 from tracemend.cli import options as o
 from tracemend.cli import probe_heads, probe_prompting
+from tracemend.cli.grouped import grouped
 from tracemend.cli.output import person, print_table
-from tracemend.cli.probed import Pronouns, RandomModels, TrainPronouns, probed, pronouns_of
+from tracemend.cli.probed import Common, Pronouns, RandomModels, TrainPronouns, probed, pronouns_of
 
 Pooling = Literal["mean", "first", "last"]
 Geometry = Literal["euclidean", "poincare"]
@@ -49,7 +50,9 @@ probe.command("prompt-search")(probe_prompting.prompt_search)
 
 
 @probe.command("layers")
+@grouped
 def layers(
+    *,
     data: Annotated[
         Path,
         typer.Option(
@@ -79,10 +82,7 @@ def layers(
     mdl: Annotated[bool, typer.Option("--mdl/--no-mdl", help="Take the codelength as well.")] = True,
     random_models: RandomModels = 2,
     cache: Cache = None,
-    out: o.Out = None,
-    seed: o.Seed = 0,
-    json: o.Json = False,
-    quiet: o.Quiet = False,
+    common: Common,
 ) -> None:
     """Train a classifier on every layer and say what it reads, and what its controls read.
 
@@ -107,13 +107,15 @@ def layers(
         given = read_treebank(data)
     method = LayerProbe(
         task=task, hidden=hidden, c=c, pooling=pooling, layers=tuple(layer or ()), train_items=train_items,
-        test_items=test_items, mdl=mdl, random_models=random_models, seed=seed,
+        test_items=test_items, mdl=mdl, random_models=random_models, seed=common.seed,
     )  # fmt: skip
-    probed(method, model, given, data, out, json=json, quiet=quiet, cache=cache)
+    probed(method, model, given, data, common, cache=cache)
 
 
 @probe.command("minimal-pairs")
+@grouped
 def minimal_pairs(
+    *,
     data: Annotated[
         Path, typer.Option("--data", metavar="FILE", help="BLiMP's JSONL, or any table with two columns of sentences.")
     ],
@@ -127,10 +129,7 @@ def minimal_pairs(
     masked: Annotated[bool, typer.Option("--masked", help="Load an encoder with its masked head.")] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Texts of a forward pass.")] = 16,
     random_models: RandomModels = 2,
-    out: o.Out = None,
-    seed: o.Seed = 0,
-    json: o.Json = False,
-    quiet: o.Quiet = False,
+    common: Common,
 ) -> None:
     """Count the minimal pairs of which the model finds the acceptable sentence more probable.
 
@@ -144,17 +143,19 @@ def minimal_pairs(
 
     pairs = read_pairs(data, good=good, bad=bad, phenomenon=phenomenon)
     if per_paradigm is not None:
-        pairs = pairs.sample(per_paradigm, seed=seed)
-    method = MinimalPairsProbe(batch_size=batch_size, random_models=random_models, seed=seed)
-    found = probed(method, model, pairs, data, out, json=json, quiet=quiet, masked=masked)
+        pairs = pairs.sample(per_paradigm, seed=common.seed)
+    method = MinimalPairsProbe(batch_size=batch_size, random_models=random_models, seed=common.seed)
+    found = probed(method, model, pairs, data, common, masked=masked)
     if isinstance(found, MinimalPairsResult):
-        console = person(json=json)
+        console = person(json=common.json)
         console.print("\nthe pairs that the model is most wrong about", style="dim")
         print_table(console, found.worst(10))
 
 
 @probe.command("structural")
+@grouped
 def structural(
+    *,
     data: Data,
     model: o.Model = "minilm",
     rank: Annotated[list[int] | None, typer.Option(help="Of the map; give it again for a sweep (default 64).")] = None,
@@ -165,10 +166,7 @@ def structural(
     test_sentences: Annotated[int, typer.Option(min=1, help="Most sentences to test on.")] = 500,
     random_models: RandomModels = 2,
     cache: Cache = None,
-    out: o.Out = None,
-    seed: o.Seed = 0,
-    json: o.Json = False,
-    quiet: o.Quiet = False,
+    common: Common,
 ) -> None:
     """Look for syntax trees in the distances between a layer's vectors.
 
@@ -181,13 +179,15 @@ def structural(
 
     method = StructuralProbe(
         ranks=tuple(rank or (64,)), geometry=geometry, epochs=epochs, layers=tuple(layer or ()),
-        train_sentences=train_sentences, test_sentences=test_sentences, random_models=random_models, seed=seed,
+        train_sentences=train_sentences, test_sentences=test_sentences, random_models=random_models, seed=common.seed,
     )  # fmt: skip
-    probed(method, model, read_conllu(data), data, out, json=json, quiet=quiet, cache=cache)
+    probed(method, model, read_conllu(data), data, common, cache=cache)
 
 
 @probe.command("edge")
+@grouped
 def edge(
+    *,
     data: Annotated[
         Path,
         typer.Option("--data", metavar="PATH", help="Labelled spans (.jsonl), or what the task is made of."),
@@ -214,10 +214,7 @@ def edge(
     ] = False,
     random_models: RandomModels = 2,
     cache: Cache = None,
-    out: o.Out = None,
-    seed: o.Seed = 0,
-    json: o.Json = False,
-    quiet: o.Quiet = False,
+    common: Common,
 ) -> None:
     """Classify spans and pairs of spans, by layer and over a mixture of layers.
 
@@ -230,9 +227,9 @@ def edge(
     given, asked = _edge_data(data, _edge_task(data, task, entities=entities))
     method = EdgeProbe(
         task=asked, hidden=hidden, c=c, layers=tuple(layer or ()), train_items=train_items, test_items=test_items,
-        mdl=mdl, expected_layer=expected_layer, random_models=random_models, seed=seed,
+        mdl=mdl, expected_layer=expected_layer, random_models=random_models, seed=common.seed,
     )  # fmt: skip
-    probed(method, model, given, data, out, json=json, quiet=quiet, cache=cache)
+    probed(method, model, given, data, common, cache=cache)
 
 
 def _edge_task(data: Path, task: EdgeTask | None, *, entities: bool) -> EdgeTask:
@@ -286,7 +283,9 @@ def _endings(data: Path) -> set[str]:
 
 
 @probe.command("cloze")
+@grouped
 def cloze(
+    *,
     data: Annotated[
         Path,
         typer.Option(
@@ -306,10 +305,7 @@ def cloze(
     masked: Annotated[bool, typer.Option("--masked", help="Load an encoder with its masked head.")] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Texts of a forward pass.")] = 16,
     random_models: RandomModels = 2,
-    out: o.Out = None,
-    seed: o.Seed = 0,
-    json: o.Json = False,
-    quiet: o.Quiet = False,
+    common: Common,
 ) -> None:
     """Ask for facts by patterns with a gap, and by a pattern that asks for nothing.
 
@@ -327,13 +323,15 @@ def cloze(
         k=k,
         batch_size=batch_size,
         random_models=random_models,
-        seed=seed,
+        seed=common.seed,
     )
-    probed(method, model, read_cloze(data), data, out, json=json, quiet=quiet, masked=masked)
+    probed(method, model, read_cloze(data), data, common, masked=masked)
 
 
 @probe.command("coreference")
+@grouped
 def coreference(
+    *,
     data: Pronouns,
     train: TrainPronouns = None,
     model: o.Model = "minilm",
@@ -343,10 +341,7 @@ def coreference(
     test_examples: Annotated[int, typer.Option(min=1, help="Most pronouns to test on.")] = 400,
     random_models: RandomModels = 2,
     cache: Cache = None,
-    out: o.Out = None,
-    seed: o.Seed = 0,
-    json: o.Json = False,
-    quiet: o.Quiet = False,
+    common: Common,
 ) -> None:
     """Ask whether the vector of a pronoun picks out whom it stands for.
 
@@ -358,6 +353,6 @@ def coreference(
 
     method = CoreferenceProbe(
         rank=rank, layers=tuple(layer or ()), train_examples=train_examples, test_examples=test_examples,
-        random_models=random_models, seed=seed,
+        random_models=random_models, seed=common.seed,
     )  # fmt: skip
-    probed(method, model, pronouns_of(data, train), data, out, json=json, quiet=quiet, cache=cache)
+    probed(method, model, pronouns_of(data, train), data, common, cache=cache)

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from tracemend.cli import options as o
-from tracemend.cli.probed import Pronouns, RandomModels, TrainPronouns, probed, pronouns_of
+from tracemend.cli.grouped import grouped
+from tracemend.cli.probed import Common, Pronouns, RandomModels, TrainPronouns, probed, pronouns_of
 
 Trees = Annotated[
     Path, typer.Option("--data", metavar="PATH", help="A .conllu file, or a folder with train, dev and test.")
@@ -18,7 +19,9 @@ Words = Annotated[
 ]
 
 
+@grouped
 def heads(
+    *,
     data: Trees,
     model: o.Model = "minilm",
     choosing_sentences: Annotated[
@@ -27,10 +30,7 @@ def heads(
     test_sentences: Annotated[int, typer.Option(min=1, help="Most sentences to test on.")] = 400,
     least: Annotated[int, typer.Option(min=1, help="Words that a relation must have in both.")] = 20,
     random_models: RandomModels = 2,
-    out: o.Out = None,
-    seed: o.Seed = 0,
-    json: o.Json = False,
-    quiet: o.Quiet = False,
+    common: Common,
 ) -> None:
     """Ask which attention heads find syntactic heads, beside fixed offsets.
 
@@ -46,22 +46,21 @@ def heads(
         test_sentences=test_sentences,
         least=least,
         random_models=random_models,
-        seed=seed,
+        seed=common.seed,
     )
-    probed(method, model, read_conllu(data), data, out, json=json, quiet=quiet)
+    probed(method, model, read_conllu(data), data, common)
 
 
+@grouped
 def head_coreference(
+    *,
     data: Pronouns,
     train: TrainPronouns = None,
     model: o.Model = "minilm",
     choosing_examples: Annotated[int, typer.Option(min=1, help="Most pronouns on which a head is chosen.")] = 400,
     test_examples: Annotated[int, typer.Option(min=1, help="Most pronouns to test on.")] = 400,
     random_models: RandomModels = 2,
-    out: o.Out = None,
-    seed: o.Seed = 0,
-    json: o.Json = False,
-    quiet: o.Quiet = False,
+    common: Common,
 ) -> None:
     """Ask which attention heads look from a pronoun to whom it stands for, beside the nearest name.
 
@@ -72,20 +71,19 @@ def head_coreference(
     from tracemend.probing import HeadCoreference
 
     method = HeadCoreference(
-        choosing_examples=choosing_examples, test_examples=test_examples, random_models=random_models, seed=seed
+        choosing_examples=choosing_examples, test_examples=test_examples, random_models=random_models, seed=common.seed
     )
-    probed(method, model, pronouns_of(data, train), data, out, json=json, quiet=quiet)
+    probed(method, model, pronouns_of(data, train), data, common)
 
 
+@grouped
 def head_patterns(
+    *,
     data: Words,
     model: o.Model = "minilm",
     pairs: Annotated[int, typer.Option(min=1, help="Of consecutive sentences, at random.")] = 40,
     random_models: RandomModels = 2,
-    out: o.Out = None,
-    seed: o.Seed = 0,
-    json: o.Json = False,
-    quiet: o.Quiet = False,
+    common: Common,
 ) -> None:
     """Name the pattern of every head's attention: columns, diagonals, blocks, or none.
 
@@ -97,17 +95,17 @@ def head_patterns(
     from tracemend.probing import HeadPatterns
 
     probed(
-        HeadPatterns(pairs=pairs, random_models=random_models, seed=seed),
+        HeadPatterns(pairs=pairs, random_models=random_models, seed=common.seed),
         model,
         read_treebank(data),
         data,
-        out,
-        json=json,
-        quiet=quiet,
+        common,
     )
 
 
+@grouped
 def head_pruning(
+    *,
     run: Annotated[Path, typer.Option(metavar="RUN", help="The directory of a finished run, whose classifier it is.")],
     data: Annotated[Path, typer.Option("--data", metavar="FILE", help="Labelled texts that it was not tuned on.")],
     label: Annotated[str, typer.Option(metavar="COL", help="Column of the labels.")],
@@ -118,10 +116,7 @@ def head_pruning(
         int, typer.Option(min=0, help="Pairs of passages that name the heads' patterns; 0 names none.")
     ] = 20,
     by_layer: Annotated[bool, typer.Option("--by-layer", help="Divide importances by their norm in a layer.")] = False,
-    out: o.Out = None,
-    seed: o.Seed = 0,
-    json: o.Json = False,
-    quiet: o.Quiet = False,
+    common: Common,
 ) -> None:
     """Take attention heads from a run's classifier: the least important, random ones, the most important, a pattern's.
 
@@ -139,20 +134,19 @@ def head_pruning(
         str(data), text=columns["text"], reply=columns.get("reply"), label=label, group=group,
         label_names=predictor.classifier.labels,
     )  # fmt: skip
-    method = HeadPruning(texts=texts, draws=draws, maps=maps, by_layer=by_layer, seed=seed)
-    probed(method, predictor.classifier, labelled, data, out, json=json, quiet=quiet)
+    method = HeadPruning(texts=texts, draws=draws, maps=maps, by_layer=by_layer, seed=common.seed)
+    probed(method, predictor.classifier, labelled, data, common)
 
 
+@grouped
 def attention_trace(
+    *,
     data: Words,
     model: o.Model = "minilm",
     sentences: Annotated[int, typer.Option(min=1, help="At most, at random, of 4 to 40 words.")] = 100,
     share: Annotated[float, typer.Option(help="Of a sentence's words, deleted together.")] = 0.2,
     random_models: RandomModels = 2,
-    out: o.Out = None,
-    seed: o.Seed = 0,
-    json: o.Json = False,
-    quiet: o.Quiet = False,
+    common: Common,
 ) -> None:
     """Trace attention back to the words, and see whether the output hangs on them.
 
@@ -163,5 +157,5 @@ def attention_trace(
     from tracemend.data import read_treebank
     from tracemend.probing import AttentionTrace
 
-    method = AttentionTrace(sentences=sentences, share=share, random_models=random_models, seed=seed)
-    probed(method, model, read_treebank(data), data, out, json=json, quiet=quiet)
+    method = AttentionTrace(sentences=sentences, share=share, random_models=random_models, seed=common.seed)
+    probed(method, model, read_treebank(data), data, common)

@@ -8,10 +8,13 @@ from typing import Annotated
 import typer
 
 from tracemend.cli import options as o
-from tracemend.cli.probed import RandomModels, probed
+from tracemend.cli.grouped import grouped
+from tracemend.cli.probed import Common, RandomModels, probed
 
 
+@grouped
 def prompting(
+    *,
     data: Annotated[Path, typer.Option("--data", metavar="FILE", help="Labelled texts; they are divided.")],
     text: Annotated[str, typer.Option(metavar="COL", help="Column of the text.")],
     label: Annotated[str, typer.Option(metavar="COL", help="Column of the labels.")],
@@ -33,10 +36,7 @@ def prompting(
     prefix_rate: Annotated[float, typer.Option(help="Highest learning rate of its tuning.")] = 0.01,
     model: o.Model = "smollm2",
     random_models: RandomModels = 2,
-    out: o.Out = None,
-    seed: o.Seed = 0,
-    json: o.Json = False,
-    quiet: o.Quiet = False,
+    common: Common,
 ) -> None:
     """Classify by prompts, zero-shot and with examples, and say how much hangs on the wording.
 
@@ -51,12 +51,14 @@ def prompting(
     method = PromptingProbe(
         templates=tuple(template or TEMPLATES), words=tuple(word or ()), shots=shots, orders=orders,
         train_texts=train_texts, dev_texts=dev_texts, test_texts=test_texts, prefix=prefix, prefix_epochs=prefix_epochs,
-        prefix_rate=prefix_rate, random_models=random_models, seed=seed,
+        prefix_rate=prefix_rate, random_models=random_models, seed=common.seed,
     )  # fmt: skip
-    probed(method, model, read(str(data), text=text, label=label, group=group), data, out, json=json, quiet=quiet)
+    probed(method, model, read(str(data), text=text, label=label, group=group), data, common)
 
 
+@grouped
 def prompt_search(
+    *,
     data: Annotated[
         Path, typer.Option("--data", metavar="DIR", help="A folder with facts.jsonl and patterns.jsonl, as ParaRel's.")
     ],
@@ -79,10 +81,7 @@ def prompt_search(
     masked: Annotated[bool, typer.Option("--masked", help="Load an encoder with its masked head.")] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Texts of a forward pass.")] = 16,
     random_models: RandomModels = 2,
-    out: o.Out = None,
-    seed: o.Seed = 0,
-    json: o.Json = False,
-    quiet: o.Quiet = False,
+    common: Common,
 ) -> None:
     """Search for the prompt that completes facts best, and search where nothing is known.
 
@@ -96,10 +95,10 @@ def prompt_search(
     method = PromptSearch(
         relations=tuple(relation or ()), facts=facts, steps=steps, candidates=candidates, vector_steps=vector_steps,
         learning_rate=learning_rate, slots=slots, mined=mined, batch_size=batch_size, random_models=random_models,
-        seed=seed,
+        seed=common.seed,
     )  # fmt: skip
     given = read_facts(data)
     if corpus:
         with o.columns_of(options={"text": "--corpus-text"}):
             given = given.with_texts(text for path in corpus for text, _ in read_texts(str(path), text=corpus_text))
-    probed(method, model, given, data, out, json=json, quiet=quiet, masked=masked)
+    probed(method, model, given, data, common, masked=masked)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from tracemend.cli import options as o
 from tracemend.cli.output import command_line, person, print_notes, print_result, print_run, print_table
 from tracemend.cli.progress import shown
 
@@ -21,6 +23,16 @@ if TYPE_CHECKING:
 
 # What is shown.
 Found = TypeVar("Found", bound="ProbeResult | NeuronsResult | ConceptsResult")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Common:
+    """What every command that runs a method takes: where the run is kept, its seed, and how it is shown."""
+
+    out: o.Out = None
+    seed: o.Seed = 0
+    json: o.Json = False
+    quiet: o.Quiet = False
 
 
 RandomModels = Annotated[int, typer.Option("--random-models", min=1, help="Untrained networks to compare with.")]
@@ -56,10 +68,8 @@ def probed(
     model: str | TextClassifier,
     data: Any,
     source: Path,
-    out: Path | None,
+    common: Common,
     *,
-    json: bool,
-    quiet: bool,
     masked: bool = False,
     cache: Path | None = None,
 ) -> ProbeResult:
@@ -69,7 +79,7 @@ def probed(
 
     loaded = load(model, masked=masked) if isinstance(model, str) else model
     found, _ = run_shown(
-        out,
+        common,
         f"probe-{method.name.partition('.')[2]}-{source.name.split('.')[0]}",
         lambda folder, progress: probe_run(
             method,
@@ -81,32 +91,26 @@ def probed(
             command_line=command_line(),
             progress=progress,
         ),
-        json=json,
-        quiet=quiet,
     )
     return found
 
 
-def run_shown(
-    out: Path | None, name: str, work: Callable[[Path, Progress], Found], *, json: bool, quiet: bool
-) -> tuple[Found, Path]:
+def run_shown(common: Common, name: str, work: Callable[[Path, Progress], Found]) -> tuple[Found, Path]:
     """Run a method in the folder that was named, or in the first that fits, and show what came out.
 
     Args:
-        out: as the user named it.
+        common: where, and how it is shown.
         name: of a folder that was not named.
         work: runs the method in a folder.
-        json: print ``result.json`` on standard output.
-        quiet: no progress.
 
     Returns:
         The result, and the folder that keeps it.
     """
     from tracemend.method_runs import in_folder
 
-    with shown(quiet) as progress:
-        found, folder, said = in_folder(out, name, lambda folder: work(folder, progress))
-    show_found(found, folder, said, json=json)
+    with shown(common.quiet) as progress:
+        found, folder, said = in_folder(common.out, name, lambda folder: work(folder, progress))
+    show_found(found, folder, said, json=common.json)
     return found, folder
 
 

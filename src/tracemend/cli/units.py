@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from tracemend.cli.output import command_line
-from tracemend.cli.probed import run_shown
+from tracemend.cli.probed import Common, run_shown
 from tracemend.errors import NeuronError
 
 if TYPE_CHECKING:
@@ -115,12 +115,10 @@ def run_classifier(
     run: Path,
     data: Path | None,
     label: str,
-    out: Path | None,
+    common: Common,
     *,
     group: str | None = None,
     sae: Path | None = None,
-    json: bool,
-    quiet: bool,
 ) -> None:
     """Run a method on the classifier of a run: on the run's own texts, or on those of a file."""
     from tracemend.data import read
@@ -141,14 +139,12 @@ def run_classifier(
     )
     data_name = run.name if data is None else data.name
     run_shown(
-        out,
+        common,
         f"neurons-{name}-{run.name}",
         lambda folder, progress: neurons_run(
             method, predictor.classifier, texts, out=folder, data_name=data_name, command_line=command_line(),
             progress=progress,
         ),
-        json=json,
-        quiet=quiet,
     )  # fmt: skip
 
 
@@ -158,11 +154,9 @@ def run_words(
     given: dict[str, Any],
     model: str,
     source: Path,
-    out: Path | None,
+    common: Common,
     *,
     sae: Path | None = None,
-    json: bool,
-    quiet: bool,
 ) -> tuple[Any, Path]:
     """Run a method on a model and a treebank; the result, and the folder that keeps it."""
     from tracemend.data import read_treebank
@@ -174,11 +168,9 @@ def run_words(
     loaded = load(model)
     method = named(name, given | {"site": site_of(context, sae, given["site"], loaded)})
     return run_shown(
-        out,
+        common,
         f"neurons-{name}-{source.name.split('.')[0]}",
         lambda folder, progress: neurons_run(
             method, loaded, bank, out=folder, data_name=source.name, command_line=command_line(), progress=progress
         ),
-        json=json,
-        quiet=quiet,
     )
