@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def test_the_store_is_kept_and_asked_again(traced: Path, run):
     for score in ("datainf", "ekfac"):
         done = run("trace", traced, "--store", "--score", score, "--dense", "--top", "3", "--quiet")
         assert done.exit_code == 0, done.output
-        assert "random examples" in done.stdout and "scores.npy" in done.stdout
+        assert "the same for every query" in done.stdout and "scores.npy" in done.stdout
         folder = traced / "trace" / f"errors-{score}"
         matrix, rows = np.load(folder / "scores.npy"), pd.read_csv(folder / "rows.csv")
         each = pd.read_csv(folder / "per_train.csv")
@@ -52,6 +53,10 @@ def test_the_store_is_kept_and_asked_again(traced: Path, run):
         np.testing.assert_allclose(first[first.side == "proponent"].score, best[:3], rtol=1e-5)
         np.testing.assert_allclose(each["mean"], matrix.mean(axis=1), rtol=1e-4, atol=1e-8)
         assert each.votes.sum() == 3 * matrix.shape[1]
+        controls = json.loads((folder / "method.json").read_text())["controls"]
+        strongest = np.argsort(matrix.mean(axis=1))[-3:]  # the same three for every query
+        np.testing.assert_allclose(controls["mean_score_proponents"], matrix[strongest].mean(), rtol=1e-4)
+        assert controls["mean_score_proponents"] <= rows[rows.side == "proponent"].score.mean() + 1e-6
     assert files == {file: file.stat().st_mtime_ns for file in (traced / "store").rglob("*.safetensors")}
 
 

@@ -99,8 +99,9 @@ def trace(
         print_notes(console, [f"No example has the uid {query!r}, so it was taken as a text."])
     if len(uids) > QUERIES:
         console.print(f"\n{len(uids) - QUERIES} more queries are in the file.", style="dim")
+    control = "the same for every query" if len(uids) > 1 else "random examples"
     for name, value in found.metrics.items():
-        console.print(f"{name} {value:.4g}; random examples {found.controls[name]:.4g}", style="dim")
+        console.print(f"{name} {value:.4g}; {control} {found.controls[name]:.4g}", style="dim")
     names = {"table": "rows.csv", "by training example": "per_train.csv", "matrix": "scores.npy"}
     wanted = ("table", *(("by training example",) if store else ()), *(("matrix",) if dense else ()))
     print_files(console, {name: folder / names[name] for name in wanted})

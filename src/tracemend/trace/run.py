@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from tracemend.data import Labelled, Splits
@@ -130,8 +131,8 @@ def trace_run(
 
     Returns:
         One row a query and example: query_uid, query_text, query_reply, query_label, query_predicted, side, rank,
-        uid, text, reply, label, score. The metrics are the mean scores of both sides, the control what as many
-        random examples score. The same lies in ``RUN/trace/QUERY``, with ``rows.csv``.
+        uid, text, reply, label, score. The metrics are the mean scores of both sides; for the control see
+        :func:`side_controls`. The same lies in ``RUN/trace/QUERY``, with ``rows.csv``.
 
     Raises:
         RunError: the run is not finished.
@@ -148,10 +149,9 @@ def trace_run(
     found = how.influence(predictor.classifier, train, queries, checkpoints=used, progress=progress)
     rows = _rows(found, top, [splits.labels[i] for i in predicted])
     means = rows.groupby("side")["score"].mean()
-    overall = float(found.scores.mean())
     result = MethodResult(
         metrics={f"mean_score_{side}s": float(means[side]) for side in ("proponent", "opponent")},
-        controls={f"mean_score_{side}s": overall for side in ("proponent", "opponent")},
+        controls=side_controls(found.scores.mean(axis=1), top, found.scores.shape[1]),
         config={
             "query": query,
             "reply": reply,
@@ -164,6 +164,30 @@ def trace_run(
     )
     write_csv(result.save(trace_folder(run, query, reply, label)) / "rows.csv", rows)
     return result
+
+
+def side_controls(mean: npt.NDArray[np.floating[Any]], top: int, queries: int) -> dict[str, float]:
+    """What the mean scores of proponents and opponents are compared with.
+
+    Where there are several queries: the ``top`` examples that are strongest over all of them together. A trace whose
+    rows do no better says of every query the same, and nothing of any. A single query has what a random example
+    scores, which the strongest can only outdo.
+
+    Args:
+        mean: score of each training example, over all queries [n].
+        top: proponents and opponents a query.
+        queries: how many there are.
+
+    Example:
+        >>> side_controls(np.array([-2.0, 0.0, 1.0, 5.0]), 2, queries=3)
+        {'mean_score_proponents': 3.0, 'mean_score_opponents': -1.0}
+    """
+    ordered = np.sort(mean.astype(np.float64))
+    most = min(top, len(ordered)) if queries > 1 else len(ordered)
+    return {
+        "mean_score_proponents": float(ordered[-most:].mean()),
+        "mean_score_opponents": float(ordered[:most].mean()),
+    }
 
 
 def trace_folder(run: Path, query: str, reply: str | None = None, label: str | None = None) -> Path:

@@ -14,7 +14,7 @@ from tracemend.methods import MethodResult
 from tracemend.models import LanguageModel
 from tracemend.progress import Progress
 from tracemend.runs import write_csv, write_parquet
-from tracemend.trace.run import queries_of, trace_folder, tuned_on
+from tracemend.trace.run import queries_of, side_controls, trace_folder, tuned_on
 from tracemend.trace.scoring.datainf import DataInf
 from tracemend.trace.scoring.dot import TracInScore
 from tracemend.trace.scoring.ekfac import EkFac
@@ -88,10 +88,9 @@ def score_run(
     found = score(store, asked, how, top=top, dense=path, progress=progress)
     rows = _rows(found, queries, train, predictor)
     means = rows.groupby("side")["score"].mean()
-    overall = float(found.mean.mean())
     result = MethodResult(
         metrics={f"mean_score_{side}s": float(means[side]) for side in ("proponent", "opponent")},
-        controls={f"mean_score_{side}s": overall for side in ("proponent", "opponent")},
+        controls=side_controls(found.mean, top, len(queries)),
         config={"query": query, "reply": reply, "label": label, "top": top, "adapter": predictor.adapter, **how.config},
         rows=rows,
     )

@@ -96,7 +96,7 @@ class Scored:
 
     @property
     def mean(self) -> npt.NDArray[np.float64]:
-        """Mean score of each training example over all queries [n]; their mean is what a random example scores."""
+        """Mean score of each training example over all queries [n]."""
         found: npt.NDArray[np.float64] = self.each.total / self.each.queries
         return found
 
